@@ -1,0 +1,1 @@
+"""Who draws and moves: one file per family of video models, all speaking the protocol of `base.py`."""

@@ -1,0 +1,11 @@
+"""The two things that can be wrong before a run starts. Each message is one line that says what to do about
+it.
+"""
+
+
+class RequestError(ValueError):
+    """A value that cannot be run: out of range, of the wrong type, or unsupported by this model."""
+
+
+class ModelError(RuntimeError):
+    """A model that cannot be loaded: missing, incomplete, unreadable, or of a kind that is not supported."""

@@ -1,0 +1,103 @@
+"""What a run tells its listener.
+
+A run is an iterator of these events. They are frozen, hold numpy arrays on the CPU only, and pickle, so they
+can cross threads and processes. Images and frames are uint8 RGB.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+STAGES = ("candidates", "ni_vsds", "regeneration", "vanilla")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage begins.
+
+    name: one of `STAGES`.
+    total: the number of `Progress` events to come (denoiser steps, over all chunks of candidates).
+    """
+
+    name: str
+    total: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One denoiser step is done.
+
+    step: counts from 1 to `total`.
+    timestep: the diffusion timestep of this step, in the units of the model's noise schedule.
+    seconds: how long this step took.
+    """
+
+    stage: str
+    step: int
+    total: int
+    timestep: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Preview:
+    """How the video looks after `step` steps of `stage`: the clean video that the model expects at this
+    point.
+
+    frames: uint8 [F, H, W, 3].
+    """
+
+    stage: str
+    step: int
+    frames: np.ndarray
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A finished candidate image.
+
+    image: uint8 [H, W, 3].
+    score: the reward (about mean 0, deviation 1), or None without a reward model.
+    latents: float32 [C, 1, h, w], what the candidate is animated from.
+    """
+
+    index: int
+    image: np.ndarray
+    score: float | None
+    latents: np.ndarray
+
+
+@dataclass(frozen=True)
+class Selected:
+    """The anchor is chosen.
+
+    index: the candidate's index, or None for a picture of one's own.
+    image: uint8 [H, W, 3], the anchor as the model sees it.
+    reason: "highest reward", "picked" or "own picture".
+    """
+
+    index: int | None
+    image: np.ndarray
+    reason: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished video.
+
+    name: "ni_vsds", "i4vgen" or "vanilla".
+    frames: uint8 [F, H, W, 3], to be played at `fps` frames per second.
+    seconds: how long its stage took.
+    latents: float32 [C, F, h, w], the video before decoding.
+    """
+
+    name: str
+    frames: np.ndarray
+    fps: int
+    seconds: float
+    latents: np.ndarray
+
+
+Event = Stage | Progress | Preview | Candidate | Selected | Result

@@ -1,0 +1,328 @@
+"""The I4VGen method (arXiv 2406.02230) as iterators of events.
+
+Stage 1, anchor image synthesis (equations 3 and 4): N candidate images are denoised and scored; the best one,
+or the one that a person picks or brings, is the anchor. Stage 2, anchor image-guided video synthesis
+(equation 5): NI-VSDS sets the still anchor in motion, then the video is regenerated from a noised copy.
+
+Nothing happens until an iterator is advanced, and it can be closed between any two events. Every random
+number is drawn on the CPU from the request's seed, so a request gives the same video wherever the networks
+run, up to their rounding.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from PIL import Image
+
+from i4vgen.backbones.base import Backbone, Prompt
+from i4vgen.errors import RequestError
+from i4vgen.events import Candidate, Event, Preview, Progress, Result, Selected, Stage
+from i4vgen.media import fit_picture
+from i4vgen.ni_vsds import ni_vsds
+from i4vgen.request import Request
+from i4vgen.rewards.base import Reward
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """The image that is set in motion. Made by `from_candidate` or `from_image`.
+
+    image: uint8 [H, W, 3] of a candidate, or a picture of any size and mode that is still to be fitted and
+    encoded.
+    latents: float32 [C, 1, h, w] of a candidate, None for a picture.
+    index: the candidate's index, None for a picture.
+    """
+
+    image: np.ndarray | Image.Image
+    latents: np.ndarray | None
+    index: int | None
+    reason: str
+
+    @classmethod
+    def from_candidate(cls, candidate: Candidate, reason: str = "picked") -> Anchor:
+        """The anchor is this candidate: its own latents are animated, nothing is encoded again."""
+        return cls(candidate.image, candidate.latents, candidate.index, reason)
+
+    @classmethod
+    def from_image(cls, image: Image.Image) -> Anchor:
+        """The anchor is one's own picture: turned upright, flattened on white, cropped in the middle,
+        resized, encoded.
+        """
+        return cls(image, None, None, "own picture")
+
+
+class SeedNoise:
+    """All noise of one run, drawn on the CPU from its seed.
+
+    One seed draws one video noise: the k-th draw is the noise of frame k. Candidate k starts from it too, and
+    so does the vanilla video, which is what makes a comparison under one seed mean something. Everything else
+    that is random has a stream of its own, so that the number of candidates does not change how a given
+    anchor is animated.
+    """
+
+    def __init__(self, seed: int, shape: tuple[int, int, int]):
+        """shape: (C, h, w) of one frame's latents."""
+        self.seed = seed
+        self.shape = shape
+
+    def frames(self, start: int, stop: int) -> torch.Tensor:
+        """The video noise of frames start to stop - 1 as single images, [stop - start, C, 1, h, w]."""
+        generator = torch.Generator().manual_seed(self.seed)
+        draws = [torch.randn(1, *self.shape, generator=generator) for _ in range(stop)]
+        return torch.cat(draws[start:]).unsqueeze(2)
+
+    def fresh(self, name: str, num_frames: int) -> torch.Tensor:
+        """Noise of its own for the stage `name`, [1, C, F, h, w]."""
+        channels, height, width = self.shape
+        return torch.randn(1, channels, num_frames, height, width, generator=self.generator(name))
+
+    def generator(self, name: str) -> torch.Generator:
+        """A random stream of its own, derived from the seed and a name. Hashed, so that no two seeds share
+        one.
+        """
+        digest = hashlib.sha256(f"{self.seed} {name}".encode()).digest()
+        return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+@dataclass(frozen=True)
+class DenoiseStep:
+    """timestep: t; latents: [B, C, F, h, w] after the step; clean: the clean latents that the model expects
+    from there.
+    """
+
+    timestep: int
+    latents: torch.Tensor
+    clean: torch.Tensor
+
+
+def denoise(
+    backbone: Backbone,
+    latents: torch.Tensor,
+    timesteps: Sequence[int],
+    prompt: Prompt,
+    guidance_scale: float,
+    generators: list[torch.Generator],
+) -> Iterator[DenoiseStep]:
+    """Yields every step from noisy latents [B, C, F, h, w] at timesteps[0] to clean ones. One generator per
+    batch entry.
+    """
+    for t in timesteps:
+        noise = backbone.predict_noise(latents, t, prompt, guidance_scale)
+        latents, clean = backbone.denoise_step(noise, t, latents, generators)
+        yield DenoiseStep(t, latents, clean)
+
+
+class I4VGenPipeline:
+    """The method on any backbone with any reward model. `run` is the whole chain, the other methods are its
+    links.
+
+    Every method takes a `Request` and returns an iterator of events (see `events.py`), which raises
+    `RequestError` when it is first advanced if the backbone cannot serve the request. One run at a time: a
+    backbone's sampler has state. `preview_every`: send a `Preview` after every so many steps; 0, never (each
+    costs a decoding of the video).
+    """
+
+    def __init__(self, backbone: Backbone, reward: Reward | None, noise=SeedNoise):
+        """reward: None if only people select. noise: where a run's noise comes from, called as `SeedNoise`
+        is.
+        """
+        self.backbone = backbone
+        self.reward = reward
+        self._make_noise = noise
+        self._encoded: tuple[tuple[str, str], Prompt] | None = None
+
+    def run(
+        self,
+        request: Request,
+        anchor: Anchor | int | None = None,
+        compare: Sequence[str] = ("vanilla",),
+        preview_every: int = 0,
+    ) -> Iterator[Event]:
+        """The chain: candidates, selection, NI-VSDS, regeneration, and what they are to be compared with.
+
+        anchor: None selects the highest reward; an int picks that candidate; an `Anchor` needs no candidates,
+        so none are made. compare: () or ("vanilla",).
+        """
+        if unknown := set(compare) - {"vanilla"}:
+            raise RequestError(f"cannot compare with {sorted(unknown)[0]!r}: only with vanilla")
+        if not isinstance(anchor, Anchor):
+            self._check_choice(request, anchor)
+            candidates = []
+            for event in self.candidates(request):
+                if isinstance(event, Candidate):
+                    candidates.append(event)
+                yield event
+            if anchor is None:
+                anchor = Anchor.from_candidate(max(candidates, key=lambda c: c.score), "highest reward")
+            else:
+                anchor = Anchor.from_candidate(candidates[anchor])
+        yield from self.animate(request, anchor, preview_every)
+        if "vanilla" in compare:
+            yield from self.vanilla(request, preview_every)
+
+    def candidates(self, request: Request) -> Iterator[Event]:
+        """Stage 1: Stage("candidates"), then Progress for every step of a chunk and Candidate for each of its
+        images.
+        """
+        prompt, noise = self._prepare(request)
+        count, size = request.num_candidates, request.candidate_batch_size
+        chunks = [range(start, min(start + size, count)) for start in range(0, count, size)]
+        tracker = _Tracker("candidates", request.num_inference_steps * len(chunks))
+        yield tracker.begin()
+        for chunk in chunks:
+            latents = noise.frames(chunk.start, chunk.stop).to(self.backbone.device)
+            steps = denoise(
+                self.backbone,
+                latents,
+                self.backbone.timesteps(request.num_inference_steps),
+                prompt,
+                request.guidance_scale,
+                # One stream per candidate: what a candidate looks like must not depend on its chunk.
+                [noise.generator(f"candidate {index}") for index in chunk],
+            )
+            latents = yield from tracker.follow(steps)
+            images = self.backbone.decode(latents)[:, 0]
+            scores = self._score(request.prompt, images)
+            for i, index in enumerate(chunk):
+                yield Candidate(index, images[i], scores[i], latents[i].cpu().numpy())
+
+    def animate(self, request: Request, anchor: Anchor, preview_every: int = 0) -> Iterator[Event]:
+        """Stage 2: Selected, then the NI-VSDS video, then the regenerated video, each with its Stage,
+        Progress and Result.
+        """
+        self._prepare(request)
+        image, latents = self._anchor_latents(request, anchor)
+        yield Selected(anchor.index, image, anchor.reason)
+        latents = yield from self.distill(request, latents, preview_every)
+        yield from self.regenerate(request, latents, preview_every)
+
+    def distill(
+        self, request: Request, latents: torch.Tensor, preview_every: int = 0
+    ) -> Generator[Event, None, torch.Tensor]:
+        """Stage 2-1, NI-VSDS: the anchor's latents [1, C, 1, h, w] start to move. Returns [1, C, F, h, w]."""
+        prompt, noise = self._prepare(request)
+        timesteps = self.backbone.timesteps(request.num_inference_steps)[: request.ni_vsds_steps]
+        steps = ni_vsds(
+            self.backbone,
+            self.backbone.still_video(latents, request.num_frames),
+            noise.fresh("ni_vsds", request.num_frames).to(self.backbone.device),
+            timesteps,
+            prompt,
+            request.guidance_scale,
+        )
+        return (yield from self._video("ni_vsds", "ni_vsds", steps, len(timesteps), preview_every))
+
+    def regenerate(
+        self, request: Request, latents: torch.Tensor, preview_every: int = 0
+    ) -> Generator[Event, None, torch.Tensor]:
+        """Stage 2-2: noise the video latents [1, C, F, h, w] to the first of the last steps * p_re timesteps,
+        denoise again.
+        """
+        prompt, noise = self._prepare(request)
+        timesteps = self.backbone.timesteps(request.num_inference_steps)[-request.regeneration_steps :]
+        fresh = noise.fresh("regeneration", request.num_frames).to(self.backbone.device)
+        steps = denoise(
+            self.backbone,
+            self.backbone.add_noise(latents, fresh, timesteps[0]),
+            timesteps,
+            prompt,
+            request.guidance_scale,
+            [noise.generator("regeneration sampler")],
+        )
+        return (yield from self._video("regeneration", "i4vgen", steps, len(timesteps), preview_every))
+
+    def vanilla(self, request: Request, preview_every: int = 0) -> Generator[Event, None, torch.Tensor]:
+        """The backbone without I4VGen, from the same video noise that the candidates start from."""
+        prompt, noise = self._prepare(request)
+        frames = noise.frames(0, request.num_frames).to(self.backbone.device)  # [F, C, 1, h, w]
+        timesteps = self.backbone.timesteps(request.num_inference_steps)
+        steps = denoise(
+            self.backbone,
+            frames.permute(2, 1, 0, 3, 4),
+            timesteps,
+            prompt,
+            request.guidance_scale,
+            [noise.generator("vanilla sampler")],
+        )
+        return (yield from self._video("vanilla", "vanilla", steps, len(timesteps), preview_every))
+
+    def _video(
+        self, stage: str, name: str, steps: Iterator, total: int, preview_every: int
+    ) -> Generator[Event, None, torch.Tensor]:
+        tracker = _Tracker(stage, total)
+        yield tracker.begin()
+        latents = yield from tracker.follow(steps, preview_every, self.backbone.decode)
+        start = time.perf_counter()
+        frames = self.backbone.decode(latents)[0]
+        seconds = tracker.seconds + time.perf_counter() - start
+        yield Result(name, frames, self.backbone.defaults.fps, seconds, latents[0].cpu().numpy())
+        return latents
+
+    def _prepare(self, request: Request) -> tuple[Prompt, SeedNoise]:
+        """The encoded prompt, kept for all stages of a run, and the run's noise."""
+        request.check(self.backbone.defaults)
+        key = (request.prompt, request.negative_prompt)
+        if self._encoded is None or self._encoded[0] != key:
+            self._encoded = (key, self.backbone.encode_prompt(*key))
+        shape = self.backbone.latent_shape(request.height, request.width)
+        return self._encoded[1], self._make_noise(request.seed, shape)
+
+    def _score(self, prompt: str, images: np.ndarray) -> list[float | None]:
+        if self.reward is None:
+            return [None] * len(images)
+        return self.reward.score(prompt, [Image.fromarray(image) for image in images])
+
+    def _check_choice(self, request: Request, anchor: int | None) -> None:
+        if anchor is None and self.reward is None:
+            raise RequestError(
+                "this model has no reward model: pick the anchor by its index or bring a picture"
+            )
+        if anchor is not None and not 0 <= anchor < request.num_candidates:
+            last = request.num_candidates - 1
+            raise RequestError(f"the anchor must be the index of a candidate, from 0 to {last}, not {anchor}")
+
+    def _anchor_latents(self, request: Request, anchor: Anchor) -> tuple[np.ndarray, torch.Tensor]:
+        """The anchor as the model sees it: uint8 [H, W, 3] and latents [1, C, 1, h, w]."""
+        if anchor.latents is None:
+            image = fit_picture(anchor.image, request.height, request.width)
+            return image, self.backbone.encode(image)
+        channels, height, width = self.backbone.latent_shape(request.height, request.width)
+        if anchor.latents.shape != (channels, 1, height, width):
+            raise RequestError("the anchor was made for another model or size: make the candidates again")
+        return anchor.image, torch.from_numpy(anchor.latents)[None].to(self.backbone.device)
+
+
+@dataclass
+class _Tracker:
+    """Turns the steps of a sampler into Progress and Preview events, and adds up the time spent in it."""
+
+    stage: str
+    total: int
+    done: int = field(default=0, init=False)
+    seconds: float = field(default=0.0, init=False)
+
+    def begin(self) -> Stage:
+        return Stage(self.stage, self.total)
+
+    def follow(
+        self, steps: Iterable, preview_every: int = 0, decode=None
+    ) -> Generator[Event, None, torch.Tensor]:
+        """Yields events while the sampler runs; returns its last latents. Time the listener takes does not
+        count.
+        """
+        start = time.perf_counter()
+        for step in steps:
+            seconds = time.perf_counter() - start
+            self.done += 1
+            self.seconds += seconds
+            yield Progress(self.stage, self.done, self.total, step.timestep, seconds)
+            if preview_every and self.done % preview_every == 0 and self.done < self.total:
+                yield Preview(self.stage, self.done, decode(step.clean)[0])
+            start = time.perf_counter()
+        return step.latents
