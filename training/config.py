@@ -1,0 +1,63 @@
+"""The sizes of a pocket model. Nothing else in training/ knows a size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from training.world import MOTIONS, SETTINGS, SUBJECTS, words
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What the model is to learn and how large it is. Sizes of images are in pixels, of clips in frames."""
+
+    size: int
+    num_frames: int
+    subjects: tuple[str, ...]
+    settings: tuple[str, ...]
+    motions: tuple[str, ...]
+    clips: int
+    batch_images: int
+    batch_clips: int
+    fps: int = 8
+    patch: int = 8  # the VAE's downsampling factor
+    latent_channels: int = 24
+    vae_channels: tuple[int, ...] = (24, 48, 64, 96)
+    unet_channels: tuple[int, ...] = (128, 176)
+    cross_attention: tuple[bool, ...] = (True, False)
+    attention_heads: int = 4
+    text_width: int = 128
+    text_layers: int = 3
+    max_tokens: int = 20
+    reward_width: int = 128
+    reward_layers: int = 4
+
+    @property
+    def words(self) -> list[str]:
+        return words(self.subjects, self.settings, self.motions)
+
+
+PRESETS = {
+    # What two CPU cores can learn in a few hours.
+    "cpu": Preset(
+        size=64,
+        num_frames=8,
+        subjects=tuple(SUBJECTS)[:12],
+        settings=tuple(SETTINGS)[:6],
+        motions=tuple(MOTIONS)[:5],
+        clips=24_000,
+        batch_images=64,
+        batch_clips=8,
+    ),
+    # What a GPU can learn in about an hour.
+    "gpu": Preset(
+        size=128,
+        num_frames=16,
+        subjects=tuple(SUBJECTS),
+        settings=tuple(SETTINGS),
+        motions=tuple(MOTIONS),
+        clips=24_000,
+        batch_images=256,
+        batch_clips=32,
+    ),
+}

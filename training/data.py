@@ -1,0 +1,82 @@
+"""Rendered clips, their latents and their captions, ready for training."""
+
+from __future__ import annotations
+
+import multiprocessing
+from itertools import islice
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from training.config import Preset
+from training.patch_pca import PatchPCA
+from training.world import Clip, caption, random_clip
+
+# Who sees which clips: a model and those that judge it never share any.
+SEEDS = {"generator": 1, "reward": 2, "referee": 3, "referee-test": 4, "vae": 5, "vae-test": 6}
+
+ENCODE_AT_ONCE = 64  # clips
+
+
+def render(preset: Preset, split: str, index: int) -> Clip:
+    """Clip number `index` of a split, the same on every machine."""
+    rng = np.random.default_rng([SEEDS[split], index])
+    return random_clip(
+        rng, preset.subjects, preset.settings, preset.motions, preset.num_frames, preset.size
+    )
+
+
+def render_all(preset: Preset, split: str, count: int, start: int = 0) -> Iterator[Clip]:
+    """Clips in order, drawn by all cores."""
+    indices = range(start, start + count)
+    with multiprocessing.get_context("forkserver").Pool() as pool:
+        yield from tqdm(
+            pool.imap(partial(render, preset, split), indices, chunksize=64),
+            total=count,
+            desc=f"drawing {split} clips",
+            disable=None,
+        )
+
+
+def to_tensor(frames: np.ndarray) -> Tensor:
+    """uint8 [..., H, W, 3] -> float32 [..., 3, H, W] in -1..1."""
+    return torch.from_numpy(frames).movedim(-1, -3).float() / 127.5 - 1
+
+
+@dataclass
+class LatentClips:
+    """The generator's training set: latents fp16 [N, F, C, h, w] and what each clip shows."""
+
+    latents: Tensor
+    labels: list[tuple[str, str, str]]  # subject, setting, motion
+
+    @classmethod
+    def load_or_draw(cls, path: Path, preset: Preset, pca: PatchPCA) -> LatentClips:
+        if path.exists():
+            return cls(**torch.load(path, weights_only=True, mmap=True))
+        height = preset.size // preset.patch
+        latents = torch.empty(
+            preset.clips, preset.num_frames, preset.latent_channels, height, height, dtype=torch.float16
+        )
+        labels = []
+        clips = render_all(preset, "generator", preset.clips)
+        for first in range(0, preset.clips, ENCODE_AT_ONCE):
+            chunk = list(islice(clips, ENCODE_AT_ONCE))
+            frames = to_tensor(np.stack([clip.frames for clip in chunk]))
+            latents[first : first + len(chunk)] = pca.encode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+            labels += [(clip.subject, clip.setting, clip.motion) for clip in chunk]
+        torch.save({"latents": latents, "labels": labels}, path)
+        return cls(latents, labels)
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+    def captions(self, rng: np.random.Generator, indices: Tensor) -> list[str]:
+        """A fresh wording for each clip."""
+        return [caption(rng, *self.labels[i]) for i in indices.tolist()]

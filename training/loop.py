@@ -1,0 +1,152 @@
+"""One training loop for every stage: a time budget, a moving average of the weights, and checkpoints to go on from."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from tqdm import tqdm
+
+from training.config import PRESETS, Preset
+
+WARM_UP = 100  # steps
+COOL_DOWN = 0.35  # the last part of the budget, in which the learning rate falls to zero
+SAVE_EVERY = 180.0  # seconds
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where a stage works and how long: everything from its command line."""
+
+    stage: str
+    preset: Preset
+    preset_name: str
+    folder: Path
+    minutes: float
+    device: torch.device
+
+    def autocast(self) -> AbstractContextManager:
+        return torch.autocast(self.device.type, torch.bfloat16)
+
+    def record(self, section: str, **figures: object) -> None:
+        """Adds measured figures to figures.json, from which the model card is written."""
+        path = self.folder / "figures.json"
+        known = json.loads(path.read_text()) if path.exists() else {}
+        known.setdefault(section, {}).update(figures)
+        path.write_text(json.dumps(known, indent=2) + "\n")
+        print(section, figures)
+
+
+def parse_arguments(stage: str, description: str | None = None) -> Run:
+    parser = argparse.ArgumentParser(prog=f"python -m training.{stage}", description=description)
+    parser.add_argument("--preset", choices=PRESETS, default="gpu" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--minutes", type=float, default=10.0, help="time budget of this call (default 10)")
+    parser.add_argument("--out", type=Path, default=None, help="run folder (default runs/PRESET)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    args = parser.parse_args()
+    folder = args.out or Path("runs") / args.preset
+    folder.mkdir(parents=True, exist_ok=True)
+    return Run(stage, PRESETS[args.preset], args.preset, folder, args.minutes, torch.device(args.device))
+
+
+class Average:
+    """Exponential moving average of a module's trainable parameters."""
+
+    def __init__(self, parameters: list[nn.Parameter], decay: float):
+        self.parameters = parameters
+        self.decay = decay
+        self.values = [p.detach().clone() for p in parameters]
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        decay = min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(self.values, [p.detach() for p in self.parameters], 1 - decay)
+
+    @torch.no_grad()
+    def copy_to_parameters(self) -> None:
+        for parameter, value in zip(self.parameters, self.values, strict=True):
+            parameter.copy_(value)
+
+
+def train(
+    run: Run,
+    module: nn.Module,
+    loss_of: Callable[[int, torch.Generator], Tensor],
+    learning_rate: float,
+    ema_decay: float,
+) -> None:
+    """Trains the module's trainable parameters for `run.minutes` and leaves their moving average in the module.
+
+    A call goes on from the checkpoint that an earlier call left: same optimiser state, same average, a fresh learning-rate
+    curve (warm-up, plateau, then linearly to zero). `loss_of(step, generator)` draws its own batch from the generator.
+    """
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(
+        parameters, lr=learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=run.device.type == "cuda"
+    )
+    average = Average(parameters, ema_decay)
+    path = run.folder / f"{run.stage}.checkpoint.pt"
+    step, spent = 0, 0.0
+    if path.exists():
+        saved = torch.load(path, weights_only=True, map_location=run.device)
+        for parameter, value in zip(parameters, saved["parameters"], strict=True):
+            parameter.data.copy_(value)
+        average.values = saved["average"]
+        optimizer.load_state_dict(saved["optimizer"])
+        step, spent = saved["step"], saved["seconds"]
+
+    budget = run.minutes * 60
+    first, start, saved_at = step, time.monotonic(), time.monotonic()
+    smooth = None
+    bar = tqdm(total=round(budget), desc=run.stage, unit="s", disable=None)
+
+    def save() -> None:
+        state = {
+            "parameters": [p.detach() for p in parameters],
+            "average": average.values,
+            "optimizer": optimizer.state_dict(),
+            "step": step,
+            "seconds": spent + time.monotonic() - start,
+        }
+        torch.save(state, path.with_suffix(".new"))
+        path.with_suffix(".new").replace(path)
+
+    # CPU: the fused attention kernel's backward is far slower on such short sequences than plain matrix products.
+    backends = [SDPBackend.MATH] if run.device.type == "cpu" else [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]
+    with sdpa_kernel(backends):
+        while (elapsed := time.monotonic() - start) < budget:
+            remaining = 1 - elapsed / budget
+            factor = min(1.0, (step - first + 1) / WARM_UP, remaining / COOL_DOWN)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate * factor
+            generator = torch.Generator().manual_seed(step)
+            loss = loss_of(step, generator)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            step += 1
+            average.update(step)
+            if step % 20 == 0:
+                value = loss.item()
+                smooth = value if smooth is None else 0.95 * smooth + 0.05 * value
+                bar.n = round(elapsed)
+                bar.set_postfix(step=step, loss=f"{smooth:.4f}")
+                if bar.disable and step % 200 == 0:
+                    print(f"{run.stage}: step {step}, {elapsed:.0f} s, loss {smooth:.4f}", flush=True)
+            if time.monotonic() - saved_at > SAVE_EVERY:
+                save()
+                saved_at = time.monotonic()
+    bar.close()
+    if step > first:
+        save()
+        run.record(run.stage, steps=step, minutes=round((spent + time.monotonic() - start) / 60, 1), loss=smooth)
+    average.copy_to_parameters()

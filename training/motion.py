@@ -1,0 +1,75 @@
+"""Stage 3: AnimateDiff's own step. The UNet is frozen, motion modules are inserted, and only they learn from clips.
+
+    python -m training.motion --minutes 40
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from diffusers import MotionAdapter, UNet2DConditionModel, UNetMotionModel
+from torch import Tensor, nn
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from i4vgen.backbones.animatediff import adopt_motion_modules
+from training.config import Preset
+from training.data import LatentClips
+from training.loop import parse_arguments, train
+from training.text_to_image import dropped, make_scheduler, noise_loss, tokenize
+from training.vae import load_or_fit_pca
+
+
+def make_motion_adapter(preset: Preset) -> MotionAdapter:
+    return MotionAdapter(
+        block_out_channels=preset.unet_channels,
+        motion_layers_per_block=1,
+        motion_num_attention_heads=preset.attention_heads,
+        motion_norm_num_groups=16,
+        motion_max_seq_length=preset.num_frames,
+        use_motion_mid_block=False,
+    )
+
+
+def start_as_identity(adapter: MotionAdapter) -> None:
+    """Zero output projections: the untrained video model draws exactly the images that it drew before."""
+    for name, module in adapter.named_modules():
+        if name.endswith("proj_out"):
+            nn.init.zeros_(module.weight)
+            nn.init.zeros_(module.bias)
+
+
+def main() -> None:
+    run = parse_arguments("motion", __doc__)
+    preset, device = run.preset, run.device
+    torch.manual_seed(0)
+    tokenizer = CLIPTokenizer.from_pretrained(run.folder / "tokenizer")
+    text_encoder = CLIPTextModel.from_pretrained(run.folder / "text_encoder").to(device).requires_grad_(False)
+    adapter = make_motion_adapter(preset)
+    start_as_identity(adapter)
+    unet = UNetMotionModel.from_unet2d(UNet2DConditionModel.from_pretrained(run.folder / "unet"), adapter)
+    adopt_motion_modules(unet)
+    unet.freeze_unet2d_params()
+    unet.to(device).train()
+    scheduler = make_scheduler()
+    clips = LatentClips.load_or_draw(run.folder / "latents.pt", preset, load_or_fit_pca(run))
+
+    def loss(step: int, generator: torch.Generator) -> Tensor:
+        batch = preset.batch_clips
+        index = torch.randint(len(clips), (batch,), generator=generator)
+        latents = clips.latents[index].float().movedim(2, 1).to(device)  # [B, C, F, h, w]
+        captions = dropped(clips.captions(np.random.default_rng(step), index), generator)
+        timesteps = torch.randint(1000, (batch,), generator=generator)
+        noise = torch.randn(latents.shape, generator=generator).to(device)
+        noisy = scheduler.add_noise(latents, noise, timesteps)
+        with run.autocast():
+            with torch.no_grad():
+                prompt_embeds = text_encoder(tokenize(tokenizer, captions).to(device)).last_hidden_state
+            predicted = unet(noisy, timesteps.to(device), prompt_embeds).sample
+        return noise_loss(predicted, noise, timesteps.to(device), scheduler)
+
+    train(run, unet, loss, learning_rate=1e-3, ema_decay=0.998)
+    unet.save_motion_modules(run.folder / "motion_adapter")
+
+
+if __name__ == "__main__":
+    main()
