@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -12,6 +14,8 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from i4vgen.errors import RequestError
+from i4vgen.events import Candidate, Event, Result, Selected, Stage
+from i4vgen.request import Request
 
 MIN_SIDE = 256
 
@@ -97,7 +101,7 @@ def read_video(path: str | os.PathLike) -> tuple[np.ndarray, float]:
 
 
 class RunFolder:
-    """What a run leaves behind: run.json, candidates/00.png ..., anchor.png, and one mp4 per finished video.
+    """What a run leaves behind: candidates/00.png ..., anchor.png, one mp4 per finished video, and run.json.
 
     Opening a folder removes these files of an earlier run in it, and nothing else.
     """
@@ -105,6 +109,11 @@ class RunFolder:
     def __init__(self, path: str | os.PathLike):
         """Raises `RequestError` if the folder cannot be made."""
         self.path = Path(path)
+        self.candidate_scores: list[float | None] = []
+        self.anchor: Selected | None = None
+        self.seconds: dict[str, float] = {}
+        self._stage: str | None = None
+        self._since = 0.0
         try:
             (self.path / "candidates").mkdir(parents=True, exist_ok=True)
             earlier = [self.path / "run.json", self.path / "anchor.png"]
@@ -115,25 +124,51 @@ class RunFolder:
         except OSError as error:
             raise RequestError(f"cannot write to {path} ({error.strerror}): choose another folder") from None
 
-    def save_candidate(self, index: int, image: np.ndarray) -> Path:
-        return self._image(Path("candidates", f"{index:02d}.png"), image)
+    def record(self, event: Event) -> Path | None:
+        """Takes note of an event; the file that was written for it, if any."""
+        match event:
+            case Stage():
+                self._close_stage()
+                self._stage, self._since = event.name, time.perf_counter()
+            case Candidate():
+                self.candidate_scores.append(event.score)
+                return self._write_image(f"candidates/{event.index:02d}.png", event.image)
+            case Selected():
+                self._close_stage()
+                self.anchor = event
+                return self._write_image("anchor.png", event.image)
+            case Result():
+                self._close_stage()
+                path = self.path / f"{event.name}.mp4"
+                write_video(path, event.frames, event.fps)
+                return path
+        return None
 
-    def save_anchor(self, image: np.ndarray) -> Path:
-        return self._image(Path("anchor.png"), image)
+    def finish(self, request: Request, compare: Sequence[str], description: dict) -> Path:
+        """Writes run.json, which `python -m i4vgen --from` reads. It comes last and in one piece: a folder
+        that has one holds a finished run.
 
-    def save_video(self, name: str, frames: np.ndarray, fps: int) -> Path:
-        path = self.path / f"{name}.mp4"
-        write_video(path, frames, fps)
-        return path
-
-    def save_run(self, run: dict) -> Path:
-        """Writes run.json. It comes last and in one piece: a folder with a run.json is a finished run."""
+        description: the model and where it ran, `Runtime.describe()`.
+        """
+        run = {
+            "request": request.to_dict(),
+            "compare": list(compare),
+            "anchor_index": self.anchor.index,
+            "anchor_reason": self.anchor.reason,
+            "candidate_scores": self.candidate_scores,
+            "seconds": {stage: round(seconds, 3) for stage, seconds in self.seconds.items()},
+            **description,
+        }
         path = self.path / "run.json"
         draft = path.with_suffix(".tmp")
         draft.write_text(json.dumps(run, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        draft.replace(path)
-        return path
+        return draft.replace(path)
 
-    def _image(self, name: Path, image: np.ndarray) -> Path:
+    def _close_stage(self) -> None:
+        if self._stage is not None:
+            self.seconds[self._stage] = time.perf_counter() - self._since
+            self._stage = None
+
+    def _write_image(self, name: str, image: np.ndarray) -> Path:
         write_image(self.path / name, image)
         return self.path / name

@@ -149,8 +149,8 @@ class I4VGenPipeline:
         anchor: None selects the highest reward; an int picks that candidate; an `Anchor` needs no candidates,
         so none are made. compare: () or ("vanilla",).
         """
-        if unknown := set(compare) - {"vanilla"}:
-            raise RequestError(f"cannot compare with {sorted(unknown)[0]!r}: only with vanilla")
+        if unknown := [name for name in compare if name != "vanilla"]:
+            raise RequestError(f"cannot compare with {unknown[0]!r}: only with vanilla")
         if not isinstance(anchor, Anchor):
             self._check_choice(request, anchor)
             candidates = []
@@ -283,7 +283,7 @@ class I4VGenPipeline:
             raise RequestError(
                 "this model has no reward model: pick the anchor by its index or bring a picture"
             )
-        if anchor is not None and not 0 <= anchor < request.num_candidates:
+        if anchor is not None and anchor not in range(request.num_candidates):
             last = request.num_candidates - 1
             raise RequestError(f"the anchor must be the index of a candidate, from 0 to {last}, not {anchor}")
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import platform
 import re
 import threading
 from collections.abc import Callable, Iterator
 from functools import cached_property
 
+import diffusers
 import torch
+import transformers
 
+import i4vgen
 from i4vgen import catalog, hub
 from i4vgen.errors import RequestError
 from i4vgen.events import Event
@@ -99,6 +103,19 @@ class Runtime:
                     events.close()
             finally:
                 self._lock.release()
+
+    def describe(self) -> dict:
+        """The model, the device and the versions of everything that computes, as JSON types, for run.json."""
+        name = torch.cuda.get_device_name(self.device) if self.device.startswith("cuda") else self.device
+        versions = {
+            module.__name__: module.__version__ for module in (i4vgen, torch, diffusers, transformers)
+        }
+        return {
+            "model": self.model,
+            "device": name,
+            "dtype": str(self._load().backbone.dtype).removeprefix("torch."),
+            "versions": versions | {"python": platform.python_version()},
+        }
 
     def _load(self) -> I4VGenPipeline:
         if self._pipeline is None:

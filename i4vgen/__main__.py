@@ -1,0 +1,235 @@
+"""The command line: `python -m i4vgen "a rocket rising in a starry night" --seed 7 --out DIR`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from i4vgen.errors import ModelError, RequestError
+from i4vgen.events import Candidate, Event, Progress, Result, Selected, Stage
+
+DESCRIPTION = """\
+Makes a video from a prompt with I4VGen: candidate images, the best of them as the anchor, NI-VSDS to
+set it in motion, and a regeneration. Leaves run.json, candidates/, anchor.png, ni_vsds.mp4 and
+i4vgen.mp4 in one folder.
+"""
+
+# Options that go into the request under another name.
+SETTINGS = {
+    "prompt": "prompt",
+    "negative_prompt": "negative_prompt",
+    "seed": "seed",
+    "candidates": "num_candidates",
+    "frames": "num_frames",
+    "height": "height",
+    "width": "width",
+    "steps": "num_inference_steps",
+    "guidance_scale": "guidance_scale",
+    "p_ni_vsds": "p_ni_vsds",
+    "p_re": "p_re",
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, but with one line for an error."""
+
+    def error(self, message: str):
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = Parser(
+        prog="i4vgen", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("prompt", nargs="?", help="what the video should show")
+    add("--negative-prompt", metavar="TEXT", help="what it should not show")
+    add("--seed", type=int, metavar="N", help="the same seed gives the same video (default 0)")
+    add("--out", metavar="DIR", help="where the files go (default outputs/PROMPT-SEED)")
+    add("--from", dest="source", metavar="RUN.JSON", help="repeat a run; other options change it")
+    group = parser.add_argument_group("anchor")
+    add = group.add_argument
+    add("--candidates", type=int, metavar="N", help="how many images to choose from, 1 to 64 (default 16)")
+    which = group.add_mutually_exclusive_group()
+    which.add_argument("--anchor", type=int, metavar="INDEX", help="animate this candidate, not the best one")
+    which.add_argument("--anchor-image", metavar="FILE", help="animate this picture; no candidates are made")
+    group = parser.add_argument_group("video (defaults: the model's)")
+    add = group.add_argument
+    add("--frames", type=int, metavar="N")
+    add("--height", type=int, metavar="PIXELS")
+    add("--width", type=int, metavar="PIXELS")
+    add("--steps", type=int, metavar="N", help="denoising steps")
+    add("--guidance-scale", type=float, metavar="X", help="how closely to follow the prompt; 1 is not at all")
+    add("--p-ni-vsds", type=float, metavar="X", help="share of the steps that NI-VSDS runs, 0 to 1")
+    add("--p-re", type=float, metavar="X", help="share of the steps that the regeneration runs, 0 to 1")
+    add("--compare", choices=("vanilla", "none"), help="vanilla: also the video without I4VGen, same seed")
+    group = parser.add_argument_group("machine")
+    add = group.add_argument
+    add(
+        "--model", help="pocket (default), a folder or hub id in the diffusers layout, or BASE+MOTION_ADAPTER"
+    )
+    add("--device", help="cuda, mps or cpu (default: the best there is)")
+    add("--json", action="store_true", help="print events as JSON lines")
+    args = parser.parse_args(argv)
+    if args.prompt is None and args.source is None:
+        parser.error(
+            "a prompt is missing: say what the video should show, or repeat a run with --from RUN.JSON"
+        )
+    return args
+
+
+def read_run(path: str) -> dict:
+    """An earlier run.json. Raises `RequestError` if it is not one.
+
+    The request in it is checked like any other; here it is only made sure that its parts are there.
+    """
+    try:
+        run = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RequestError(
+            f"cannot read {path} ({error.strerror}): give the run.json of a finished run"
+        ) from None
+    except ValueError as error:
+        raise RequestError(
+            f"{path} is not valid JSON ({error}): give the run.json of a finished run"
+        ) from None
+    parts = {"request": dict, "compare": list, "model": str, "anchor_reason": str}
+    if not isinstance(run, dict) or not all(isinstance(run.get(k), kind) for k, kind in parts.items()):
+        raise RequestError(f"{path} holds no run: give the run.json of a finished run")
+    return run
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse(argv)
+    try:
+        run(args)
+    except (RequestError, ModelError) as error:
+        print(f"i4vgen: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("i4vgen: stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+def run(args: argparse.Namespace) -> None:
+    # Reading these takes seconds; --help and a mistyped option should not.
+    from i4vgen.media import RunFolder, open_picture
+    from i4vgen.pipeline import Anchor
+    from i4vgen.request import Request
+    from i4vgen.runtime import Runtime
+
+    earlier = read_run(args.source) if args.source else {}
+    given = {SETTINGS[k]: v for k, v in vars(args).items() if k in SETTINGS and v is not None}
+    runtime = Runtime(args.model or earlier.get("model") or "pocket", args.device)
+    request = Request.for_model(runtime.defaults, **earlier.get("request", {}) | given)
+
+    anchor: Anchor | int | None = args.anchor
+    if args.anchor_image:
+        anchor = Anchor.from_image(open_picture(args.anchor_image))
+    elif anchor is None and earlier.get("anchor_reason") == "own picture":
+        anchor = Anchor.from_image(open_picture(Path(args.source).with_name("anchor.png")))
+    elif anchor is None and earlier.get("anchor_reason") == "picked":
+        anchor = earlier.get("anchor_index")
+    compare = earlier.get("compare", []) if args.compare is None else [args.compare]
+    compare = [name for name in compare if name != "none"]
+
+    if unknown := runtime.unknown_words(request.prompt):
+        print(f"i4vgen: the model does not know: {', '.join(unknown)}", file=sys.stderr)
+    listener = JsonLines() if args.json else Bars() if sys.stderr.isatty() else Lines()
+    folder = None
+    for event in runtime.stream(lambda pipeline: pipeline.run(request, anchor, compare)):
+        # Only now: a run that cannot start must not clear away an earlier one.
+        folder = folder or RunFolder(args.out or default_folder(request))
+        listener.show(event, folder.record(event))
+    listener.finish(folder.finish(request, compare, runtime.describe()))
+
+
+def default_folder(request) -> Path:
+    words = re.sub(r"[^\w]+", "-", request.prompt.lower()).strip("-")[:60]
+    return Path("outputs", f"{words or 'run'}-{request.seed}")
+
+
+class JsonLines:
+    """Every event as one line of JSON on stdout; pictures and videos as the files that hold them."""
+
+    def show(self, event: Event, file: Path | None) -> None:
+        values = {f.name: getattr(event, f.name) for f in dataclasses.fields(event)}
+        values = {name: value for name, value in values.items() if not isinstance(value, np.ndarray)}
+        if file is not None:
+            values["file"] = str(file)
+        print(json.dumps({"event": type(event).__name__.lower(), **values}), flush=True)
+
+    def finish(self, run: Path) -> None:
+        print(json.dumps({"event": "done", "file": str(run)}), flush=True)
+
+
+class Lines:
+    """What happened, in words on stdout."""
+
+    def show(self, event: Event, file: Path | None) -> None:
+        match event:
+            case Stage():
+                self.say(f"{event.name}: {event.total} steps")
+            case Candidate(score=None):
+                self.say(f"  candidate {event.index}")
+            case Candidate():
+                self.say(f"  candidate {event.index}: score {event.score:.2f}")
+            case Selected(index=None):
+                self.say("anchor: own picture")
+            case Selected():
+                self.say(f"anchor: candidate {event.index} ({event.reason})")
+            case Result():
+                self.say(f"  {file} ({event.seconds:.1f} s)")
+
+    def finish(self, run: Path) -> None:
+        self.say(f"done: {run}")
+
+    def say(self, text: str) -> None:
+        print(text, flush=True)
+
+
+class Bars(Lines):
+    """The same with a progress bar per stage, for a terminal."""
+
+    def __init__(self):
+        self.bar = None
+
+    def show(self, event: Event, file: Path | None) -> None:
+        from tqdm import tqdm
+
+        match event:
+            case Stage():
+                self.close()
+                self.bar = tqdm(total=event.total, desc=event.name, leave=True)
+            case Progress():
+                self.bar.update()
+            case Selected() | Result():
+                self.close()
+                super().show(event, file)
+            case _:
+                super().show(event, file)
+
+    def finish(self, run: Path) -> None:
+        self.close()
+        super().finish(run)
+
+    def say(self, text: str) -> None:
+        from tqdm import tqdm
+
+        tqdm.write(text)
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
