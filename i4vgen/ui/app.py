@@ -1,0 +1,326 @@
+"""The app: three panels, what a browser tab remembers, and who answers to whom."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import gradio as gr
+
+from i4vgen.errors import RequestError
+from i4vgen.request import Request
+from i4vgen.runtime import Runtime
+from i4vgen.ui import choose, imagine, layout, texts, watch
+from i4vgen.ui.live import live_value
+from i4vgen.ui.session import Pick, Round, VanillaCache
+from i4vgen.ui.stops import Stops
+from i4vgen.ui.theme import Studio
+
+log = logging.getLogger(__name__)
+
+HERE = Path(__file__).parent
+EXAMPLES = HERE.parent.parent / "examples.json"
+
+QUEUE_LIMIT = 32
+"""So many runs may wait. More than that would wait longer than anybody does."""
+
+FORGET_AFTER = 2 * 3600
+"""Seconds after which an abandoned tab's candidates are forgotten."""
+
+CLEAN_UP = (3600, 24 * 3600)
+"""Every hour, media files older than a day are deleted."""
+
+QUICK = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+"""For events that only touch the page."""
+
+ON_DEVICE = {"concurrency_id": "device", "concurrency_limit": 1, "show_progress": "minimal"}
+"""One run on the device at a time, whoever asked for it; Gradio's queue holds the rest in order."""
+
+SHOW_PANEL = "() => document.getElementById('{}').scrollIntoView({{behavior: 'smooth', block: 'nearest'}})"
+
+
+def build_app(runtime: Runtime, examples: Path = EXAMPLES) -> gr.Blocks:
+    """The whole demo for one runtime. No weights are loaded before the first run."""
+    with gr.Blocks(title=texts.TITLE, analytics_enabled=False, delete_cache=CLEAN_UP) as demo:
+        layout.header(runtime)
+        desk = Desk(
+            runtime,
+            imagine.build(runtime, examples),
+            choose.build(runtime.defaults),
+            watch.build(runtime.defaults),
+        )
+        desk.connect_draw()
+        desk.connect_choice()
+        desk.connect_animate()
+        demo.unload(desk.on_unload)
+    demo.queue(max_size=QUEUE_LIMIT)
+    return demo
+
+
+def launch_options() -> dict:
+    """The look of the page, which Gradio takes at launch rather than when the app is built."""
+    return {"theme": Studio(), "css_paths": HERE / "style.css", "footer_links": ["api", "settings"]}
+
+
+class Desk:
+    """Connects the panels. One for the whole app: what belongs to one tab is in the states it is given.
+
+    A run goes through three events: a check that answers at once (and keeps the page as it is if something
+    is wrong), the run itself in the queue, and the return to idle, which also follows a failure.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        asking: imagine.ImaginePanel,
+        choosing: choose.ChoosePanel,
+        watching: watch.WatchPanel,
+    ) -> None:
+        self.runtime = runtime
+        self.asking = asking
+        self.choosing = choosing
+        self.watching = watching
+        self.stops = Stops()
+        self.round = gr.State(Round(), time_to_live=FORGET_AFTER)
+        self.pick = gr.State(Pick(), time_to_live=FORGET_AFTER)
+        self.vanilla = gr.State(VanillaCache(), time_to_live=FORGET_AFTER)
+        self.phase = gr.State("idle")
+        self.draw_buttons = (asking.generate, asking.stop, asking.leave)
+        self.animate_buttons = (choosing.animate, choosing.stop, choosing.leave)
+        self.buttons = [*self.draw_buttons, *self.animate_buttons]
+
+    # What the page looks like in each phase
+
+    def set_buttons(self, draw: str = "go", animate: str = "go") -> dict:
+        """Phases of the two runs: "go" (can be started), "off" (not now), "waiting" (queued), "running"."""
+        updates = {}
+        for (go, stop, leave), phase in ((self.draw_buttons, draw), (self.animate_buttons, animate)):
+            updates[go] = gr.update(visible=phase in ("go", "off"), interactive=phase == "go")
+            updates[stop] = gr.update(visible=phase == "running")
+            updates[leave] = gr.update(visible=phase == "waiting")
+        return updates
+
+    def show_choice(self, round_: Round, pick: Pick) -> dict:
+        """The gallery and the anchor as they now stand."""
+        return choose.show_choice(self.choosing, round_, pick)
+
+    def to_idle(self, round_: Round, pick: Pick) -> dict:
+        """No run is under way in this tab."""
+        has_anchor = watch.make_anchor(round_, pick) is not None
+        buttons = self.set_buttons(animate="go" if has_anchor else "off")
+        return buttons | self.show_choice(round_, pick) | {self.phase: "idle"}
+
+    # Stage 1
+
+    def connect_draw(self) -> None:
+        """Draw candidates, stop, leave the queue."""
+        asking, choosing = self.asking, self.choosing
+        status, view = choosing.status, choosing.view
+        check = gr.on(
+            [asking.generate.click, asking.prompt.submit],
+            self.before_draw,
+            [self.phase, *asking.settings],
+            [*self.buttons, status, self.phase],
+            **QUICK,
+        )
+        run = check.success(
+            self.draw,
+            asking.settings,
+            [*view, status, *self.buttons, self.round, self.pick],
+            api_name="candidates",
+            show_progress_on=status,
+            **ON_DEVICE,
+        )
+        ends = [self.round, self.pick], [*self.buttons, *view, self.phase]
+        run.then(self.to_idle, *ends, **QUICK)
+        asking.stop.click(self.on_stop, None, None, **QUICK)
+        asking.leave.click(
+            self.on_leave_draw, [self.round, self.pick], [*ends[1], status], cancels=[run], **QUICK
+        )
+        asking.generate.click(None, js=SHOW_PANEL.format("choose"), api_visibility="private")
+
+    def before_draw(self, phase, *settings) -> dict:
+        """Checks the form."""
+        if phase != "idle":
+            raise gr.Error(texts.BUSY, title=texts.NOT_NOW, print_exception=False)
+        self.request(*settings)
+        waiting = {self.choosing.status: live_value(texts.WAITING, fraction=0.0), self.phase: "drawing"}
+        return self.set_buttons(draw="waiting", animate="off") | waiting
+
+    def draw(
+        self,
+        http: gr.Request,
+        prompt: str,
+        seed: int,
+        num_candidates: int,
+        negative_prompt: str,
+        num_inference_steps: int,
+        guidance_scale: float,
+        num_frames: int,
+        p_ni_vsds: float,
+        p_re: float,
+    ) -> Iterator[dict]:
+        """Stage 1: draws candidate images for a prompt and scores them. They appear as they are finished."""
+        request = self.request(
+            prompt, seed, num_candidates, negative_prompt, num_inference_steps, guidance_scale, num_frames,
+            p_ni_vsds, p_re,
+        )  # fmt: skip
+        token = self.stops.begin(http.session_hash)
+        try:
+            yield {self.pick: Pick()} | self.set_buttons(draw="running", animate="off")
+            shown = None
+            for round_, changes in choose.draw(self.runtime, self.choosing, request, token):
+                if shown != len(round_.candidates):
+                    shown = len(round_.candidates)
+                    changes = changes | self.show_choice(round_, Pick()) | {self.round: round_}
+                yield changes
+        except Exception as error:
+            raise failure(error) from error
+        finally:
+            self.stops.end(http.session_hash, token)
+
+    def on_leave_draw(self, round_: Round, pick: Pick) -> dict:
+        """The place in the queue is given up; what was on the page before is still there."""
+        return self.to_idle(round_, pick) | {self.choosing.status: live_value(texts.LEFT_QUEUE)}
+
+    # The choice
+
+    def connect_choice(self) -> None:
+        """Three ways to say which picture moves: click a card, bring a picture, go back to the best."""
+        choosing = self.choosing
+        outputs = [self.pick, *choosing.view, choosing.animate]
+        choosing.gallery.select(self.on_click, [self.round, self.phase], outputs, **QUICK)
+        choosing.upload.upload(self.on_upload, [self.round, self.phase, choosing.upload], outputs, **QUICK)
+        choosing.back.click(self.on_back, [self.round, self.phase], outputs, **QUICK)
+
+    def on_click(self, round_: Round, phase: str, event: gr.SelectData) -> dict:
+        """A card of the gallery becomes the anchor."""
+        return self.choose(round_, phase, Pick(position=event.index))
+
+    def on_upload(self, round_: Round, phase: str, path: str) -> dict:
+        """A picture of one's own becomes the anchor."""
+        shape = round_.request or self.runtime.defaults
+        return self.choose(round_, phase, choose.pick_upload(path, shape.height, shape.width))
+
+    def on_back(self, round_: Round, phase: str) -> dict:
+        """The best candidate is the anchor again."""
+        return self.choose(round_, phase, Pick())
+
+    def choose(self, round_: Round, phase: str, pick: Pick) -> dict:
+        """Remembers a choice and shows it. A run that is under way keeps the anchor it began with."""
+        ready = phase == "idle" and watch.make_anchor(round_, pick) is not None
+        animate = {self.choosing.animate: gr.update(interactive=ready)}
+        return {self.pick: pick} | self.show_choice(round_, pick) | animate
+
+    # Stage 2
+
+    def connect_animate(self) -> None:
+        """Animate the anchor, stop, leave the queue."""
+        asking, choosing, watching = self.asking, self.choosing, self.watching
+        state = [self.round, self.pick]
+        check = choosing.animate.click(
+            self.before_animate,
+            [self.phase, *state, *asking.settings],
+            [*self.buttons, watching.live, self.phase],
+            **QUICK,
+        )
+        run = check.success(
+            self.animate,
+            [*state, self.vanilla, *asking.settings],
+            [watching.player, watching.live, *self.buttons, self.vanilla],
+            api_name="animate",
+            show_progress_on=watching.live,
+            **ON_DEVICE,
+        )
+        ends = state, [*self.buttons, *choosing.view, self.phase]
+        run.then(self.to_idle, *ends, **QUICK)
+        choosing.stop.click(self.on_stop, None, None, **QUICK)
+        choosing.leave.click(self.on_leave_animate, state, [*ends[1], watching.live], cancels=[run], **QUICK)
+        choosing.animate.click(None, js=SHOW_PANEL.format("watch"), api_visibility="private")
+
+    def before_animate(self, phase, round_: Round, pick: Pick, *settings) -> dict:
+        """Checks that there is something to animate."""
+        if phase != "idle":
+            raise gr.Error(texts.BUSY, title=texts.NOT_NOW, print_exception=False)
+        self.animation(round_, pick, *settings)
+        waiting = {self.watching.live: live_value(texts.WAITING, fraction=0.0), self.phase: "animating"}
+        return self.set_buttons(draw="off", animate="waiting") | waiting
+
+    def animate(
+        self,
+        http: gr.Request,
+        round_: Round,
+        pick: Pick,
+        vanilla: VanillaCache,
+        prompt: str,
+        seed: int,
+        num_candidates: int,
+        negative_prompt: str,
+        num_inference_steps: int,
+        guidance_scale: float,
+        num_frames: int,
+        p_ni_vsds: float,
+        p_re: float,
+    ) -> Iterator[dict]:
+        """Stage 2: animates the anchor of this session (its best candidate unless another was picked).
+
+        Gives the I4VGen video and the vanilla video of the same prompt and seed.
+        """
+        request, anchor = self.animation(
+            round_, pick, prompt, seed, num_candidates, negative_prompt, num_inference_steps, guidance_scale,
+            num_frames, p_ni_vsds, p_re,
+        )  # fmt: skip
+        token = self.stops.begin(http.session_hash)
+        try:
+            yield self.set_buttons(draw="off", animate="running")
+            for known, changes in watch.animate(self.runtime, self.watching, request, anchor, vanilla, token):
+                if known is not vanilla:
+                    vanilla = known
+                    changes = changes | {self.vanilla: known}
+                yield changes
+        except Exception as error:
+            raise failure(error) from error
+        finally:
+            self.stops.end(http.session_hash, token)
+
+    def on_leave_animate(self, round_: Round, pick: Pick) -> dict:
+        """The place in the queue is given up."""
+        return self.to_idle(round_, pick) | {self.watching.live: live_value(texts.LEFT_QUEUE)}
+
+    # Shared
+
+    def on_stop(self, http: gr.Request) -> None:
+        """Outside of the queue, so that it acts within the step under way."""
+        self.stops.stop(http.session_hash)
+
+    def on_unload(self, http: gr.Request) -> None:
+        """The tab was closed: nobody waits for its run any more."""
+        self.stops.stop(http.session_hash)
+
+    def request(self, *settings) -> Request:
+        """The form as a request. Raises `gr.Error` in the words of what is wrong."""
+        try:
+            return imagine.make_request(self.runtime.defaults, *settings)
+        except RequestError as error:
+            raise gr.Error(str(error), title=texts.CHECK_FORM, print_exception=False) from error
+
+    def animation(self, round_: Round, pick: Pick, *settings) -> tuple[Request, watch.Anchor]:
+        """What to animate and how. Raises `gr.Error` if something is missing or wrong."""
+        anchor = watch.make_anchor(round_, pick)
+        if anchor is None:
+            raise gr.Error(texts.NEEDS_ANCHOR, title=texts.NOT_NOW, print_exception=False)
+        if round_.candidates:  # their prompt and seed count, whatever the form says by now
+            settings = (round_.request.prompt, round_.request.seed, *settings[2:])
+        return watch.animation_request(self.request(*settings), round_), anchor
+
+
+def failure(error: Exception) -> gr.Error:
+    """What a person is told when a run breaks. The log has the rest."""
+    if isinstance(error, gr.Error):
+        return error
+    log.exception("a run failed")
+    reason = str(error).strip() or type(error).__name__
+    return gr.Error(
+        texts.FAILED.format(error=reason.splitlines()[0]), title=texts.SORRY, print_exception=False
+    )

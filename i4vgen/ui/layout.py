@@ -1,0 +1,45 @@
+"""The frame that every panel shares, and the page's header."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import gradio as gr
+
+from i4vgen.runtime import Runtime
+from i4vgen.ui import texts
+
+
+@contextmanager
+def panel(number: int, title: str, hint: str, elem_id: str) -> Iterator[gr.Column]:
+    """A numbered card with a heading."""
+    # The class is not called "panel": that name belongs to Gradio's own columns, which take it off again.
+    with gr.Column(elem_classes="step", elem_id=elem_id) as column:
+        gr.HTML(
+            f'<div class="step-head"><span class="number" aria-hidden="true">{number}</span>'
+            f"<h2>{title}</h2><p>{hint}</p></div>",
+            apply_default_css=False,
+        )
+        yield column
+
+
+def header(runtime: Runtime) -> gr.HTML:
+    """The name, what it is, and what it runs on."""
+    d = runtime.defaults
+    facts = [
+        html.escape(Path(runtime.model).name),
+        f"{d.width} \u00d7 {d.height} px",
+        f"{d.num_frames} frames",
+        runtime.device.upper(),
+    ]
+    paper = f'<a href="{texts.PAPER_URL}" target="_blank" rel="noopener">{texts.PAPER}</a>'
+    return gr.HTML(
+        f'<header class="masthead"><div><h1>{texts.TITLE}</h1><p class="tagline">{texts.TAGLINE}</p></div>'
+        f'<p class="lead">{texts.LEAD} {paper}</p>'
+        f'<ul class="facts" aria-label="Model">{"".join(f"<li>{fact}</li>" for fact in facts)}</ul></header>',
+        elem_id="masthead",
+        apply_default_css=False,
+    )

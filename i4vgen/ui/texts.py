@@ -1,0 +1,154 @@
+"""Every English sentence of the app, in one place: to proof-read, to translate, to keep one voice."""
+
+from __future__ import annotations
+
+TITLE = "I4VGen"
+TAGLINE = "Image as a free stepping stone to video"
+LEAD = (
+    "Draw a handful of still candidates, let a reward model (or you) choose the one worth moving, "
+    "and turn that anchor into a video. No training, the same weights all the way."
+)
+PAPER_URL = "https://arxiv.org/abs/2406.02230"
+PAPER = "Read the paper"
+
+# 1 Imagine
+IMAGINE = "Imagine"
+IMAGINE_HINT = "Say what should happen. The seed fixes every random number of the run."
+PROMPT = "Prompt"
+PROMPT_PLACEHOLDER = "a rocket rising in a starry night"
+SEED = "Seed"
+DICE = "New seed"
+NUM_CANDIDATES = "Candidates"
+GENERATE = "Draw candidates"
+STOP = "Stop"
+LEAVE_QUEUE = "Leave the queue"
+EXAMPLES = "Try one of these"
+ADVANCED = "Advanced settings"
+NEGATIVE_PROMPT = "Negative prompt"
+NEGATIVE_PROMPT_INFO = "What the pictures should keep away from."
+STEPS = "Denoising steps"
+STEPS_INFO = "More steps: finer pictures, longer wait."
+GUIDANCE = "Guidance scale"
+GUIDANCE_INFO = "How strictly to follow the prompt."
+FRAMES = "Frames"
+FRAMES_INFO = "Length of the video."
+P_NI_VSDS = "NI-VSDS share"
+P_NI_VSDS_INFO = "Share of the steps that bring the still anchor to life."
+P_RE = "Regeneration share"
+P_RE_INFO = "Share of the steps that redraw the moving video."
+
+
+def unknown_words(words: list[str]) -> str:
+    """The gentle note under the prompt. `words` must already be safe to show as HTML."""
+    quoted = ", ".join(f"<b>{word}</b>" for word in words)
+    is_are = "is a word" if len(words) == 1 else "are words"
+    return f"{quoted} {is_are} this model never learned. It will draw what it understands of the rest."
+
+
+# 2 Choose the anchor
+CHOOSE = "Choose the anchor"
+CHOOSE_HINT = "The picture with the highest reward leads. Click any other to overrule it."
+GALLERY = "Candidates"
+GALLERY_EMPTY = "Your candidates will appear here, each with its score."
+ANCHOR = "Anchor"
+UPLOAD = "Use a picture of my own"
+BACK_TO_BEST = "Back to the best candidate"
+ANIMATE = "Animate this anchor"
+NO_ANCHOR = "No anchor yet. Draw candidates, or bring a picture of your own."
+CROWN = "\u265b"
+PICKED = "\u2713"
+
+
+def anchor_is(number: int, count: int, score: str, best: bool) -> str:
+    """What the anchor card says about a drawn candidate."""
+    why = "highest reward" if best else "your pick"
+    scored = f", score {score}" if score else ""
+    return f"<b>Candidate {number}</b> of {count}{scored} \u2013 {why}"
+
+
+OWN_ANCHOR = "<b>Your own picture</b>, cropped to the shape of the video"
+
+# 3 Watch it move
+WATCH = "Watch it move"
+WATCH_HINT = "The anchor comes to life, then plays next to the plain video of the same prompt and seed."
+LIVE_EMPTY = "The video appears here while it is being made."
+LIVE_ALT = "How the video looks at this step, playing in a loop"
+PLAYER = "Comparison of the finished videos"
+STAGES = {
+    "candidates": "Drawing candidates",
+    "ni_vsds": "Bringing the anchor to life (NI-VSDS)",
+    "regeneration": "Redrawing the motion (regeneration)",
+    "vanilla": "Plain video, for comparison",
+}
+STAGES_SHORT = {"ni_vsds": "NI-VSDS", "regeneration": "Regeneration", "vanilla": "Vanilla"}
+CLIP_LABELS = {"i4vgen": "I4VGen", "vanilla": "Vanilla", "ni_vsds": "NI-VSDS"}
+CLIP_HINTS = {
+    "i4vgen": "from your anchor",
+    "vanilla": "same prompt, same seed, no anchor",
+    "ni_vsds": "before regeneration",
+}
+PLAY = "Play"
+PAUSE = "Pause"
+LOOP = "Loop"
+SCRUB = "Frame"
+DOWNLOAD = "Download"
+
+# How a run goes
+WAITING = "Waiting for the device\u2026"
+STARTING = "Getting the model ready\u2026"
+MEASURING = "measuring the pace"
+NEARLY = "nearly there"
+
+
+def step(stage: str, number: int, total: int, left: str) -> str:
+    """The progress line: what is happening, how far it is, how long it will take."""
+    return f"{STAGES[stage]}: step {number} of {total}, {left}"
+
+
+def seconds_left(seconds: float | None) -> str:
+    """A duration as a person would say it."""
+    if seconds is None:
+        return MEASURING
+    if seconds < 2:
+        return NEARLY
+    if seconds < 100:
+        return f"about {round(seconds)} s left"
+    return f"about {round(seconds / 60)} min left"
+
+
+def candidates_done(count: int, seconds: float) -> str:
+    """After stage 1."""
+    return f"{count} candidate{'s' if count != 1 else ''} in {seconds:.0f} s."
+
+
+def candidates_stopped(count: int, asked: int) -> str:
+    """After a stop in stage 1."""
+    if not count:
+        return "Stopped before the first candidate was finished."
+    return f"Stopped. {count} of {asked} candidates are finished and ready to pick."
+
+
+def animate_done(seconds: float) -> str:
+    """After stage 2."""
+    return f"Done in {seconds:.0f} s."
+
+
+def animate_stopped(clips: int) -> str:
+    """After a stop in stage 2."""
+    if clips:
+        return "Stopped. The finished video stays below, and your candidates are untouched."
+    return "Stopped. Your candidates and the anchor are untouched: animate again whenever you like."
+
+
+LEFT_QUEUE = "You left the queue. Nothing was lost."
+
+# What can go wrong
+CHECK_FORM = "Check the form"
+NOT_NOW = "Not now"
+SORRY = "Something broke"
+BUSY = "A run of yours is still under way. Wait for it, or stop it first."
+NEEDS_PROMPT = "Write a prompt first: a few words about what should happen."
+NEEDS_NUMBER = "{name} needs a number."
+NEEDS_ANCHOR = "Choose an anchor first: draw candidates, or bring a picture of your own."
+BAD_PICTURE = "That file could not be read as a picture. Try a PNG, JPEG or WebP."
+FAILED = "The run failed: {error}. Your prompt and candidates are still here."
