@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from training.world import MOTIONS, SETTINGS, SUBJECTS, words
+
+POCKET = Path(__file__).parent.parent / "assets" / "pocket"  # where the model goes
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
-from itertools import islice
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -23,25 +24,23 @@ SEEDS = {"generator": 1, "reward": 2, "referee": 3, "referee-test": 4, "vae": 5,
 
 ENCODE_AT_ONCE = 64  # clips
 
+T = TypeVar("T")
+
 
 def render(preset: Preset, split: str, index: int) -> Clip:
     """Clip number `index` of a split, the same on every machine."""
     rng = np.random.default_rng([SEEDS[split], index])
-    return random_clip(
-        rng, preset.subjects, preset.settings, preset.motions, preset.num_frames, preset.size
-    )
+    return random_clip(rng, preset.subjects, preset.settings, preset.motions, preset.num_frames, preset.size)
 
 
-def render_all(preset: Preset, split: str, count: int, start: int = 0) -> Iterator[Clip]:
-    """Clips in order, drawn by all cores."""
-    indices = range(start, start + count)
+def render_all(preset: Preset, split: str, count: int) -> Iterator[Clip]:
+    return draw_all(partial(render, preset, split), count, f"drawing {split} clips")
+
+
+def draw_all(draw: Callable[[int], T], count: int, title: str) -> Iterator[T]:
+    """draw(0), draw(1), ... in order, by all cores."""
     with multiprocessing.get_context("forkserver").Pool() as pool:
-        yield from tqdm(
-            pool.imap(partial(render, preset, split), indices, chunksize=64),
-            total=count,
-            desc=f"drawing {split} clips",
-            disable=None,
-        )
+        yield from tqdm(pool.imap(draw, range(count), chunksize=64), total=count, desc=title, disable=None)
 
 
 def to_tensor(frames: np.ndarray) -> Tensor:
@@ -69,7 +68,9 @@ class LatentClips:
         for first in range(0, preset.clips, ENCODE_AT_ONCE):
             chunk = list(islice(clips, ENCODE_AT_ONCE))
             frames = to_tensor(np.stack([clip.frames for clip in chunk]))
-            latents[first : first + len(chunk)] = pca.encode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+            latents[first : first + len(chunk)] = pca.encode(frames.flatten(0, 1)).unflatten(
+                0, frames.shape[:2]
+            )
             labels += [(clip.subject, clip.setting, clip.motion) for clip in chunk]
         torch.save({"latents": latents, "labels": labels}, path)
         return cls(latents, labels)

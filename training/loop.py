@@ -1,4 +1,4 @@
-"""One training loop for every stage: a time budget, a moving average of the weights, and checkpoints to go on from."""
+"""One training loop for every stage: a time budget, averaged weights, and checkpoints to go on from."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from training.config import PRESETS, Preset
 WARM_UP = 100  # steps
 COOL_DOWN = 0.35  # the last part of the budget, in which the learning rate falls to zero
 SAVE_EVERY = 180.0  # seconds
+LOG_EVERY = 200  # steps, where there is no terminal for a progress bar
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,14 @@ class Run:
     folder: Path
     minutes: float
     device: torch.device
+    start_from: Path | None = None
+
+    def begin(self, network: nn.Module, name: str) -> nn.Module:
+        """The network with the weights that an exported model has for it, if the run starts from one."""
+        if self.start_from is not None:
+            trained = type(network).from_pretrained(self.start_from / name)
+            network.load_state_dict(trained.float().state_dict())
+        return network
 
     def autocast(self) -> AbstractContextManager:
         return torch.autocast(self.device.type, torch.bfloat16)
@@ -50,11 +59,18 @@ def parse_arguments(stage: str, description: str | None = None) -> Run:
     parser.add_argument("--preset", choices=PRESETS, default="gpu" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--minutes", type=float, default=10.0, help="time budget of this call (default 10)")
     parser.add_argument("--out", type=Path, default=None, help="run folder (default runs/PRESET)")
+    parser.add_argument(
+        "--start-from",
+        type=Path,
+        metavar="MODEL",
+        help="an exported model, such as assets/pocket, to start from where there is no checkpoint",
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     folder = args.out or Path("runs") / args.preset
     folder.mkdir(parents=True, exist_ok=True)
-    return Run(stage, PRESETS[args.preset], args.preset, folder, args.minutes, torch.device(args.device))
+    device = torch.device(args.device)
+    return Run(stage, PRESETS[args.preset], args.preset, folder, args.minutes, device, args.start_from)
 
 
 class Average:
@@ -83,10 +99,11 @@ def train(
     learning_rate: float,
     ema_decay: float,
 ) -> None:
-    """Trains the module's trainable parameters for `run.minutes` and leaves their moving average in the module.
+    """Trains the module's trainable parameters for `run.minutes`; their moving average is left in the module.
 
-    A call goes on from the checkpoint that an earlier call left: same optimiser state, same average, a fresh learning-rate
-    curve (warm-up, plateau, then linearly to zero). `loss_of(step, generator)` draws its own batch from the generator.
+    A call goes on from the checkpoint that an earlier call left: same optimiser state, same average, a fresh
+    learning-rate curve (warm-up, plateau, then linearly to zero). `loss_of(step, generator)` draws its own
+    batch from the generator.
     """
     parameters = [p for p in module.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
@@ -119,8 +136,10 @@ def train(
         torch.save(state, path.with_suffix(".new"))
         path.with_suffix(".new").replace(path)
 
-    # CPU: the fused attention kernel's backward is far slower on such short sequences than plain matrix products.
-    backends = [SDPBackend.MATH] if run.device.type == "cpu" else [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]
+    # On a CPU the backward pass of fused attention is far slower for such short sequences than plain products.
+    backends = (
+        [SDPBackend.MATH] if run.device.type == "cpu" else [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]
+    )
     with sdpa_kernel(backends):
         while (elapsed := time.monotonic() - start) < budget:
             remaining = 1 - elapsed / budget
@@ -140,7 +159,7 @@ def train(
                 smooth = value if smooth is None else 0.95 * smooth + 0.05 * value
                 bar.n = round(elapsed)
                 bar.set_postfix(step=step, loss=f"{smooth:.4f}")
-                if bar.disable and step % 200 == 0:
+                if bar.disable and step % LOG_EVERY == 0:
                     print(f"{run.stage}: step {step}, {elapsed:.0f} s, loss {smooth:.4f}", flush=True)
             if time.monotonic() - saved_at > SAVE_EVERY:
                 save()
@@ -148,5 +167,7 @@ def train(
     bar.close()
     if step > first:
         save()
-        run.record(run.stage, steps=step, minutes=round((spent + time.monotonic() - start) / 60, 1), loss=smooth)
+        run.record(
+            run.stage, steps=step, minutes=round((spent + time.monotonic() - start) / 60, 1), loss=smooth
+        )
     average.copy_to_parameters()

@@ -1,6 +1,6 @@
-"""Stage 3: AnimateDiff's own step. The UNet is frozen, motion modules are inserted, and only they learn from clips.
+"""Stage 3, AnimateDiff's own: the UNet is frozen, motion modules are inserted and trained on clips.
 
-    python -m training.motion --minutes 40
+python -m training.motion --minutes 40
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ def main() -> None:
     text_encoder = CLIPTextModel.from_pretrained(run.folder / "text_encoder").to(device).requires_grad_(False)
     adapter = make_motion_adapter(preset)
     start_as_identity(adapter)
+    run.begin(adapter, "motion_adapter")
     unet = UNetMotionModel.from_unet2d(UNet2DConditionModel.from_pretrained(run.folder / "unet"), adapter)
     adopt_motion_modules(unet)
     unet.freeze_unet2d_params()

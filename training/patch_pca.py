@@ -1,9 +1,9 @@
 """Principal components of image patches: where the pocket model's latent space comes from.
 
-A patch of `p x p` pixels becomes a few channels, most of the picture at once and without training. Components are divided
-by the square root of their deviation: half-way to white noise, so that fine detail gets a say but does not drown the rest.
-`write_into` puts the same linear map into the weights of diffusers' AutoencoderKL, so that the latent space is an ordinary
-VAE's to everybody else.
+A patch of `p x p` pixels becomes a few channels, most of the picture at once and without training.
+Components are divided by the square root of their deviation: half-way to white noise, so that fine detail
+gets a say but does not drown the rest. `write_into` puts the same linear map into the weights of diffusers'
+AutoencoderKL, so that the latent space is an ordinary VAE's to everybody else.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ class PatchPCA(nn.Module):
         channels = len(self.encoder)
         deviations = variances.flip(0)[:channels].sqrt()
         vectors = vectors.flip(1)[:, :channels]
-        spread = deviations.sqrt() * deviations.mean().sqrt()  # leaves channel i a variance of deviation_i / mean
+        spread = (
+            deviations.sqrt() * deviations.mean().sqrt()
+        )  # leaves channel i a variance of deviation_i / mean
         self.encoder.copy_((vectors / spread).T)
         self.decoder.copy_(vectors * spread)
         return self
@@ -51,15 +53,18 @@ class PatchPCA(nn.Module):
     def write_into(self, vae: AutoencoderKL) -> None:
         """Makes `vae.encode(x).latent_dist.mode()` this linear map, to about 1 part in 1,000.
 
-        A ResNet block whose second convolution is zero passes its input on; a stride-2 convolution gathers 2 x 2 pixels
-        into four times the channels; log2(p) of them gather the patch. GroupNorm and SiLU, which close every encoder, are
-        made harmless: each group holds every value together with its negative, so its mean is zero, and a constant so large
-        that it alone decides the deviation; and SiLU is the identity far to the right of zero.
+        A ResNet block whose second convolution is zero passes its input on; a stride-2 convolution gathers
+        2 x 2 pixels into four times the channels; log2(p) of them gather the patch. GroupNorm and SiLU,
+        which close every encoder, are made harmless: each group holds every value together with its
+        negative, so its mean is zero, and a constant so large that it alone decides the deviation; and SiLU
+        is the identity far to the right of zero.
         """
         encoder = vae.encoder
         *gathering, last = encoder.down_blocks
         if 2 ** len(gathering) != self.patch:
-            raise ValueError(f"patches of {self.patch} px need {self.patch.bit_length()} levels of VAE channels")
+            raise ValueError(
+                f"patches of {self.patch} px need {self.patch.bit_length()} levels of VAE channels"
+            )
         for resnet in (r for b in (*encoder.down_blocks, encoder.mid_block) for r in b.resnets):
             resnet.conv2.weight.zero_()
             resnet.conv2.bias.zero_()
@@ -93,7 +98,9 @@ class PatchPCA(nn.Module):
         for i in range(channels):
             pair = 2 + 2 * (i // norm.num_groups)
             if pair + 2 > per_group:
-                raise ValueError(f"{channels} latent channels do not fit into {norm.num_channels} VAE channels")
+                raise ValueError(
+                    f"{channels} latent channels do not fit into {norm.num_channels} VAE channels"
+                )
             slot = (i % norm.num_groups) * per_group + pair
             spread.weight[slot, i], spread.weight[slot + 1, i] = 1, -1
             encoder.conv_out.weight[i, slot, 1, 1] = 1

@@ -1,7 +1,7 @@
 """The referee: a classifier of subject, setting and motion that takes no part in generation or selection.
 
-It learns from rendered clips only, on a seed of its own, and judges what the model generates (training/evaluate.py). It is
-not shipped.
+It learns from rendered clips only, on a seed of its own, and judges what the model generates
+(training/evaluate.py). It is not shipped.
 
     python -m training.referee --minutes 4
 """
@@ -21,14 +21,20 @@ TEST_CLIPS = 1_000
 
 
 class Referee(nn.Module):
-    """Frames [B, F, 3, H, W] in -1..1 -> logits of subject, setting and motion. Works on single frames too."""
+    """Frames [B, F, 3, H, W] in -1..1 -> logits of subject, setting and motion. Works on single
+    frames too.
+    """
 
     def __init__(self, preset: Preset):
         super().__init__()
         layers: list[nn.Module] = []
         width = 3
         for channels in (32, 64, 96, 128):
-            layers += [nn.Conv2d(width, channels, 3, stride=2, padding=1), nn.GroupNorm(8, channels), nn.GELU()]
+            layers += [
+                nn.Conv2d(width, channels, 3, stride=2, padding=1),
+                nn.GroupNorm(8, channels),
+                nn.GELU(),
+            ]
             width = channels
         self.eye = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(16 * width, 256))
         self.subject = nn.Linear(256, len(preset.subjects))
@@ -64,7 +70,7 @@ def clips_of(preset: Preset, split: str, count: int) -> tuple[Tensor, Tensor]:
 
 
 def soften(frames: Tensor, generator: torch.Generator) -> Tensor:
-    """What a generator's output has and a renderer's has not: a little blur, a little noise, other contrast."""
+    """What generated frames have and rendered ones have not: some blur, some noise, other contrast."""
     if torch.rand((), generator=generator) < 0.5:
         blurred = F.avg_pool2d(frames.flatten(0, 1), 3, stride=1, padding=1, count_include_pad=False)
         frames = blurred.unflatten(0, frames.shape[:2])

@@ -1,6 +1,6 @@
 """Stage 2: text-to-image latent diffusion on single frames, UNet and text encoder together.
 
-    python -m training.text_to_image --minutes 60
+python -m training.text_to_image --minutes 60
 """
 
 from __future__ import annotations
@@ -67,7 +67,11 @@ def make_scheduler() -> DDIMScheduler:
 
 def tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
     return tokenizer(
-        captions, padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
+        captions,
+        padding="max_length",
+        max_length=tokenizer.model_max_length,
+        truncation=True,
+        return_tensors="pt",
     ).input_ids
 
 
@@ -77,7 +81,9 @@ def dropped(captions: list[str], generator: torch.Generator) -> list[str]:
 
 
 def noise_loss(predicted: Tensor, noise: Tensor, timesteps: Tensor, scheduler: DDIMScheduler) -> Tensor:
-    """Squared error weighted by min(SNR, 5) / SNR (Hang et al. 2023), so that nearly clean samples do not dominate."""
+    """Squared error weighted by min(SNR, 5) / SNR (Hang et al. 2023): nearly clean samples must not
+    dominate.
+    """
     alpha = scheduler.alphas_cumprod.to(noise.device)[timesteps]
     snr = alpha / (1 - alpha)
     weight = snr.clamp(max=5) / snr
@@ -90,8 +96,8 @@ def main() -> None:
     preset, device = run.preset, run.device
     torch.manual_seed(0)
     tokenizer = make_tokenizer(preset.words, preset.max_tokens)
-    text_encoder = make_text_encoder(preset, tokenizer)
-    unet = make_unet(preset)
+    text_encoder = run.begin(make_text_encoder(preset, tokenizer), "text_encoder")
+    unet = run.begin(make_unet(preset), "unet")
     model = nn.ModuleDict({"unet": unet, "text_encoder": text_encoder}).to(device).train()
     scheduler = make_scheduler()
     clips = LatentClips.load_or_draw(run.folder / "latents.pt", preset, load_or_fit_pca(run))

@@ -2,7 +2,8 @@
 
     python -m training.vae --minutes 8
 
-The later stages need only the encoder, which is there within a minute (`--minutes 0`), so the decoder may be trained last.
+The later stages need only the encoder, which is there within a minute (`--minutes 0`), so the decoder may
+be trained last.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def main() -> None:
     run = parse_arguments("vae")
     preset = run.preset
     pca = load_or_fit_pca(run).to(run.device)
-    vae = make_vae(preset)
+    vae = run.begin(make_vae(preset), "vae")
     pca.cpu().write_into(vae)
     vae.encoder.requires_grad_(False)
     vae.to(run.device)

@@ -1,14 +1,15 @@
-"""The pocket model's world: sprites that move over procedurally drawn scenes, and captions that describe them.
+"""The pocket model's world: sprites that move over procedurally drawn scenes, and their captions.
 
-Everything is drawn from a `numpy.random.Generator`, at any resolution and length, so that the data set never has to be
-stored: clip `i` of seed `s` is the same on every machine. Coordinates are fractions of the canvas, (0, 0) is the top left.
+Everything is drawn from a `numpy.random.Generator`, at any resolution and length, so that the data set
+never has to be stored: clip `i` of seed `s` is the same on every machine. Coordinates are fractions of the
+canvas, (0, 0) is the top left.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,8 @@ from PIL import Image
 
 SPRITES = Path(__file__).parent / "sprites"
 
-# Which way a sprite looks in its picture; None for those that look the same both ways. Sprites that look left are
-# mirrored when they move right, so that nothing drives backwards.
+# Which way a sprite looks in its picture; None for those that look the same both ways. Sprites that look left
+# are mirrored when they move right, so that nothing drives backwards.
 SUBJECTS: dict[str, str | None] = {
     "rocket": "right",
     "car": "left",
@@ -84,7 +85,7 @@ TEMPLATES = (
 
 @dataclass(frozen=True)
 class Clip:
-    """One rendered clip: frames uint8 [F, H, W, 3], what it shows, and its caption (which may leave some of it out)."""
+    """Frames uint8 [F, H, W, 3], what they show, and a caption (which may leave some of it out)."""
 
     frames: np.ndarray
     subject: str
@@ -98,7 +99,9 @@ def words(subjects: tuple[str, ...], settings: tuple[str, ...], motions: tuple[s
     phrases = [*subjects, *TEMPLATES]
     phrases += [phrase for setting in settings for phrase in SETTINGS[setting]]
     phrases += [phrase for motion in motions for phrase in MOTIONS[motion]]
-    return sorted({word for phrase in phrases for word in phrase.split() if not word.startswith("{")} | {"an"})
+    return sorted(
+        {word for phrase in phrases for word in phrase.split() if not word.startswith("{")} | {"an"}
+    )
 
 
 def caption(rng: np.random.Generator, subject: str, setting: str, motion: str) -> str:
@@ -152,11 +155,11 @@ def random_clip(
     return Clip(frames, subject, setting, motion, caption(rng, subject, setting, motion))
 
 
-# ---------------------------------------------------------------------------------------------------------- motion
+# ---------------------------------------------------------------------------------------------------- motion
 
 
 def draw_track(rng: np.random.Generator, motion: str, num_frames: int) -> np.ndarray:
-    """[F, 4]: the sprite's centre x and y, its width as a fraction of the canvas, and its angle in radians."""
+    """[F, 4]: the sprite's centre x and y and its width, in canvas units, and its angle in radians."""
     u = np.linspace(0, 1, num_frames)
     x = np.full(num_frames, rng.uniform(0.36, 0.64))
     y = np.full(num_frames, rng.uniform(0.42, 0.64))
@@ -182,9 +185,9 @@ def draw_track(rng: np.random.Generator, motion: str, num_frames: int) -> np.nda
     return np.stack([x, y, scale, angle], axis=1)
 
 
-@lru_cache(maxsize=None)
+@cache
 def sprite_mips(subject: str) -> tuple[Image.Image, ...]:
-    """The sprite at widths 256, 181, 128, ... with premultiplied alpha: sampling the next larger one never aliases."""
+    """The sprite, alpha premultiplied, at widths 256, 181, 128, ...: the next larger one never aliases."""
     with Image.open(SPRITES / f"{subject}.webp") as picture:
         full = picture.convert("RGBa")
     sizes = [round(256 / 2 ** (i / 2)) for i in range(10)]
@@ -214,9 +217,9 @@ def place_sprite(
     return np.asarray(placed, dtype=np.float32) / 255
 
 
-# ---------------------------------------------------------------------------------------------------------- scenes
-# Each scene draws float [F, size, size, 3] in 0..1. Colours are jittered, objects placed at random, and what moves in
-# the world moves here: clouds drift, stars twinkle, waves roll, snow falls, bubbles rise.
+# ---------------------------------------------------------------------------------------------------- scenes
+# Each scene draws float [F, size, size, 3] in 0..1. Colours are jittered, objects placed at random,
+# and what moves in the world moves here: clouds drift, stars twinkle, waves roll, snow falls, bubbles rise.
 
 
 def grid(size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -255,9 +258,7 @@ def disc(size: int, cx: float, cy: float, radius: float) -> np.ndarray:
 def ridge(rng: np.random.Generator, size: int, base: float, height: float, waves: float) -> np.ndarray:
     """Coverage [size, size] of a hill range whose skyline lies around `base`."""
     x, y = grid(size)
-    line = sum(
-        height / (k + 1) * np.sin(2 * np.pi * (waves * (k + 1) * x + rng.uniform())) for k in range(3)
-    )
+    line = sum(height / (k + 1) * np.sin(2 * np.pi * (waves * (k + 1) * x + rng.uniform())) for k in range(3))
     return soft(y - (base - line), size)
 
 
@@ -281,10 +282,14 @@ def add_clouds(rng: np.random.Generator, frames: np.ndarray, rgb: np.ndarray, mo
 
 
 def starry_night(rng: np.random.Generator, num_frames: int, size: int) -> np.ndarray:
-    canvas = gradient(size, [colour(rng, (10, 12, 44)), colour(rng, (26, 28, 84)), colour(rng, (58, 44, 112))])
+    canvas = gradient(
+        size, [colour(rng, (10, 12, 44)), colour(rng, (26, 28, 84)), colour(rng, (58, 44, 112))]
+    )
     if rng.uniform() < 0.5:
         cx, cy, radius = rng.uniform(0.1, 0.9), rng.uniform(0.1, 0.25), rng.uniform(0.06, 0.09)
-        crescent = disc(size, cx, cy, radius) * (1 - disc(size, cx + radius * 0.5, cy - radius * 0.2, radius * 0.9))
+        crescent = disc(size, cx, cy, radius) * (
+            1 - disc(size, cx + radius * 0.5, cy - radius * 0.2, radius * 0.9)
+        )
         blend(canvas, crescent, colour(rng, (250, 240, 200)))
     frames = still(canvas, num_frames)
     stars = int(rng.integers(22, 36))
@@ -294,16 +299,30 @@ def starry_night(rng: np.random.Generator, num_frames: int, size: int) -> np.nda
     light = twinkle * rng.uniform(0.6, 1.2, (stars, 1))
     paths = np.repeat(centres[:, None], num_frames, axis=1)
     blend(frames, glow(size, paths, rng.uniform(0.006, 0.012, stars), light), np.array([1, 1, 0.9]))
-    blend(frames, ridge(rng, size, rng.uniform(0.86, 0.93), 0.03, rng.uniform(0.5, 1.2)), colour(rng, (8, 10, 26), 0.02))
+    blend(
+        frames,
+        ridge(rng, size, rng.uniform(0.86, 0.93), 0.03, rng.uniform(0.5, 1.2)),
+        colour(rng, (8, 10, 26), 0.02),
+    )
     return frames
 
 
 def sunset(rng: np.random.Generator, num_frames: int, size: int) -> np.ndarray:
     horizon = rng.uniform(0.72, 0.8)
     canvas = gradient(
-        size, [colour(rng, (92, 44, 120)), colour(rng, (226, 86, 92)), colour(rng, (250, 168, 74)), colour(rng, (252, 214, 120))]
+        size,
+        [
+            colour(rng, (92, 44, 120)),
+            colour(rng, (226, 86, 92)),
+            colour(rng, (250, 168, 74)),
+            colour(rng, (252, 214, 120)),
+        ],
     )
-    blend(canvas, disc(size, rng.uniform(0.15, 0.85), horizon, rng.uniform(0.13, 0.2)), colour(rng, (255, 244, 180)))
+    blend(
+        canvas,
+        disc(size, rng.uniform(0.15, 0.85), horizon, rng.uniform(0.13, 0.2)),
+        colour(rng, (255, 244, 180)),
+    )
     frames = still(canvas, num_frames)
     add_clouds(rng, frames, colour(rng, (252, 150, 130)), most=2)
     blend(frames, ridge(rng, size, horizon + 0.04, 0.025, rng.uniform(0.6, 1.4)), colour(rng, (64, 30, 62)))
@@ -312,7 +331,12 @@ def sunset(rng: np.random.Generator, num_frames: int, size: int) -> np.ndarray:
 
 def sea(rng: np.random.Generator, num_frames: int, size: int) -> np.ndarray:
     horizon = rng.uniform(0.5, 0.6)
-    frames = still(gradient(size, [colour(rng, (96, 178, 240)), colour(rng, (190, 226, 250)), colour(rng, (230, 240, 250))]), num_frames)
+    frames = still(
+        gradient(
+            size, [colour(rng, (96, 178, 240)), colour(rng, (190, 226, 250)), colour(rng, (230, 240, 250))]
+        ),
+        num_frames,
+    )
     add_clouds(rng, frames, np.array([1.0, 1.0, 1.0]))
     x, y = grid(size)
     depth = np.clip((y - horizon) / (1 - horizon), 0, 1)
@@ -333,14 +357,20 @@ def snowy_hill(rng: np.random.Generator, num_frames: int, size: int) -> np.ndarr
         tree = soft(width * np.clip((y - top) / 0.24, 0, 1) - np.abs(x - cx), size) * (y > top)
         blend(canvas, tree, colour(rng, (52, 92, 88)))
     blend(canvas, ridge(rng, size, base, 0.05, rng.uniform(0.4, 0.9)), colour(rng, (226, 232, 244), 0.02))
-    blend(canvas, ridge(rng, size, base + 0.16, 0.05, rng.uniform(0.4, 0.9)), colour(rng, (248, 250, 254), 0.015))
+    blend(
+        canvas,
+        ridge(rng, size, base + 0.16, 0.05, rng.uniform(0.4, 0.9)),
+        colour(rng, (248, 250, 254), 0.015),
+    )
     frames = still(canvas, num_frames)
     add_flakes(rng, frames, count=18, fall=rng.uniform(0.12, 0.3), radius=0.014, rgb=np.ones(3))
     return frames
 
 
 def city_at_dusk(rng: np.random.Generator, num_frames: int, size: int) -> np.ndarray:
-    canvas = gradient(size, [colour(rng, (70, 60, 130)), colour(rng, (170, 96, 150)), colour(rng, (238, 150, 140))])
+    canvas = gradient(
+        size, [colour(rng, (70, 60, 130)), colour(rng, (170, 96, 150)), colour(rng, (238, 150, 140))]
+    )
     frames = still(canvas, num_frames)
     add_clouds(rng, frames, colour(rng, (210, 130, 170)), most=2)
     x, y = grid(size)
@@ -363,7 +393,12 @@ def city_at_dusk(rng: np.random.Generator, num_frames: int, size: int) -> np.nda
 
 
 def green_hills(rng: np.random.Generator, num_frames: int, size: int) -> np.ndarray:
-    frames = still(gradient(size, [colour(rng, (84, 160, 238)), colour(rng, (170, 214, 250)), colour(rng, (220, 238, 250))]), num_frames)
+    frames = still(
+        gradient(
+            size, [colour(rng, (84, 160, 238)), colour(rng, (170, 214, 250)), colour(rng, (220, 238, 250))]
+        ),
+        num_frames,
+    )
     add_clouds(rng, frames, np.array([1.0, 1.0, 1.0]))
     base = rng.uniform(0.6, 0.68)
     blend(frames, ridge(rng, size, base, 0.06, rng.uniform(0.5, 1.1)), colour(rng, (120, 186, 96)))
@@ -372,8 +407,15 @@ def green_hills(rng: np.random.Generator, num_frames: int, size: int) -> np.ndar
 
 
 def desert(rng: np.random.Generator, num_frames: int, size: int) -> np.ndarray:
-    frames = still(gradient(size, [colour(rng, (120, 190, 226)), colour(rng, (236, 222, 186)), colour(rng, (250, 226, 170))]), num_frames)
-    blend(frames, disc(size, rng.uniform(0.1, 0.9), rng.uniform(0.1, 0.25), 0.08), colour(rng, (255, 248, 214)))
+    frames = still(
+        gradient(
+            size, [colour(rng, (120, 190, 226)), colour(rng, (236, 222, 186)), colour(rng, (250, 226, 170))]
+        ),
+        num_frames,
+    )
+    blend(
+        frames, disc(size, rng.uniform(0.1, 0.9), rng.uniform(0.1, 0.25), 0.08), colour(rng, (255, 248, 214))
+    )
     base = rng.uniform(0.6, 0.7)
     for step, rgb in enumerate(((230, 182, 112), (214, 158, 90), (196, 136, 74))):
         blend(frames, ridge(rng, size, base + 0.12 * step, 0.05, rng.uniform(0.4, 1.0)), colour(rng, rgb))
@@ -381,28 +423,37 @@ def desert(rng: np.random.Generator, num_frames: int, size: int) -> np.ndarray:
 
 
 def underwater(rng: np.random.Generator, num_frames: int, size: int) -> np.ndarray:
-    frames = still(gradient(size, [colour(rng, (60, 190, 210)), colour(rng, (20, 110, 170)), colour(rng, (8, 50, 110))]), num_frames)
+    frames = still(
+        gradient(size, [colour(rng, (60, 190, 210)), colour(rng, (20, 110, 170)), colour(rng, (8, 50, 110))]),
+        num_frames,
+    )
     x, y = grid(size)
     sway = np.linspace(0, rng.uniform(0.1, 0.3), num_frames)[:, None, None] + rng.uniform()
     rays = np.clip(np.sin(2 * np.pi * (3 * (x + 0.35 * y) + sway)), 0, 1) * np.clip(0.8 - y, 0, 1)
     blend(frames, 0.22 * rays, np.ones(3))
     blend(frames, ridge(rng, size, rng.uniform(0.86, 0.92), 0.03, 0.8), colour(rng, (196, 178, 120)))
-    add_flakes(rng, frames, count=10, fall=-rng.uniform(0.15, 0.35), radius=0.016, rgb=np.array([0.8, 0.95, 1.0]))
+    add_flakes(
+        rng, frames, count=10, fall=-rng.uniform(0.15, 0.35), radius=0.016, rgb=np.array([0.8, 0.95, 1.0])
+    )
     return frames
 
 
 def add_flakes(
     rng: np.random.Generator, frames: np.ndarray, count: int, fall: float, radius: float, rgb: np.ndarray
 ) -> None:
-    """Small round particles that fall (or rise, for a negative `fall`, in canvas heights per clip) around the torus."""
+    """Small round particles that fall (by `fall` canvas heights a clip; rise, if negative) and come back."""
     num_frames, size = frames.shape[:2]
     paths = np.repeat(rng.uniform(0, 1, (count, 1, 2)), num_frames, axis=1)
     paths[..., 1] = (paths[..., 1] + np.linspace(0, fall, num_frames)) % 1
-    blend(frames, glow(size, paths, radius * rng.uniform(0.6, 1.2, count), np.full((count, num_frames), 1.3)), rgb)
+    blend(
+        frames,
+        glow(size, paths, radius * rng.uniform(0.6, 1.2, count), np.full((count, num_frames), 1.3)),
+        rgb,
+    )
 
 
 def glow(size: int, paths: np.ndarray, radii: np.ndarray, light: np.ndarray) -> np.ndarray:
-    """[F, size, size]: n round spots of the given radii [n] and brightness [n, F] that follow the paths [n, F, (x, y)]."""
+    """[F, size, size]: n round spots, radii [n], brightness [n, F], on paths [n, F, (x, y)]."""
     centres = (np.arange(size) + 0.5) / size
     spread = np.exp(-(((centres - paths[..., None]) / radii[:, None, None, None]) ** 2))  # [n, F, 2, size]
     return np.einsum("nf,nfy,nfx->fyx", light, spread[:, :, 1], spread[:, :, 0], optimize=True).clip(0, 1)

@@ -1,0 +1,34 @@
+# `make demo` runs the app, `make test` runs every test. Both set up .venv first; nothing else is needed than Python 3.10
+# or newer (and, for the browser tests, a Chromium: it is installed if there is none).
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint sheet clean
+
+demo: $(VENV)/demo
+	$(BIN)/python app.py
+
+test: $(VENV)/test
+	tests/ensure-chromium
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+sheet: $(VENV)/demo
+	$(BIN)/python -m benchmarks.contact_sheet
+
+$(VENV)/demo: requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -r requirements.txt
+	touch $@
+
+$(VENV)/test: tests/requirements.txt $(VENV)/demo
+	$(BIN)/pip install -r tests/requirements.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,108 @@
+"""Puts the trained parts into a model folder in the diffusers layout, in fp16, and scales the reward.
+
+python -m training.export            # runs/cpu -> assets/pocket
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, MotionAdapter, UNet2DConditionModel
+from diffusers import __version__ as diffusers_version
+from PIL import Image
+from transformers import CLIPModel, CLIPTextModel
+
+from i4vgen.backbones.animatediff import AnimateDiffBackbone
+from i4vgen.events import Candidate
+from i4vgen.pipeline import I4VGenPipeline
+from i4vgen.request import Request
+from i4vgen.rewards.pocket import PocketReward
+from training.config import POCKET, Preset
+from training.evaluate import make_prompts
+from training.loop import Run, parse_arguments
+
+NETWORKS = {
+    "vae": AutoencoderKL,
+    "unet": UNet2DConditionModel,
+    "motion_adapter": MotionAdapter,
+    "text_encoder": CLIPTextModel,
+    "reward": CLIPModel,
+}
+GUIDANCE_SCALE = 4.0
+CALIBRATION_SEED = 10_000  # far from the seeds that evaluate.py measures
+
+
+def assemble(run: Run, folder: Path) -> None:
+    """Writes everything but the card and the calibration."""
+    for name, kind in NETWORKS.items():
+        kind.from_pretrained(run.folder / name).half().save_pretrained(folder / name)
+    for name in ("tokenizer", "scheduler"):
+        shutil.copytree(run.folder / name, folder / name, dirs_exist_ok=True)
+    for file in (run.folder / "tokenizer").iterdir():
+        shutil.copy(file, folder / "reward" / file.name)
+    write_json(
+        folder / "model_index.json",
+        {
+            "_class_name": "AnimateDiffPipeline",
+            "_diffusers_version": diffusers_version,
+            "vae": ["diffusers", "AutoencoderKL"],
+            "text_encoder": ["transformers", "CLIPTextModel"],
+            "tokenizer": ["transformers", "CLIPTokenizer"],
+            "unet": ["diffusers", "UNet2DConditionModel"],
+            "motion_adapter": ["diffusers", "MotionAdapter"],
+            "scheduler": ["diffusers", "DDIMScheduler"],
+            "feature_extractor": [None, None],
+            "image_encoder": [None, None],
+        },
+    )
+    preset = run.preset
+    write_json(
+        folder / "i4vgen.json",
+        {
+            "num_frames": preset.num_frames,
+            "height": preset.size,
+            "width": preset.size,
+            "fps": preset.fps,
+            "guidance_scale": GUIDANCE_SCALE,
+            "words": preset.words,
+        },
+    )
+
+
+def calibrate(folder: Path, preset: Preset, device: str) -> dict[str, float]:
+    """Mean and deviation of the reward over candidates that the model draws itself."""
+    path = folder / "reward" / "calibration.json"
+    write_json(path, {"mean": 0.0, "std": 1.0})
+    reward = PocketReward.from_pretrained(str(folder), device=device)
+    backbone = AnimateDiffBackbone.from_pretrained(str(folder), device=device)
+    pipeline = I4VGenPipeline(backbone, None)
+    scores = []
+    for i, (prompt, *_) in enumerate(make_prompts(preset)):
+        request = Request.for_model(
+            backbone.defaults, prompt=prompt, seed=CALIBRATION_SEED + i, num_candidates=8
+        )
+        images = [Image.fromarray(e.image) for e in pipeline.candidates(request) if isinstance(e, Candidate)]
+        scores += reward.score(prompt, images)
+    std, mean = torch.std_mean(torch.tensor(scores))
+    calibration = {"mean": round(mean.item(), 4), "std": round(std.item(), 4)}
+    write_json(path, calibration)
+    return calibration
+
+
+def write_json(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def main() -> None:
+    run = parse_arguments("export", __doc__)
+    assemble(run, POCKET)
+    run.record("calibration", **calibrate(POCKET, run.preset, str(run.device)))
+    size = sum(file.stat().st_size for file in POCKET.rglob("*") if file.is_file()) / 1e6
+    run.record("export", megabytes=round(size, 1))
+
+
+if __name__ == "__main__":
+    main()
