@@ -30,8 +30,9 @@ MODELS = {
 
 def find(model: str) -> Entry:
     """The entry of a model: a name from `MODELS`, any folder or hub id in the diffusers layout, or
-    "BASE+ADAPTER", both of them folders or hub ids. Nothing is looked up yet: whether it exists shows when
-    it is read.
+    "BASE+ADAPTER", both of them folders or hub ids.
+
+    Nothing is looked up yet: whether the model exists shows when it is read.
     """
     if model in MODELS:
         return MODELS[model]

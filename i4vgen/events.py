@@ -43,8 +43,9 @@ class Progress:
 
 @dataclass(frozen=True)
 class Preview:
-    """How the video looks after `step` steps of `stage`: the clean video that the model expects at this
-    point.
+    """How the video looks after `step` steps of `stage`.
+
+    Where the stage denoises, this is the clean video that the model expects at this point, not the noise.
 
     frames: uint8 [F, H, W, 3].
     """

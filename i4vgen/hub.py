@@ -1,5 +1,6 @@
-"""Files of a model in the diffusers layout, from a folder or from the Hugging Face hub. Safetensors only,
-nothing is unpickled.
+"""Files of a model in the diffusers layout, from a folder or from the Hugging Face hub.
+
+Weights are safetensors only: nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -55,8 +56,7 @@ def load(cls, model: str, subfolder: str, dtype: torch.dtype) -> torch.nn.Module
     """One network of a model, complete, frozen and ready for inference.
 
     cls: a diffusers or transformers model class. subfolder: "" for the model's root.
-    Raises `ModelError` for missing, truncated, incomplete or ill-fitting weights: a network never starts half
-    random.
+    Raises `ModelError` for missing, truncated, incomplete or ill-fitting weights.
     """
     where = f"{model}/{subfolder}".rstrip("/")
     try:
@@ -77,6 +77,9 @@ def load(cls, model: str, subfolder: str, dtype: torch.dtype) -> torch.nn.Module
 def load_tokenizer(cls, model: str, subfolder: str):
     """One tokenizer of a model. Raises `ModelError` if it is missing or damaged."""
     where = f"{model}/{subfolder}".rstrip("/")
+    # transformers makes an empty tokenizer of a folder that has none.
+    if all(read_json(model, f"{subfolder}/{name}.json") is None for name in ("tokenizer", "vocab")):
+        raise ModelError(f"cannot load {where} (no tokenizer.json, no vocab.json): download the model again")
     try:
         with _quiet():
             return cls.from_pretrained(model, subfolder=subfolder)

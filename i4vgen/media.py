@@ -35,8 +35,7 @@ def open_picture(path: str | os.PathLike) -> Image.Image:
 def fit_picture(image: Image.Image, height: int, width: int) -> np.ndarray:
     """A picture of any size and mode as uint8 RGB [height, width, 3].
 
-    It is turned as its EXIF data says, flattened on white, cropped in the middle to the aspect ratio and
-    resized.
+    It is turned upright (EXIF), flattened on white, cropped in the middle to the aspect ratio, and resized.
     """
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):
@@ -57,8 +56,8 @@ def write_video(path: str | os.PathLike, frames: np.ndarray, fps: int, scale: in
 
     Small videos are enlarged, since browsers blur them and codecs smear them: by the smallest integer factor,
     `scale` at least, that brings the short side to 256 pixels, with Lanczos interpolation. Odd sides, which
-    the format does not have, are made even by repeating the last row or column. The same frames give the same
-    bytes.
+    the format does not have, are made even by repeating the last row or column.
+    The same frames give the same bytes.
     """
     height, width = frames.shape[1:3]
     factor = max(scale, math.ceil(MIN_SIDE / min(height, width)))

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 
 import torch
 
-from i4vgen.backbones.base import Backbone
+from i4vgen.backbones.base import Backbone, Prompt
 
 
 @dataclass(frozen=True)
 class NIVSDSStep:
-    """index: from 0; timestep: t; weight: 1 - alpha_bar_t; update: mean |change| of the latents; latents: [B,
-    C, F, h, w].
+    """One step of NI-VSDS.
+
+    index: from 0. timestep: t. weight: 1 - alpha_bar_t. update: mean size of the change to the latents.
+    latents: [B, C, F, h, w] after the step.
     """
 
     index: int
@@ -33,14 +35,15 @@ def ni_vsds(
     latents: torch.Tensor,
     noise: torch.Tensor,
     timesteps: Sequence[int],
-    prompt,
+    prompt: Prompt,
     guidance_scale: float,
 ) -> Iterator[NIVSDSStep]:
-    """Yields every step of z <- z - step_size * (1 - alpha_bar_t) * (eps(z_t, t) - noise), z_t = add_noise(z,
-    noise, t).
+    """Yields every step of
 
-    latents: [B, C, F, h, w], the still video to start from. noise: of the same shape, drawn once and kept for
-    all steps: this is what makes the distillation noise-invariant. timesteps: from noisy to clean.
+        z <- z - step_size * (1 - alpha_bar_t) * (eps(add_noise(z, noise, t), t) - noise)
+
+    latents: z, [B, C, F, h, w], the still video to start from. timesteps: from noisy to clean.
+    noise: of the same shape, drawn once and kept for all steps, hence noise-invariant.
     """
     for index, t in enumerate(timesteps):
         noisy = backbone.add_noise(latents, noise, t)

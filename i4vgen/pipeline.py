@@ -33,8 +33,7 @@ from i4vgen.rewards.base import Reward
 class Anchor:
     """The image that is set in motion. Made by `from_candidate` or `from_image`.
 
-    image: uint8 [H, W, 3] of a candidate, or a picture of any size and mode that is still to be fitted and
-    encoded.
+    image: uint8 [H, W, 3] of a candidate, or a picture of any size and mode, not yet fitted and encoded.
     latents: float32 [C, 1, h, w] of a candidate, None for a picture.
     index: the candidate's index, None for a picture.
     """
@@ -60,10 +59,9 @@ class Anchor:
 class SeedNoise:
     """All noise of one run, drawn on the CPU from its seed.
 
-    One seed draws one video noise: the k-th draw is the noise of frame k. Candidate k starts from it too, and
-    so does the vanilla video, which is what makes a comparison under one seed mean something. Everything else
-    that is random has a stream of its own, so that the number of candidates does not change how a given
-    anchor is animated.
+    One seed draws one video noise: the k-th draw is the noise of frame k. Candidate k starts from it, and so
+    does the vanilla video, which is what makes a comparison under one seed mean something. Everything else
+    has a random stream of its own: how an anchor is animated does not depend on the number of candidates.
     """
 
     def __init__(self, seed: int, shape: tuple[int, int, int]):
@@ -83,18 +81,14 @@ class SeedNoise:
         return torch.randn(1, channels, num_frames, height, width, generator=self.generator(name))
 
     def generator(self, name: str) -> torch.Generator:
-        """A random stream of its own, derived from the seed and a name. Hashed, so that no two seeds share
-        one.
-        """
+        """A random stream of its own, derived from the seed and a name; hashed, so that seeds share none."""
         digest = hashlib.sha256(f"{self.seed} {name}".encode()).digest()
         return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
 @dataclass(frozen=True)
 class DenoiseStep:
-    """timestep: t; latents: [B, C, F, h, w] after the step; clean: the clean latents that the model expects
-    from there.
-    """
+    """timestep: t; latents: after the step; clean: the clean latents expected from there, [B, C, F, h, w]."""
 
     timestep: int
     latents: torch.Tensor
@@ -109,8 +103,9 @@ def denoise(
     guidance_scale: float,
     generators: list[torch.Generator],
 ) -> Iterator[DenoiseStep]:
-    """Yields every step from noisy latents [B, C, F, h, w] at timesteps[0] to clean ones. One generator per
-    batch entry.
+    """Yields every step from noisy latents [B, C, F, h, w] at timesteps[0] to clean ones.
+
+    generators: one per batch entry, for samplers that add noise.
     """
     for t in timesteps:
         noise = backbone.predict_noise(latents, t, prompt, guidance_scale)
@@ -119,19 +114,16 @@ def denoise(
 
 
 class I4VGenPipeline:
-    """The method on any backbone with any reward model. `run` is the whole chain, the other methods are its
-    links.
+    """The method on any backbone with any reward model. `run` is the chain, the other methods its links.
 
     Every method takes a `Request` and returns an iterator of events (see `events.py`), which raises
-    `RequestError` when it is first advanced if the backbone cannot serve the request. One run at a time: a
-    backbone's sampler has state. `preview_every`: send a `Preview` after every so many steps; 0, never (each
-    costs a decoding of the video).
+    `RequestError` when it is first advanced if the backbone cannot serve the request. One run at a time: the
+    sampler of a backbone has state.
+    preview_every: a `Preview` follows every so many steps, at the cost of decoding the video; 0 is never.
     """
 
     def __init__(self, backbone: Backbone, reward: Reward | None, noise=SeedNoise):
-        """reward: None if only people select. noise: where a run's noise comes from, called as `SeedNoise`
-        is.
-        """
+        """reward: None if only people select. noise: makes a run's noise, called as `SeedNoise` is."""
         self.backbone = backbone
         self.reward = reward
         self._make_noise = noise
@@ -167,9 +159,7 @@ class I4VGenPipeline:
             yield from self.vanilla(request, preview_every)
 
     def candidates(self, request: Request) -> Iterator[Event]:
-        """Stage 1: Stage("candidates"), then Progress for every step of a chunk and Candidate for each of its
-        images.
-        """
+        """Stage 1. For each chunk Progress for every step, then a Candidate for each of its images."""
         prompt, noise = self._prepare(request)
         count, size = request.num_candidates, request.candidate_batch_size
         chunks = [range(start, min(start + size, count)) for start in range(0, count, size)]
@@ -193,9 +183,7 @@ class I4VGenPipeline:
                 yield Candidate(index, images[i], scores[i], latents[i].cpu().numpy())
 
     def animate(self, request: Request, anchor: Anchor, preview_every: int = 0) -> Iterator[Event]:
-        """Stage 2: Selected, then the NI-VSDS video, then the regenerated video, each with its Stage,
-        Progress and Result.
-        """
+        """Stage 2. Selected, then Stage, Progress and Result of NI-VSDS, then those of the regeneration."""
         self._prepare(request)
         image, latents = self._anchor_latents(request, anchor)
         yield Selected(anchor.index, image, anchor.reason)
@@ -205,7 +193,7 @@ class I4VGenPipeline:
     def distill(
         self, request: Request, latents: torch.Tensor, preview_every: int = 0
     ) -> Generator[Event, None, torch.Tensor]:
-        """Stage 2-1, NI-VSDS: the anchor's latents [1, C, 1, h, w] start to move. Returns [1, C, F, h, w]."""
+        """Stage 2-1: NI-VSDS moves the anchor's latents [1, C, 1, h, w]. Returns [1, C, F, h, w]."""
         prompt, noise = self._prepare(request)
         timesteps = self.backbone.timesteps(request.num_inference_steps)[: request.ni_vsds_steps]
         steps = ni_vsds(
@@ -221,8 +209,8 @@ class I4VGenPipeline:
     def regenerate(
         self, request: Request, latents: torch.Tensor, preview_every: int = 0
     ) -> Generator[Event, None, torch.Tensor]:
-        """Stage 2-2: noise the video latents [1, C, F, h, w] to the first of the last steps * p_re timesteps,
-        denoise again.
+        """Stage 2-2: the video latents [1, C, F, h, w] are noised to the first of the last steps * p_re
+        timesteps and denoised again. Returns [1, C, F, h, w].
         """
         prompt, noise = self._prepare(request)
         timesteps = self.backbone.timesteps(request.num_inference_steps)[-request.regeneration_steps :]
@@ -313,9 +301,7 @@ class _Tracker:
     def follow(
         self, steps: Iterable, preview_every: int = 0, decode=None
     ) -> Generator[Event, None, torch.Tensor]:
-        """Yields events while the sampler runs; returns its last latents. Time the listener takes does not
-        count.
-        """
+        """Yields events while the sampler runs; returns its last latents. Only the sampler's time counts."""
         start = time.perf_counter()
         for step in steps:
             seconds = time.perf_counter() - start

@@ -17,8 +17,7 @@ MAX_SEED = 2**63 - 1
 
 @dataclass(frozen=True)
 class Defaults:
-    """What a model is best run with, and how far it goes. The field defaults are AnimateDiff's on Stable
-    Diffusion 1.5.
+    """What a model is best run with, and its limits. Unless it says otherwise: AnimateDiff's, at 512 x 512.
 
     num_frames, max_frames: frames of a video; the longest that the motion modules take.
     height, width: pixels; both must be multiples of `size_multiple`.
@@ -48,8 +47,7 @@ class Request:
 
     Units: `height` and `width` in pixels, `seed` any integer from 0 to 2**63 - 1. `candidate_batch_size` is
     how many candidates are denoised at once: less needs less memory.
-    Raises `RequestError` for a value that no model could run; `for_model` also checks against one model's
-    limits.
+    Raises `RequestError` for a value that no model could run; `for_model` also checks one model's limits.
     """
 
     prompt: str

@@ -136,8 +136,9 @@ def numbered(keys: Iterable[str], prefix: str) -> int:
 
 
 def build_unet(recording: Recording) -> UNetMotionModel:
-    """The recorded network in diffusers' class. What the weights show comes from the weights, the rest
-    (numbers of heads and of norm groups) from the metadata.
+    """The recorded network in diffusers' class.
+
+    What the weights show comes from the weights; the numbers of heads and norm groups from the metadata.
     """
     keys, config = recording.unet, recording.config
     foreign = [k for k in keys if ".attn_temp." in k or k.startswith("class_embedding.")]
