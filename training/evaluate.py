@@ -62,6 +62,8 @@ def main() -> None:
     backbone = AnimateDiffBackbone.from_pretrained(str(POCKET), device=str(run.device))
     pipeline = I4VGenPipeline(backbone, PocketReward.from_pretrained(str(POCKET), device=str(run.device)))
     found: dict[str, list[float]] = defaultdict(list)
+    by_subject: dict[str, list[float]] = defaultdict(list)
+    by_motion: dict[str, list[float]] = defaultdict(list)
     runs = [(seed, *prompt) for seed in SEEDS for prompt in make_prompts(preset)]
     for seed, prompt, subject, setting, motion in tqdm(runs, desc="evaluating", disable=None):
         request = Request.for_model(backbone.defaults, prompt=prompt, seed=seed)
@@ -76,12 +78,20 @@ def main() -> None:
             wanted = (subject, setting, motion)
             if isinstance(event, Candidate):
                 record("candidate", event.image[None], wanted)
+                by_subject[subject].append(found["candidate subject right"][-1])
             elif isinstance(event, Selected):
                 record("anchor", event.image[None], wanted)
             elif isinstance(event, Result):
                 record(event.name, event.frames, wanted)
                 found[f"{event.name} frame difference"].append(flicker(event.frames))
-    run.record("evaluation", **{name: round(float(np.mean(values)), 4) for name, values in found.items()})
+                if event.name == "vanilla":
+                    by_motion[motion].append(found["vanilla motion right"][-1])
+    for section, figures in (
+        ("evaluation", found),
+        ("candidates by subject", by_subject),
+        ("vanilla by motion", by_motion),
+    ):
+        run.record(section, **{name: round(float(np.mean(values)), 3) for name, values in figures.items()})
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
+import os
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -73,6 +75,10 @@ def parse_arguments(stage: str, description: str | None = None) -> Run:
     return Run(stage, PRESETS[args.preset], args.preset, folder, args.minutes, device, args.start_from)
 
 
+def device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{os.cpu_count()} CPU cores"
+
+
 class Average:
     """Exponential moving average of a module's trainable parameters."""
 
@@ -136,11 +142,9 @@ def train(
         torch.save(state, path.with_suffix(".new"))
         path.with_suffix(".new").replace(path)
 
-    # On a CPU the backward pass of fused attention is far slower for such short sequences than plain products.
-    backends = (
-        [SDPBackend.MATH] if run.device.type == "cpu" else [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]
-    )
-    with sdpa_kernel(backends):
+    # On a CPU the backward pass of fused attention is far slower on such short sequences than plain products.
+    fused = [] if run.device.type == "cpu" else [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]
+    with sdpa_kernel([*fused, SDPBackend.MATH]):
         while (elapsed := time.monotonic() - start) < budget:
             remaining = 1 - elapsed / budget
             factor = min(1.0, (step - first + 1) / WARM_UP, remaining / COOL_DOWN)
