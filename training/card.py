@@ -6,6 +6,7 @@ python -m training.card
 from __future__ import annotations
 
 import json
+import textwrap
 from pathlib import Path
 
 from training.config import POCKET, Preset
@@ -141,11 +142,20 @@ The weights and the drawn scenes: Apache-2.0, like the code. The sprites are fro
 """
 
 
+def refill(text: str) -> str:
+    """Plain paragraphs, which figures have made uneven, in lines of equal length."""
+    blocks = text.split("\n\n")
+    plain = [not block.lstrip().startswith(("-", "|", "#", ">")) for block in blocks]
+    blocks = [textwrap.fill(b, 110) if p else b for b, p in zip(blocks, plain, strict=True)]
+    return "\n\n".join(blocks).rstrip() + "\n"
+
+
 def main() -> None:
     run = parse_arguments("card", __doc__)
     figures = json.loads((run.folder / "figures.json").read_text())
     where = figures["training"]
-    (POCKET / "README.md").write_text(write_card(run.preset, figures, where["device"], where["date"]))
+    card = write_card(run.preset, figures, where["device"], where["date"])
+    (POCKET / "README.md").write_text(refill(card))
 
 
 if __name__ == "__main__":

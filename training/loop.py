@@ -171,6 +171,7 @@ def train(
     bar.close()
     if step > first:
         save()
+        run.record("training", device=device_name(run.device), date=datetime.date.today().isoformat())
         run.record(
             run.stage, steps=step, minutes=round((spent + time.monotonic() - start) / 60, 1), loss=smooth
         )

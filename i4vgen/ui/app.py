@@ -168,12 +168,18 @@ class Desk:
         )  # fmt: skip
         token = self.stops.begin(http.session_hash)
         try:
-            yield {self.pick: Pick()} | self.set_buttons(draw="running", animate="off")
+            yield self.set_buttons(draw="running", animate="off")
             shown = None
             for round_, changes in choose.draw(self.runtime, self.choosing, request, token):
                 if shown != len(round_.candidates):
+                    changes = changes | self.show_choice(round_, Pick())
+                    # The earlier round is forgotten when the new one has something to offer, not before:
+                    # after a failure or an early stop it comes back.
+                    if round_.candidates:
+                        changes = changes | {self.round: round_}
+                    if shown == 0:
+                        changes = changes | {self.pick: Pick()}
                     shown = len(round_.candidates)
-                    changes = changes | self.show_choice(round_, Pick()) | {self.round: round_}
                 yield changes
         except Exception as error:
             raise failure(error) from error
@@ -208,7 +214,9 @@ class Desk:
         return self.choose(round_, phase, Pick())
 
     def choose(self, round_: Round, phase: str, pick: Pick) -> dict:
-        """Remembers a choice and shows it. A run that is under way keeps the anchor it began with."""
+        """Remembers a choice and shows it. An animation that is under way keeps the anchor it began with."""
+        if phase == "drawing":
+            raise gr.Error(texts.STILL_DRAWING, title=texts.NOT_NOW, print_exception=False)
         ready = phase == "idle" and watch.make_anchor(round_, pick) is not None
         animate = {self.choosing.animate: gr.update(interactive=ready)}
         return {self.pick: pick} | self.show_choice(round_, pick) | animate

@@ -124,7 +124,7 @@ def candidates_done(count: int, seconds: float) -> str:
 def candidates_stopped(count: int, asked: int) -> str:
     """After a stop in stage 1."""
     if not count:
-        return "Stopped before the first candidate was finished."
+        return "Stopped before the first new candidate was finished."
     return f"Stopped. {count} of {asked} candidates are finished and ready to pick."
 
 
@@ -133,9 +133,9 @@ def animate_done(seconds: float) -> str:
     return f"Done in {seconds:.0f} s."
 
 
-def animate_stopped(clips: int) -> str:
+def animate_stopped(finished: bool) -> str:
     """After a stop in stage 2."""
-    if clips:
+    if finished:
         return "Stopped. The finished video stays below, and your candidates are untouched."
     return "Stopped. Your candidates and the anchor are untouched: animate again whenever you like."
 
@@ -143,6 +143,7 @@ def animate_stopped(clips: int) -> str:
 LEFT_QUEUE = "You left the queue. Nothing was lost."
 
 # What can go wrong
+STILL_DRAWING = "The candidates are still being drawn. Choose when they are finished, or stop first."
 CHECK_FORM = "Check the form"
 NOT_NOW = "Not now"
 SORRY = "Something broke"

@@ -102,7 +102,7 @@ def animate(
         stages = tracker.stages() if fraction is not None else []
         return {panel.live: live_value(words, fraction=fraction, stages=stages, strip=strip, **view)}
 
-    yield known, {panel.player: None} | live(texts.STARTING, 0.0)
+    yield known, live(texts.STARTING, 0.0)  # the earlier comparison stays until there is a new one
     for event in runtime.stream(events, token):
         match event:
             case Stage(name, total):
@@ -128,7 +128,7 @@ def animate(
     if "i4vgen" in clips and (vanilla or "vanilla" in clips):
         yield known, live(texts.animate_done(time.perf_counter() - started), None)
     else:
-        yield known, live(texts.animate_stopped(len(clips)), None)
+        yield known, live(texts.animate_stopped("i4vgen" in clips), None)
 
 
 def in_order(clips: dict[str, Clip], vanilla: Clip | None) -> list[Clip]:
