@@ -65,6 +65,8 @@ def main() -> None:
         with run.autocast():
             with torch.no_grad():
                 prompt_embeds = text_encoder(tokenize(tokenizer, captions).to(device)).last_hidden_state
+                # The UNet folds frames into its batch and wants the caption once for each.
+                prompt_embeds = prompt_embeds.repeat_interleave(preset.num_frames, dim=0)
             predicted = unet(noisy, timesteps.to(device), prompt_embeds).sample
         return noise_loss(predicted, noise, timesteps.to(device), scheduler)
 
