@@ -34,6 +34,9 @@ CLEAN_UP = (3600, 24 * 3600)
 QUICK = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 """For events that only touch the page."""
 
+CHECKED = QUICK | {"queue": True, "concurrency_limit": None}
+"""For events that may refuse: Gradio shows messages only from its queue. Any number of these run at once."""
+
 ON_DEVICE = {"concurrency_id": "device", "concurrency_limit": 1, "show_progress": "minimal"}
 """One run on the device at a time, whoever asked for it; Gradio's queue holds the rest in order."""
 
@@ -122,7 +125,7 @@ class Desk:
             self.before_draw,
             [self.phase, *asking.settings],
             [*self.buttons, status, self.phase],
-            **QUICK,
+            **CHECKED,
         )
         run = check.success(
             self.draw,
@@ -182,6 +185,7 @@ class Desk:
                     shown = len(round_.candidates)
                 yield changes
         except Exception as error:
+            yield {self.choosing.status: live_value(texts.INTERRUPTED)}
             raise failure(error) from error
         finally:
             self.stops.end(http.session_hash, token)
@@ -196,9 +200,9 @@ class Desk:
         """Three ways to say which picture moves: click a card, bring a picture, go back to the best."""
         choosing = self.choosing
         outputs = [self.pick, *choosing.view, choosing.animate]
-        choosing.gallery.select(self.on_click, [self.round, self.phase], outputs, **QUICK)
-        choosing.upload.upload(self.on_upload, [self.round, self.phase, choosing.upload], outputs, **QUICK)
-        choosing.back.click(self.on_back, [self.round, self.phase], outputs, **QUICK)
+        choosing.gallery.select(self.on_click, [self.round, self.phase], outputs, **CHECKED)
+        choosing.upload.upload(self.on_upload, [self.round, self.phase, choosing.upload], outputs, **CHECKED)
+        choosing.back.click(self.on_back, [self.round, self.phase], outputs, **CHECKED)
 
     def on_click(self, round_: Round, phase: str, event: gr.SelectData) -> dict:
         """A card of the gallery becomes the anchor."""
@@ -231,7 +235,7 @@ class Desk:
             self.before_animate,
             [self.phase, *state, *asking.settings],
             [*self.buttons, watching.live, self.phase],
-            **QUICK,
+            **CHECKED,
         )
         run = check.success(
             self.animate,
@@ -288,6 +292,7 @@ class Desk:
                     changes = changes | {self.vanilla: known}
                 yield changes
         except Exception as error:
+            yield {self.watching.live: live_value(texts.INTERRUPTED)}
             raise failure(error) from error
         finally:
             self.stops.end(http.session_hash, token)

@@ -136,7 +136,7 @@ def animate_done(seconds: float) -> str:
 def animate_stopped(finished: bool) -> str:
     """After a stop in stage 2."""
     if finished:
-        return "Stopped. The finished video stays below, and your candidates are untouched."
+        return "Stopped. What was finished plays below, and your candidates are untouched."
     return "Stopped. Your candidates and the anchor are untouched: animate again whenever you like."
 
 
@@ -152,4 +152,5 @@ NEEDS_PROMPT = "Write a prompt first: a few words about what should happen."
 NEEDS_NUMBER = "{name} needs a number."
 NEEDS_ANCHOR = "Choose an anchor first: draw candidates, or bring a picture of your own."
 BAD_PICTURE = "That file could not be read as a picture. Try a PNG, JPEG or WebP."
+INTERRUPTED = "The run ended early."
 FAILED = "The run failed: {error}. Your prompt and candidates are still here."

@@ -92,6 +92,7 @@ def animate(
     }
     clips: dict[str, Clip] = {}
     strip = ""
+    half_way: Result | None = None
 
     def events(pipeline: I4VGenPipeline) -> Iterator[Event]:
         yield from pipeline.animate(request, anchor, preview_every=PREVIEW_EVERY)
@@ -116,7 +117,8 @@ def animate(
             case Result():
                 strip = pictures.film_strip(event.frames)
                 if event.name == "ni_vsds":
-                    continue  # the live view has just shown it; regeneration goes on from there
+                    half_way = event  # in the live view now; a video of its own only if it stays the last one
+                    continue
                 clips[event.name] = save_clip(event, panel.player.GRADIO_CACHE)
                 if event.name == "vanilla":
                     known = VanillaCache(key, clips["vanilla"])
@@ -124,17 +126,21 @@ def animate(
                     known,
                     {panel.player: in_order(clips, vanilla)} | live(tracker.words(), tracker.fraction),
                 )
-    strip = ""  # the player has taken over, or there is nothing worth looping
+    strip = ""  # the player takes over
     if "i4vgen" in clips and (vanilla or "vanilla" in clips):
         yield known, live(texts.animate_done(time.perf_counter() - started), None)
-    else:
-        yield known, live(texts.animate_stopped("i4vgen" in clips), None)
+        return
+    stopped = live(texts.animate_stopped(bool(clips or half_way)), None)
+    if half_way and not clips:
+        clips["ni_vsds"] = save_clip(half_way, panel.player.GRADIO_CACHE)
+        stopped |= {panel.player: in_order(clips, vanilla)}
+    yield known, stopped
 
 
 def in_order(clips: dict[str, Clip], vanilla: Clip | None) -> list[Clip]:
     """The panes from left to right: the plain video, then what the anchor made of it."""
     have = clips if vanilla is None else {"vanilla": vanilla, **clips}
-    return [have[name] for name in ("vanilla", "i4vgen") if name in have]
+    return [have[name] for name in ("vanilla", "ni_vsds", "i4vgen") if name in have]
 
 
 def save_clip(result: Result, cache: str) -> Clip:

@@ -1,0 +1,190 @@
+"""The real app with the embedded model in a real browser: what a person does, button by button.
+
+Few candidates and steps keep it quick. `I4VGEN_MODEL` runs the same tests on another model.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browsing import quiet_page, running_app, running_browser
+
+PATIENCE = 120_000  # milliseconds, for a run of the model
+expect.set_options(timeout=30_000)  # for the page: a machine under load answers late, but it answers
+CARDS = "#gallery button.thumbnail-lg"
+
+STRAY = """async () => {
+  // Watches the two videos for some loops: how far apart they ever are, and how far each of them got.
+  const [a, b] = document.querySelectorAll('#player video');
+  const { fps, frames } = document.querySelector('#player .player').dataset;
+  const duration = frames / fps, seen = [new Set(), new Set()];
+  let apart = 0, checks = 0;
+  const end = performance.now() + 3000;
+  while (performance.now() < end) {
+    await new Promise(requestAnimationFrame);
+    const difference = Math.abs(a.currentTime - b.currentTime);
+    apart = Math.max(apart, Math.min(difference, duration - difference)); // the loop closes
+    [a, b].forEach((video, i) => seen[i].add(Math.floor(video.currentTime * fps)));
+    checks++;
+  }
+  return { apart: apart * fps, seen: seen.map(s => s.size), checks, paused: [a.paused, b.paused],
+           sizes: [a.videoWidth, b.videoWidth] };
+}"""
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with running_app() as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with running_browser() as chromium:
+        yield chromium
+
+
+@pytest.fixture
+def page(browser, url) -> Iterator[Page]:
+    with quiet_page(browser, url) as tab:
+        yield tab
+
+
+def set_number(page: Page, label: str, value: float) -> None:
+    """Types into the number field of a slider."""
+    field = page.get_by_label(f"number input for {label}")
+    field.fill(str(value))
+    field.press("Tab")
+
+
+def fill_form(
+    page: Page, candidates: int, steps: int, prompt: str = "a rocket rising in a starry night"
+) -> None:
+    page.get_by_label("Prompt", exact=True).fill(prompt)
+    set_number(page, "Candidates", candidates)
+    page.get_by_role("button", name="Advanced settings").click()
+    set_number(page, "Denoising steps", steps)
+
+
+def draw(page: Page, candidates: int) -> None:
+    page.get_by_role("button", name="Draw candidates").click()
+    expect(page.get_by_text(f"{candidates} candidates in")).to_be_visible(timeout=PATIENCE)
+    expect(page.locator(CARDS)).to_have_count(candidates)
+
+
+def captions(page: Page) -> list[str]:
+    return page.locator("#gallery .caption-label").all_inner_texts()
+
+
+def test_generate_override_animate_and_compare(page):
+    fill_form(page, candidates=4, steps=4)
+    draw(page, 4)
+    found = captions(page)
+    scores = [float(re.search(r"[+−]\d+\.\d\d", text)[0].replace("−", "-")) for text in found]
+    best = scores.index(max(scores))
+    assert [i for i, text in enumerate(found) if "♛" in text] == [best]
+    assert "✓" in found[best], "the best candidate is the anchor until somebody picks another"
+    expect(page.get_by_text(f"Candidate {best + 1} of 4")).to_be_visible()
+
+    other = (best + 1) % 4
+    page.locator(CARDS).nth(other).click()
+    expect(page.locator("#anchor-words")).to_contain_text("your pick")
+    expect(page.locator("#anchor-words")).to_contain_text(f"Candidate {other + 1}")
+    assert "✓" in captions(page)[other] and "♛" in captions(page)[best]
+
+    page.locator("#animate").click()
+    expect(page.locator("#live")).to_contain_text(re.compile(r"step \d+ of \d+"), timeout=PATIENCE)
+    expect(page.get_by_text("Done in")).to_be_visible(timeout=PATIENCE)
+    expect(page.locator("#player video")).to_have_count(2)
+    watched = page.evaluate(STRAY)
+    assert watched["paused"] == [False, False], watched
+    assert min(watched["seen"]) >= 3, f"the videos do not play: {watched}"
+    assert watched["apart"] < 1, f"the videos are a frame or more apart: {watched}"
+    assert min(watched["sizes"]) >= 256, watched
+
+    page.get_by_role("button", name="Pause").click()
+    page.locator("#player .scrub").fill("2")
+    expect(page.locator("#player .where")).to_have_text(re.compile(r"^3 / "))
+    at = "[...document.querySelectorAll('#player video')].map(v => [v.paused, v.seeking, v.currentTime])"
+    page.wait_for_function(f"{at}.every(([paused, seeking]) => paused && !seeking)")
+    (_, _, left), (_, _, right) = page.evaluate(at)
+    assert left == pytest.approx(right, abs=0.02)
+    # The anchor of the next animation can be another one: the vanilla video of this seed is still there.
+    page.get_by_role("button", name="Back to the best candidate").click()
+    expect(page.locator("#anchor-words")).to_contain_text("highest reward")
+
+
+def test_a_picture_of_my_own(page, tmp_path):
+    picture = tmp_path / "mine.png"
+    pixels = np.zeros((90, 160, 4), np.uint8)
+    pixels[..., 0] = 200
+    pixels[:, 80:, 3] = 255
+    Image.fromarray(pixels).save(picture)
+    fill_form(page, candidates=2, steps=3)
+    draw(page, 2)
+    page.locator("#choose input[type=file]").set_input_files(picture)
+    expect(page.locator("#anchor-words")).to_contain_text("Your own picture")
+    assert not any("✓" in text for text in captions(page))
+    page.locator("#animate").click()
+    expect(page.get_by_text("Done in")).to_be_visible(timeout=PATIENCE)
+    expect(page.locator("#player video")).to_have_count(2)
+
+    text = tmp_path / "broken.png"
+    text.write_text("not a picture")
+    page.locator("#choose input[type=file]").set_input_files(text)
+    expect(page.get_by_text("could not be read as a picture")).to_be_visible()
+    expect(page.locator("#anchor-words")).to_contain_text("Your own picture")
+    page.get_by_role("button", name="Back to the best candidate").click()
+    expect(page.locator("#anchor-words")).to_contain_text("highest reward")
+
+
+def test_stop_keeps_what_is_there(page):
+    fill_form(page, candidates=2, steps=3)
+    draw(page, 2)
+    set_number(page, "Denoising steps", 100)
+    page.locator("#animate").click()
+    expect(page.locator("#live")).to_contain_text(re.compile(r"NI-VSDS\): step [1-9]"), timeout=PATIENCE)
+    page.locator("#stop-animate").click()
+    expect(page.locator("#live")).to_contain_text("Stopped", timeout=30_000)
+    expect(page.locator("#animate")).to_be_enabled()
+    expect(page.locator(CARDS)).to_have_count(2)
+    page.locator(CARDS).nth(1).click()
+    expect(page.locator("#anchor-words")).to_contain_text("Candidate 2")
+
+    page.get_by_role("button", name="Draw candidates").click()
+    expect(page.locator("#candidates-status")).to_contain_text(re.compile(r"step [1-9]"), timeout=PATIENCE)
+    page.locator("#stop-candidates").click()
+    expect(page.locator("#candidates-status")).to_contain_text("Stopped", timeout=30_000)
+    expect(page.get_by_role("button", name="Draw candidates")).to_be_enabled()
+
+
+def test_wrong_input_is_said_and_nothing_is_lost(page):
+    fill_form(page, candidates=2, steps=3, prompt="a rocket next to a zyzzyva")
+    expect(page.locator("#note")).to_contain_text("zyzzyva")
+    draw(page, 2)
+    page.get_by_label("Prompt", exact=True).fill(" ")
+    page.get_by_role("button", name="Draw candidates").click()
+    expect(page.get_by_text("Write a prompt first")).to_be_visible()
+    expect(page.locator(CARDS)).to_have_count(2)
+    expect(page.get_by_role("button", name="Draw candidates")).to_be_enabled()
+
+
+def test_the_second_person_waits_in_a_queue_and_can_leave_it(browser, url, page):
+    fill_form(page, candidates=2, steps=100)
+    page.get_by_role("button", name="Draw candidates").click()
+    expect(page.locator("#candidates-status")).to_contain_text(re.compile(r"step [1-9]"), timeout=PATIENCE)
+    with quiet_page(browser, url) as second:
+        second.get_by_label("Prompt", exact=True).fill("a balloon rising at sunset")
+        second.get_by_role("button", name="Draw candidates").click()
+        expect(second.get_by_text(re.compile(r"queue: 1/1"))).to_be_visible()
+        second.get_by_role("button", name="Leave the queue").click()
+        expect(second.get_by_text("You left the queue")).to_be_visible()
+        expect(second.get_by_role("button", name="Draw candidates")).to_be_enabled()
+    page.locator("#stop-candidates").click()
+    expect(page.locator("#candidates-status")).to_contain_text("Stopped", timeout=30_000)
