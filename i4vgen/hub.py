@@ -29,7 +29,7 @@ def read_json(model: str, path: str) -> dict | None:
 
     Raises `ModelError` if there is no such model, or if the file is not valid JSON.
     """
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", model) and not Path(model).is_dir():
+    if not re.fullmatch(r"\w[\w.-]*/[\w.-]+", model) and not Path(model).is_dir():
         raise ModelError(f"there is no model {model!r}: use pocket, a folder, or a hub id such as OWNER/NAME")
     if Path(model).is_dir():
         file = Path(model, path)

@@ -1,0 +1,170 @@
+"""The chain of stages on a tiny model: its events, its random numbers, its choices."""
+
+import pickle
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from i4vgen.events import STAGES, Candidate, Preview, Progress, Result, Selected, Stage
+from i4vgen.pipeline import Anchor, I4VGenPipeline, SeedNoise
+from i4vgen.request import RequestError
+
+
+def only(events, kind):
+    return [event for event in events if isinstance(event, kind)]
+
+
+@pytest.fixture(scope="module")
+def events(pipeline, runtime):
+    from i4vgen.request import Request
+
+    request = Request.for_model(
+        runtime.defaults, prompt="a red rocket rising", num_candidates=3, candidate_batch_size=2
+    )
+    return list(pipeline.run(request, preview_every=2))
+
+
+def test_stages_come_in_order_and_count_their_steps(events):
+    stages = only(events, Stage)
+    assert [s.name for s in stages] == list(STAGES)
+    assert [s.total for s in stages] == [10, 4, 5, 5]  # candidates come in two chunks of 5 steps
+    for stage in stages:
+        steps = [p for p in only(events, Progress) if p.stage == stage.name]
+        assert [p.step for p in steps] == list(range(1, stage.total + 1))
+        assert all(p.total == stage.total and p.seconds > 0 for p in steps)
+
+
+def test_candidates_are_reported_as_their_chunk_finishes(events):
+    kinds = [type(e).__name__ for e in events]
+    assert kinds[:12] == ["Stage", *["Progress"] * 5, "Candidate", "Candidate", *["Progress"] * 4]
+    assert [c.index for c in only(events, Candidate)] == [0, 1, 2]
+
+
+def test_shapes_and_types(events):
+    for candidate in only(events, Candidate):
+        assert candidate.image.shape == (32, 24, 3) and candidate.image.dtype == np.uint8
+        assert candidate.latents.shape == (4, 1, 8, 6) and candidate.latents.dtype == np.float32
+        assert isinstance(candidate.score, float)
+    for result in only(events, Result):
+        assert result.frames.shape == (4, 32, 24, 3) and result.frames.dtype == np.uint8
+        assert result.latents.shape == (4, 4, 8, 6) and result.fps == 8 and result.seconds > 0
+    for preview in only(events, Preview):
+        assert preview.frames.shape == (4, 32, 24, 3)
+
+
+def test_previews_come_every_so_many_steps_but_not_with_the_result(events):
+    assert [(p.stage, p.step) for p in only(events, Preview)] == [
+        ("ni_vsds", 2), ("regeneration", 2), ("regeneration", 4), ("vanilla", 2), ("vanilla", 4),
+    ]  # fmt: skip
+
+
+def test_the_highest_reward_is_selected(events):
+    best = max(only(events, Candidate), key=lambda c: c.score)
+    (selected,) = only(events, Selected)
+    assert (selected.index, selected.reason) == (best.index, "highest reward")
+    assert np.array_equal(selected.image, best.image)
+
+
+def test_events_pickle(events):
+    for event in events:
+        copy = pickle.loads(pickle.dumps(event))
+        for field in fields(event):
+            assert np.array_equal(getattr(copy, field.name), getattr(event, field.name))
+
+
+def test_results_in_order(events):
+    assert [r.name for r in only(events, Result)] == ["ni_vsds", "i4vgen", "vanilla"]
+
+
+def test_picked_candidate(pipeline, make_request):
+    events = list(pipeline.run(make_request(), anchor=1, compare=()))
+    (selected,) = only(events, Selected)
+    assert (selected.index, selected.reason) == (1, "picked")
+    assert [r.name for r in only(events, Result)] == ["ni_vsds", "i4vgen"]
+
+
+def test_own_picture_needs_no_candidates(pipeline, make_request, picture):
+    events = list(pipeline.run(make_request(), Anchor.from_image(Image.fromarray(picture)), compare=()))
+    (selected,) = only(events, Selected)
+    assert (selected.index, selected.reason) == (None, "own picture")
+    assert selected.image.shape == (32, 24, 3)
+    assert not only(events, Candidate)
+
+
+@pytest.mark.parametrize("anchor", [-1, 3, "1"])
+def test_an_anchor_that_is_no_candidate_is_refused_before_anything_runs(pipeline, make_request, anchor):
+    with pytest.raises(RequestError, match="from 0 to 2"):
+        next(pipeline.run(make_request(), anchor=anchor))
+
+
+def test_without_a_reward_someone_has_to_choose(pipeline, make_request):
+    unjudged = I4VGenPipeline(pipeline.backbone, None)
+    with pytest.raises(RequestError, match="no reward model"):
+        next(unjudged.run(make_request()))
+    events = list(unjudged.run(make_request(), anchor=0, compare=()))
+    assert [c.score for c in only(events, Candidate)] == [None] * 3
+
+
+def test_requests_for_another_model_are_refused(pipeline, make_request):
+    with pytest.raises(RequestError, match="at most 8"):
+        next(pipeline.vanilla(replace(make_request(), num_frames=9)))
+    (candidate, *_) = only(pipeline.candidates(make_request(num_candidates=1)), Candidate)
+    with pytest.raises(RequestError, match="another model or size"):
+        next(pipeline.animate(make_request(height=64), Anchor.from_candidate(candidate)))
+
+
+def test_one_seed_draws_one_video_noise():
+    noise = SeedNoise(5, (4, 3, 2))
+    video = noise.frames(0, 6)
+    assert video.shape == (6, 4, 1, 3, 2)
+    generator = torch.Generator().manual_seed(5)
+    for k in range(6):  # as documented: the k-th draw from the seed
+        assert torch.equal(video[k, :, 0], torch.randn(1, 4, 3, 2, generator=generator)[0])
+    assert torch.equal(noise.frames(4, 6), video[4:])
+    assert not torch.equal(noise.fresh("ni_vsds", 6), noise.fresh("regeneration", 6))
+    assert not torch.equal(noise.fresh("ni_vsds", 6), SeedNoise(6, (4, 3, 2)).fresh("ni_vsds", 6))
+
+
+def test_a_candidate_does_not_depend_on_the_others(pipeline, make_request):
+    many = only(pipeline.candidates(make_request(num_candidates=7)), Candidate)
+    few = only(pipeline.candidates(make_request(num_candidates=2, candidate_batch_size=1)), Candidate)
+    for a, b in zip(few, many, strict=False):
+        np.testing.assert_allclose(a.latents, b.latents, atol=1e-4)
+
+
+def test_the_number_of_candidates_does_not_change_the_animation(pipeline, make_request):
+    few = only(pipeline.candidates(make_request(num_candidates=1)), Candidate)
+    anchor = Anchor.from_candidate(few[0])
+    a = only(pipeline.animate(make_request(num_candidates=1), anchor), Result)
+    b = only(pipeline.animate(make_request(num_candidates=64), anchor), Result)
+    assert all(np.array_equal(x.frames, y.frames) for x, y in zip(a, b, strict=True))
+
+
+def test_64_candidates(pipeline, make_request):
+    request = make_request(num_candidates=64, num_inference_steps=1)
+    assert len(only(pipeline.candidates(request), Candidate)) == 64
+
+
+def test_p_re_starts_later(pipeline, make_request):
+    (candidate, *_) = only(pipeline.candidates(make_request(num_candidates=1)), Candidate)
+    request = make_request(num_inference_steps=10, p_re=0.35, p_ni_vsds=0.0)
+    events = list(pipeline.animate(request, Anchor.from_candidate(candidate)))
+    assert [s.total for s in only(events, Stage)] == [1, 3]
+    timesteps = [p.timestep for p in only(events, Progress) if p.stage == "regeneration"]
+    assert timesteps == pipeline.backbone.timesteps(10)[-3:]
+
+
+def test_listeners_keep_their_own_grad_mode(pipeline, make_request):
+    for event in pipeline.run(make_request(), preview_every=1):
+        assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled(), event
+
+
+def test_events_hold_arrays_that_nothing_writes_to_later(pipeline, make_request):
+    seen = []
+    for event in pipeline.candidates(make_request()):
+        if isinstance(event, Candidate):
+            seen.append((event, event.latents.copy(), event.image.copy()))
+    assert all(np.array_equal(e.latents, a) and np.array_equal(e.image, b) for e, a, b in seen)

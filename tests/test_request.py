@@ -1,0 +1,87 @@
+"""What a request accepts, fills in and refuses."""
+
+import dataclasses
+import json
+
+import pytest
+
+from i4vgen.request import Defaults, Request, RequestError
+
+DEFAULTS = Defaults(num_frames=8, height=64, width=96, guidance_scale=4.0, max_frames=12, size_multiple=8)
+
+
+def make(**given) -> Request:
+    return Request.for_model(DEFAULTS, **{"prompt": "a cat"} | given)
+
+
+def test_absent_values_come_from_the_model():
+    request = make(seed=3, width=None)
+    assert (request.num_frames, request.height, request.width) == (8, 64, 96)
+    assert (request.guidance_scale, request.seed, request.num_candidates) == (4.0, 3, 16)
+
+
+def test_dict_round_trip():
+    request = make(seed=2**62, p_re=0.8, negative_prompt="fog")
+    assert Request.from_dict(json.loads(json.dumps(request.to_dict()))) == request
+
+
+def test_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        make().seed = 1
+
+
+@pytest.mark.parametrize(
+    ("steps", "p_ni_vsds", "p_re", "ni_vsds_steps", "regeneration_steps"),
+    [
+        (25, 0.6, 1.0, 16, 25),
+        (50, 0.6, 0.8, 31, 40),
+        (25, 1.0, 1.0, 25, 25),  # floor + 1, but there are only 25 timesteps
+        (10, 0.0, 0.25, 1, 2),
+    ],
+)
+def test_steps_of_stage_2(steps, p_ni_vsds, p_re, ni_vsds_steps, regeneration_steps):
+    request = make(num_inference_steps=steps, p_ni_vsds=p_ni_vsds, p_re=p_re)
+    assert request.ni_vsds_steps == ni_vsds_steps
+    assert request.regeneration_steps == regeneration_steps
+
+
+@pytest.mark.parametrize("value", [8, 8.0])
+def test_whole_numbers_may_come_as_floats(value):
+    request = make(num_frames=value)
+    assert request.num_frames == 8 and isinstance(request.num_frames, int)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"prompt": "  "}, "prompt is empty"),
+        ({"prompt": 5}, "prompt must be text"),
+        ({"num_candidates": 0}, "num_candidates must be a whole number from 1 to 64, not 0"),
+        ({"num_candidates": 65}, "from 1 to 64"),
+        ({"num_candidates": True}, "whole number"),
+        ({"num_candidates": 2.5}, "whole number"),
+        ({"seed": -1}, "seed must be"),
+        ({"seed": "7"}, "seed must be"),
+        ({"num_inference_steps": 0}, "num_inference_steps"),
+        ({"num_frames": 1}, "num_frames"),
+        ({"num_frames": 13}, "at most 12 for this model"),
+        ({"height": 60}, "multiple of 8 for this model, not 60: try 56 or 64"),
+        ({"width": 1_000_000}, "width must be"),
+        ({"guidance_scale": float("nan")}, "guidance_scale"),
+        ({"guidance_scale": -1}, "guidance_scale"),
+        ({"p_ni_vsds": 1.1}, "p_ni_vsds must be a number from 0 to 1"),
+        ({"p_re": 0}, "leaves nothing to regenerate"),
+        ({"num_inference_steps": 4, "p_re": 0.2}, "p_re must be at least 0.25"),
+        ({"candidate_batch_size": 0}, "candidate_batch_size"),
+        ({"candidats": 3}, "unknown setting 'candidats'"),
+    ],
+)
+def test_wrong_values_say_what_to_do_in_one_line(given, words):
+    with pytest.raises(RequestError, match=words) as error:
+        make(**given)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_values_are_named():
+    with pytest.raises(RequestError, match="num_frames is missing"):
+        Request.from_dict({"prompt": "a cat"})

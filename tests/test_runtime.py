@@ -1,0 +1,120 @@
+"""The shared runtime: loading, stopping, one run at a time, words."""
+
+import threading
+
+import pytest
+
+from i4vgen import runtime as runtime_module
+from i4vgen.errors import ModelError, RequestError
+from i4vgen.events import Progress, Result, Stage
+from i4vgen.runtime import Runtime, StopToken, get_runtime
+
+
+def test_a_stopped_run_ends_between_two_steps_and_frees_the_device(runtime, make_request):
+    stop, seen = StopToken(), []
+    for event in runtime.stream(lambda p: p.vanilla(make_request()), stop):
+        seen.append(event)
+        if isinstance(event, Progress) and event.step == 2:
+            stop.stop()
+    assert [type(e) for e in seen] == [Stage, Progress, Progress]
+    assert stop.stopped
+    events = list(runtime.stream(lambda p: p.vanilla(make_request())))
+    assert isinstance(events[-1], Result)
+
+
+def test_a_listener_that_goes_away_frees_the_device(runtime, make_request):
+    closed = []
+
+    def events(pipeline):
+        try:
+            yield from pipeline.vanilla(make_request())
+        finally:
+            closed.append(True)
+
+    stream = runtime.stream(events)
+    next(stream)
+    stream.close()
+    assert closed == [True]
+    assert list(runtime.stream(lambda p: iter(["free"]))) == ["free"]
+
+
+def test_an_error_frees_the_device(runtime, make_request):
+    with pytest.raises(RequestError):
+        list(runtime.stream(lambda p: p.run(make_request(), anchor=99)))
+    assert list(runtime.stream(lambda p: iter(["free"]))) == ["free"]
+
+
+def test_one_run_at_a_time_and_a_waiting_run_can_be_stopped(runtime):
+    first = runtime.stream(lambda p: iter(["one", "two"]))
+    assert next(first) == "one"
+    stop, seen = StopToken(), []
+    waiting = threading.Thread(target=lambda: seen.extend(runtime.stream(lambda p: iter(["late"]), stop)))
+    waiting.start()
+    waiting.join(timeout=0.3)
+    assert waiting.is_alive() and seen == [], "a second run started while the device was busy"
+    stop.stop()
+    waiting.join(timeout=5)
+    assert not waiting.is_alive() and seen == []
+    assert list(first) == ["two"]
+
+
+def test_a_run_may_move_between_threads(runtime, make_request):
+    """As it does in a web server, where each step may be taken by another worker."""
+    stream, seen = runtime.stream(lambda p: p.vanilla(make_request())), []
+    while True:
+        thread = threading.Thread(target=lambda: seen.append(next(stream, None)))
+        thread.start()
+        thread.join()
+        if seen[-1] is None:
+            break
+    assert isinstance(seen[-2], Result)
+    assert list(runtime.stream(lambda p: iter(["free"]))) == ["free"]
+
+
+def test_the_pipeline_is_loaded_once(runtime):
+    pipelines = []
+    for _ in range(2):
+        list(runtime.stream(lambda p: iter(pipelines.append(p) or ())))
+    assert pipelines[0] is pipelines[1]
+
+
+def test_words(runtime):
+    assert {"rocket", "sea"} <= runtime.known_words
+    assert runtime.unknown_words("A RED Zeppelin, over the sea; zeppelin's night!") == ["zeppelin", "s"]
+
+
+def test_words_from_the_tokenizer(tiny_model_dir, tmp_path):
+    import json
+    import shutil
+
+    model = shutil.copytree(tiny_model_dir, tmp_path / "model")
+    defaults = json.loads((model / "i4vgen.json").read_text())
+    del defaults["words"]
+    (model / "i4vgen.json").write_text(json.dumps(defaults))
+    known = Runtime(str(model), "cpu").known_words
+    assert {"a", "rocket", "night"} <= known and not {"b", "zeppelin"} & known
+    (model / "i4vgen.json").write_text("{}")
+    assert Runtime(str(model), "cpu").known_words is None
+    assert Runtime(str(model), "cpu").unknown_words("zeppelin") == []
+
+
+def test_describe(runtime):
+    description = runtime.describe()
+    assert description["device"] == "cpu" and description["dtype"] == "float32"
+    assert set(description["versions"]) == {"i4vgen", "torch", "diffusers", "transformers", "python"}
+
+
+def test_device_that_is_not_there(monkeypatch):
+    monkeypatch.setattr(runtime_module.torch.cuda, "is_available", lambda: False)
+    for device in ("cuda", "toaster"):
+        with pytest.raises(RequestError, match="use cpu"):
+            Runtime("pocket", device)
+
+
+def test_get_runtime_is_shared(tiny_model_dir):
+    assert get_runtime(str(tiny_model_dir)) is get_runtime(str(tiny_model_dir))
+
+
+def test_a_missing_model_shows_when_it_is_used():
+    with pytest.raises(ModelError, match="no-such-model"):
+        _ = Runtime("./no-such-model", "cpu").defaults
