@@ -65,7 +65,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--height", type=int, metavar="PIXELS")
     add("--width", type=int, metavar="PIXELS")
     add("--steps", type=int, metavar="N", help="denoising steps")
-    add("--guidance-scale", type=float, metavar="X", help="how closely to follow the prompt; 1 is not at all")
+    add(
+        "--guidance-scale",
+        type=float,
+        metavar="X",
+        help="how closely to follow the prompt; up to 1: no guidance, half the work",
+    )
     add("--p-ni-vsds", type=float, metavar="X", help="share of the steps that NI-VSDS runs, 0 to 1")
     add("--p-re", type=float, metavar="X", help="share of the steps that the regeneration runs, 0 to 1")
     add("--compare", choices=("vanilla", "none"), help="vanilla: also the video without I4VGen, same seed")

@@ -136,7 +136,6 @@ def test_unknown_words_are_told(cli):
         ((*RUN, "--p-ni-vsds", "2"), "p_ni_vsds"),
         ((*RUN, "--p-re", "0"), "nothing to regenerate"),
         ((*RUN, "--compare", "chocolate"), "invalid choice"),
-        ((*RUN, "--device", "toaster"), ""),
         ((*RUN, "--nonsense"), "unrecognized arguments"),
         (("--from", "none.json"), "cannot read none.json"),
         (("--from", "broken.json"), "not valid JSON"),
@@ -150,8 +149,6 @@ def test_wrong_values_are_one_line_and_status_2(cli, tmp_path, arguments, words)
     (tmp_path / "other.json").write_text("[1, 2]")
     run = {"request": {"prompt": "a", "sed": 1}, "compare": [], "model": "pocket", "anchor_reason": "picked"}
     (tmp_path / "unknown.json").write_text(json.dumps(run))
-    if "toaster" in arguments:
-        pytest.skip("covered by the runtime's tests: this fixture sets the device")
     status, out, err = cli(*arguments)
     assert status == 2 and out == ""
     assert err.startswith("i4vgen: error: ") and err.count("\n") == 1
@@ -163,6 +160,13 @@ def test_a_run_that_cannot_start_leaves_the_earlier_one_alone(cli, tmp_path):
     before = bytes_of(tmp_path / "run")
     assert cli(*RUN, "--out", "run", "--anchor", "99")[0] == 2
     assert bytes_of(tmp_path / "run") == before
+
+
+def test_a_device_that_is_not_there(capsys):
+    assert main(["a rocket", "--device", "toaster"]) == 2
+    assert capsys.readouterr().err.startswith(
+        "i4vgen: error: device 'toaster' is not available here: use cpu"
+    )
 
 
 @pytest.mark.parametrize("model", ["nowhere", "./nowhere"])
