@@ -12,6 +12,7 @@ from i4vgen.errors import RequestError
 from i4vgen.request import Request
 from i4vgen.runtime import Runtime
 from i4vgen.ui import choose, imagine, layout, texts, watch
+from i4vgen.ui.layout import refusal
 from i4vgen.ui.live import live_value
 from i4vgen.ui.session import Pick, Round, VanillaCache
 from i4vgen.ui.stops import Stops
@@ -127,6 +128,7 @@ class Desk:
             [*self.buttons, status, self.phase],
             **CHECKED,
         )
+        check.success(None, js=SHOW_PANEL.format("choose"), api_visibility="private")
         run = check.success(
             self.draw,
             asking.settings,
@@ -136,17 +138,17 @@ class Desk:
             **ON_DEVICE,
         )
         ends = [self.round, self.pick], [*self.buttons, *view, self.phase]
-        run.then(self.to_idle, *ends, **QUICK)
+        run.success(self.to_idle, *ends, **QUICK)
+        run.failure(self.to_idle, *ends, **QUICK)  # then() alone would not follow an error
         asking.stop.click(self.on_stop, None, None, **QUICK)
         asking.leave.click(
             self.on_leave_draw, [self.round, self.pick], [*ends[1], status], cancels=[run], **QUICK
         )
-        asking.generate.click(None, js=SHOW_PANEL.format("choose"), api_visibility="private")
 
     def before_draw(self, phase, *settings) -> dict:
         """Checks the form."""
         if phase != "idle":
-            raise gr.Error(texts.BUSY, title=texts.NOT_NOW, print_exception=False)
+            raise refusal(texts.BUSY, texts.NOT_NOW)
         self.request(*settings)
         waiting = {self.choosing.status: live_value(texts.WAITING, fraction=0.0), self.phase: "drawing"}
         return self.set_buttons(draw="waiting", animate="off") | waiting
@@ -220,7 +222,7 @@ class Desk:
     def choose(self, round_: Round, phase: str, pick: Pick) -> dict:
         """Remembers a choice and shows it. An animation that is under way keeps the anchor it began with."""
         if phase == "drawing":
-            raise gr.Error(texts.STILL_DRAWING, title=texts.NOT_NOW, print_exception=False)
+            raise refusal(texts.STILL_DRAWING, texts.NOT_NOW)
         ready = phase == "idle" and watch.make_anchor(round_, pick) is not None
         animate = {self.choosing.animate: gr.update(interactive=ready)}
         return {self.pick: pick} | self.show_choice(round_, pick) | animate
@@ -237,6 +239,7 @@ class Desk:
             [*self.buttons, watching.live, self.phase],
             **CHECKED,
         )
+        check.success(None, js=SHOW_PANEL.format("watch"), api_visibility="private")
         run = check.success(
             self.animate,
             [*state, self.vanilla, *asking.settings],
@@ -246,15 +249,15 @@ class Desk:
             **ON_DEVICE,
         )
         ends = state, [*self.buttons, *choosing.view, self.phase]
-        run.then(self.to_idle, *ends, **QUICK)
+        run.success(self.to_idle, *ends, **QUICK)
+        run.failure(self.to_idle, *ends, **QUICK)  # then() alone would not follow an error
         choosing.stop.click(self.on_stop, None, None, **QUICK)
         choosing.leave.click(self.on_leave_animate, state, [*ends[1], watching.live], cancels=[run], **QUICK)
-        choosing.animate.click(None, js=SHOW_PANEL.format("watch"), api_visibility="private")
 
     def before_animate(self, phase, round_: Round, pick: Pick, *settings) -> dict:
         """Checks that there is something to animate."""
         if phase != "idle":
-            raise gr.Error(texts.BUSY, title=texts.NOT_NOW, print_exception=False)
+            raise refusal(texts.BUSY, texts.NOT_NOW)
         self.animation(round_, pick, *settings)
         waiting = {self.watching.live: live_value(texts.WAITING, fraction=0.0), self.phase: "animating"}
         return self.set_buttons(draw="off", animate="waiting") | waiting
@@ -316,13 +319,13 @@ class Desk:
         try:
             return imagine.make_request(self.runtime.defaults, *settings)
         except RequestError as error:
-            raise gr.Error(str(error), title=texts.CHECK_FORM, print_exception=False) from error
+            raise refusal(str(error), texts.CHECK_FORM) from error
 
     def animation(self, round_: Round, pick: Pick, *settings) -> tuple[Request, watch.Anchor]:
         """What to animate and how. Raises `gr.Error` if something is missing or wrong."""
         anchor = watch.make_anchor(round_, pick)
         if anchor is None:
-            raise gr.Error(texts.NEEDS_ANCHOR, title=texts.NOT_NOW, print_exception=False)
+            raise refusal(texts.NEEDS_ANCHOR, texts.NOT_NOW)
         if round_.candidates:  # their prompt and seed count, whatever the form says by now
             settings = (round_.request.prompt, round_.request.seed, *settings[2:])
         return watch.animation_request(self.request(*settings), round_), anchor

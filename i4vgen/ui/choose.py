@@ -122,7 +122,7 @@ def pick_upload(path: str, height: int, width: int) -> Pick:
     try:
         return Pick(picture=fit_picture(open_picture(path), height, width))
     except RequestError as error:  # its words name a temporary file, which nobody would recognise
-        raise gr.Error(texts.BAD_PICTURE, title=texts.NOT_NOW, print_exception=False) from error
+        raise layout.refusal(texts.BAD_PICTURE, texts.NOT_NOW) from error
 
 
 def show_choice(panel: ChoosePanel, round_: Round, pick: Pick) -> dict:
