@@ -60,7 +60,7 @@ def load(cls, model: str, subfolder: str, dtype: torch.dtype) -> torch.nn.Module
     """
     where = f"{model}/{subfolder}".rstrip("/")
     try:
-        with _quiet():
+        with quiet():
             network, report = cls.from_pretrained(
                 model, subfolder=subfolder, torch_dtype=dtype, use_safetensors=True, output_loading_info=True
             )
@@ -81,7 +81,7 @@ def load_tokenizer(cls, model: str, subfolder: str):
     if all(read_json(model, f"{subfolder}/{name}.json") is None for name in ("tokenizer", "vocab")):
         raise ModelError(f"cannot load {where} (no tokenizer.json, no vocab.json): download the model again")
     try:
-        with _quiet():
+        with quiet():
             return cls.from_pretrained(model, subfolder=subfolder)
     except Exception as error:  # tokenizers raises bare Exception for damaged files
         raise ModelError(_cannot_load(where, error)) from error
@@ -93,7 +93,7 @@ def _cannot_load(where: str, error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _quiet():
+def quiet():
     """Keeps the libraries' progress bars and load reports out of our output: what matters is raised above."""
     import diffusers.utils.logging
     import transformers.utils.logging

@@ -315,7 +315,8 @@ def _load_unet(model: str, motion_adapter: str | None, dtype: torch.dtype) -> UN
     adapter = hub.load(MotionAdapter, place, subfolder, dtype)
     unet = hub.load(UNet2DConditionModel, model, "unet", dtype)
     try:
-        unet = UNetMotionModel.from_unet2d(unet, adapter)
+        with hub.quiet():
+            unet = UNetMotionModel.from_unet2d(unet, adapter)
     except (ValueError, RuntimeError) as error:
         raise ModelError(f"the motion adapter {place} does not fit the UNet of {model}") from error
     return adopt_motion_modules(unet.requires_grad_(False).eval(), norm_num_groups)
