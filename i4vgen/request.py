@@ -23,7 +23,6 @@ class Defaults:
     height, width: pixels; both must be multiples of `size_multiple`.
     fps: frames per second of playback.
     p_ni_vsds, p_re: the shares of the steps that NI-VSDS and the regeneration run.
-    word_level: the tokenizer knows whole words of a small vocabulary only.
     """
 
     num_frames: int = 16
@@ -38,7 +37,6 @@ class Defaults:
     candidate_batch_size: int = 16
     max_frames: int = 32
     size_multiple: int = 8
-    word_level: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

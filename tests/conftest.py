@@ -94,7 +94,6 @@ def write_tiny_model(folder: Path) -> None:
         "width": 24,
         "num_inference_steps": 5,
         "guidance_scale": 3.0,
-        "word_level": True,
         "words": WORDS,
     }
     (folder / "i4vgen.json").write_text(json.dumps(defaults))

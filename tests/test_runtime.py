@@ -1,5 +1,6 @@
 """The shared runtime: loading, stopping, one run at a time, words."""
 
+import shutil
 import threading
 
 import pytest
@@ -83,16 +84,8 @@ def test_words(runtime):
     assert runtime.unknown_words("A RED Zeppelin, over the sea; zeppelin's night!") == ["zeppelin", "s"]
 
 
-def test_words_from_the_tokenizer(tiny_model_dir, tmp_path):
-    import json
-    import shutil
-
+def test_model_that_reads_any_text(tiny_model_dir, tmp_path):
     model = shutil.copytree(tiny_model_dir, tmp_path / "model")
-    defaults = json.loads((model / "i4vgen.json").read_text())
-    del defaults["words"]
-    (model / "i4vgen.json").write_text(json.dumps(defaults))
-    known = Runtime(str(model), "cpu").known_words
-    assert {"a", "rocket", "night"} <= known and not {"b", "zeppelin"} & known
     (model / "i4vgen.json").write_text("{}")
     assert Runtime(str(model), "cpu").known_words is None
     assert Runtime(str(model), "cpu").unknown_words("zeppelin") == []

@@ -162,22 +162,9 @@ class AnimateDiffBackbone:
 
     @staticmethod
     def read_vocabulary(model: str) -> frozenset[str] | None:
-        """The words that the model knows, if its i4vgen.json says that it knows whole words only.
-
-        They are listed there under "words", or else taken from the tokenizer.
-        """
-        own = hub.read_json(model, "i4vgen.json") or {}
-        if not own.get("word_level"):
-            return None
-        if "words" in own:
-            return frozenset(own["words"])
-        vocabulary = hub.read_json(model, "tokenizer/vocab.json")
-        if vocabulary is None:
-            tokenizer = hub.read_json(model, "tokenizer/tokenizer.json") or {"model": {"vocab": {}}}
-            vocabulary = tokenizer["model"]["vocab"]
-        # Single characters are there to spell out whatever is unknown; of these only "a" is a word.
-        words = {token.removesuffix("</w>") for token in vocabulary if token.endswith("</w>")}
-        return frozenset(word for word in words if len(word) > 1 or word == "a")
+        """All words that the model was trained on, if its i4vgen.json lists them."""
+        words = (hub.read_json(model, "i4vgen.json") or {}).get("words")
+        return None if words is None else frozenset(words)
 
     @property
     def device(self) -> torch.device:
