@@ -24,7 +24,7 @@ VIDEOS = {"vanilla": "vanilla", "ni_vsds": "NI-VSDS", "i4vgen": "I4VGen"}
 
 
 def percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
+    return f"{100 * share:.3g} %"
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -36,9 +36,9 @@ def quote(file: Path) -> str:
     return file.read_text().strip().replace("\n", "\n> ")
 
 
-def weakest(figures: dict[str, float], count: int = 3) -> str:
-    worst = sorted(figures, key=figures.get)[:count]
-    return ", ".join(f"{name} ({percent(figures[name])})" for name in worst)
+def weakest(figures: dict[str, float], count: int) -> str:
+    worst = sorted((name for name in figures if figures[name] < 1), key=figures.get)[:count]
+    return ", ".join(f"{name} ({percent(figures[name])})" for name in worst) or "none"
 
 
 def write_card(preset: Preset, figures: dict[str, dict], device: str, date: str) -> str:
@@ -125,12 +125,10 @@ Its scores have mean 0 and deviation 1 over candidates of this model.
 
 ## Where it fails
 
-- Subjects that its candidates get right least often: {weakest(figures["candidates by subject"])}.
+- Subjects that its candidates get right least often: {weakest(figures["candidates by subject"], 3)}.
 - Motions that vanilla videos get right least often: {weakest(figures["vanilla by motion"], 2)}.
 - Two subjects, colours, counts, or anything outside its words: it ignores them or mixes what it knows.
-- Fine structure (windows of a city, a sprite's face) is soft: a latent pixel covers {preset.patch} x
-{preset.patch}
-  pixels.
+- Fine structure (windows of a city, a sprite's face) is soft: a latent covers {preset.patch} x {preset.patch} px.
 - It is a demonstration of the method, not a model to make videos with.
 
 ## Licence
