@@ -128,7 +128,7 @@ Its scores have mean 0 and deviation 1 over candidates of this model.
 - Subjects that its candidates get right least often: {weakest(figures["candidates by subject"], 3)}.
 - Motions that vanilla videos get right least often: {weakest(figures["vanilla by motion"], 2)}.
 - Two subjects, colours, counts, or anything outside its words: it ignores them or mixes what it knows.
-- Fine structure (windows of a city, a sprite's face) is soft: a latent covers {preset.patch} x {preset.patch} px.
+- Fine structure (city windows, faces) is soft: a latent covers {preset.patch} x {preset.patch} px.
 - It is a demonstration of the method, not a model to make videos with.
 
 ## Licence
