@@ -16,6 +16,7 @@ from training.world import SPRITES
 STAGES = {
     "vae": "VAE decoder (the encoder is a patch PCA in closed form)",
     "text_to_image": "UNet and text encoder, single frames",
+    "text_encoder": "text encoder alone, UNet frozen, to tell motion words apart",
     "motion": "motion modules, UNet frozen, clips",
     "reward": "reward",
     "referee": "referee (not shipped)",
@@ -46,6 +47,7 @@ def write_card(preset: Preset, figures: dict[str, dict], device: str, date: str)
     training = [
         [title, str(figures[stage]["steps"]), str(figures[stage]["minutes"])]
         for stage, title in STAGES.items()
+        if stage in figures
     ]
     images = [
         [title, percent(seen[f"{name} subject right"]), percent(seen[f"{name} setting right"])]
