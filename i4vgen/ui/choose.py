@@ -101,8 +101,8 @@ def draw(
             case Stage(name, total):
                 tracker.begin(name, total)
             case Progress(stage, step, _, _, seconds):
-                tracker.step(stage, step, seconds)
-                yield round_, {panel.status: live_value(tracker.words(), fraction=tracker.fraction)}
+                if tracker.step(stage, step, seconds):
+                    yield round_, {panel.status: live_value(tracker.words(), fraction=tracker.fraction)}
             case Candidate():
                 file = save_img_array_to_cache(
                     event.image, cache_dir=panel.gallery.GRADIO_CACHE, format="png"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from statistics import median
 
 from i4vgen.ui import texts
 
 WINDOW = 8
 """So many recent steps are the pace: enough to be calm, few enough to notice a machine that slows down."""
+
+SHOW_EVERY = 0.1
+"""Seconds between two lines of progress: steps can be faster than a browser draws."""
 
 
 class Tracker:
@@ -21,6 +25,7 @@ class Tracker:
         self.done = dict.fromkeys(plan, 0)
         self.stage: str | None = None
         self._paces: dict[str, list[float]] = {}
+        self._shown = 0.0
 
     def begin(self, stage: str, total: int) -> None:
         """A stage begins. All before it are over."""
@@ -28,11 +33,16 @@ class Tracker:
         self.plan[stage] = total
         self.done[stage] = 0
 
-    def step(self, stage: str, step: int, seconds: float) -> None:
-        """One denoising step of `stage` is done and took so many seconds."""
+    def step(self, stage: str, step: int, seconds: float) -> bool:
+        """One denoising step of `stage` is done and took so many seconds. Returns whether to show it now."""
         self.stage = stage
         self.done[stage] = step
         self._paces.setdefault(stage, []).append(seconds)
+        now = time.monotonic()
+        if step > 1 and now - self._shown < SHOW_EVERY:
+            return False
+        self._shown = now
+        return True
 
     def seconds_left(self) -> float | None:
         """Seconds to the end of the last planned stage; None before the first step was measured."""

@@ -109,8 +109,8 @@ def animate(
             case Stage(name, total):
                 tracker.begin(name, total)
             case Progress(stage, step, _, _, seconds):
-                tracker.step(stage, step, seconds)
-                yield known, live(tracker.words(), tracker.fraction)
+                if tracker.step(stage, step, seconds):
+                    yield known, live(tracker.words(), tracker.fraction)
             case Preview():
                 strip = pictures.film_strip(event.frames)
                 yield known, live(tracker.words(), tracker.fraction)
