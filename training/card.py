@@ -16,7 +16,6 @@ from training.world import SPRITES
 STAGES = {
     "vae": "VAE decoder (the encoder is a patch PCA in closed form)",
     "text_to_image": "UNet and text encoder, single frames",
-    "text_encoder": "text encoder alone, UNet frozen, to tell motion words apart",
     "motion": "motion modules, UNet frozen, clips",
     "reward": "reward",
     "referee": "referee (not shipped)",
@@ -47,7 +46,6 @@ def write_card(preset: Preset, figures: dict[str, dict], device: str, date: str)
     training = [
         [title, str(figures[stage]["steps"]), str(figures[stage]["minutes"])]
         for stage, title in STAGES.items()
-        if stage in figures
     ]
     images = [
         [title, percent(seen[f"{name} subject right"]), percent(seen[f"{name} setting right"])]
@@ -62,6 +60,7 @@ def write_card(preset: Preset, figures: dict[str, dict], device: str, date: str)
         for name, title in VIDEOS.items()
     ]
     referee = figures["referee"]
+    remarks = "".join(f"{remark}\n\n" for remark in figures.get("remarks", {}).values())
     accuracy = ", ".join(f"{kind} {percent(referee[kind])}" for kind in ("subject", "setting", "motion"))
     reward = "\n".join(
         f"- {name}: {percent(share)}"
@@ -119,7 +118,7 @@ calmer; none at all is
 a still. Reconstruction by the VAE: {figures["vae"]["psnr_db"]:.1f} dB
 on unseen renders (a linear decoder of the same latents: {figures["vae"]["patch_pca_psnr_db"]:.1f} dB).
 
-The reward was tried on renders that it had not seen. It
+{remarks}The reward was tried on renders that it had not seen. It
 
 {reward}
 

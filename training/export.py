@@ -41,7 +41,7 @@ def assemble(run: Run, folder: Path) -> None:
         kind.from_pretrained(run.folder / name).half().save_pretrained(folder / name)
     for name in ("tokenizer", "scheduler"):
         shutil.copytree(run.folder / name, folder / name, dirs_exist_ok=True)
-    for file in (run.folder / "tokenizer").iterdir():
+    for file in (run.folder / "reward").glob("tokenizer*"):
         shutil.copy(file, folder / "reward" / file.name)
     write_json(
         folder / "model_index.json",

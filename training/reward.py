@@ -19,7 +19,7 @@ from training.config import Preset
 from training.data import SEEDS, draw_all, to_tensor
 from training.loop import parse_arguments, train
 from training.text_to_image import tokenize
-from training.tokenizer import make_tokenizer
+from training.tokenizer import load_or_make_tokenizer
 from training.world import SETTINGS, caption, draw_clip, with_article
 
 SCENES = 10_000
@@ -114,7 +114,7 @@ def main() -> None:
     run = parse_arguments("reward", __doc__)
     preset, device = run.preset, run.device
     torch.manual_seed(0)
-    tokenizer = make_tokenizer(preset.words, preset.max_tokens)
+    tokenizer = load_or_make_tokenizer(run)
     clip = run.begin(make_reward(preset, tokenizer), "reward")
     # A sigmoid for every pair: a caption may fit several pictures of the batch.
     bias = nn.Parameter(torch.tensor(-4.0))

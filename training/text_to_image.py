@@ -15,7 +15,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from training.config import Preset
 from training.data import LatentClips
 from training.loop import parse_arguments, train
-from training.tokenizer import make_tokenizer
+from training.tokenizer import load_or_make_tokenizer
 from training.vae import load_or_fit_pca
 from training.world import MOTIONS
 
@@ -108,7 +108,7 @@ def main() -> None:
     run = parse_arguments("text_to_image", __doc__)
     preset, device = run.preset, run.device
     torch.manual_seed(0)
-    tokenizer = make_tokenizer(preset.words, preset.max_tokens)
+    tokenizer = load_or_make_tokenizer(run)
     text_encoder = run.begin(make_text_encoder(preset, tokenizer), "text_encoder")
     unet = run.begin(make_unet(preset), "unet")
     # A single frame cannot tell rising from falling: nothing in it keeps the text encoder from reading the
@@ -140,7 +140,6 @@ def main() -> None:
     train(run, model, loss, learning_rate=8e-4, ema_decay=0.9985)
     unet.save_pretrained(run.folder / "unet")
     text_encoder.save_pretrained(run.folder / "text_encoder")
-    tokenizer.save_pretrained(run.folder / "tokenizer")
     scheduler.save_pretrained(run.folder / "scheduler")
 
 
