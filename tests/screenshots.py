@@ -34,7 +34,7 @@ def walk(page: Page, out: Path, name: str) -> None:
     shoot(page, out / f"{name}-2-drawing.png")
     page.get_by_text("candidates in").wait_for(timeout=120_000)
     shoot(page, out / f"{name}-3-candidates.png")
-    page.locator("#gallery button.thumbnail-lg").nth(2).click()
+    page.locator("#gallery button.thumbnail-lg").filter(has_not_text="✓").first.click()
     page.get_by_text("your pick").wait_for()
     page.get_by_role("button", name="Advanced settings").click()
     shoot(page, out / f"{name}-4-overruled.png")
