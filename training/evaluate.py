@@ -67,22 +67,22 @@ def main() -> None:
     runs = [(seed, *prompt) for seed in SEEDS for prompt in make_prompts(preset)]
     for seed, prompt, subject, setting, motion in tqdm(runs, desc="evaluating", disable=None):
         request = Request.for_model(backbone.defaults, prompt=prompt, seed=seed)
+        wanted = (subject, setting, motion)
 
-        def record(what: str, frames: np.ndarray, wanted: tuple[str, str, str]) -> None:
+        def record(what: str, frames: np.ndarray, wanted=wanted) -> None:
             seen = judge(referee, preset, frames)
             for kind, asked, shown in zip(("subject", "setting", "motion"), wanted, seen, strict=True):
                 if kind != "motion" or len(frames) > 1:
                     found[f"{what} {kind} right"].append(asked == shown)
 
         for event in pipeline.run(request):
-            wanted = (subject, setting, motion)
             if isinstance(event, Candidate):
-                record("candidate", event.image[None], wanted)
+                record("candidate", event.image[None])
                 by_subject[subject].append(found["candidate subject right"][-1])
             elif isinstance(event, Selected):
-                record("anchor", event.image[None], wanted)
+                record("anchor", event.image[None])
             elif isinstance(event, Result):
-                record(event.name, event.frames, wanted)
+                record(event.name, event.frames)
                 found[f"{event.name} frame difference"].append(flicker(event.frames))
                 if event.name == "vanilla":
                     by_motion[motion].append(found["vanilla motion right"][-1])

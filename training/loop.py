@@ -31,7 +31,6 @@ class Run:
 
     stage: str
     preset: Preset
-    preset_name: str
     folder: Path
     minutes: float
     device: torch.device
@@ -79,7 +78,6 @@ def parse_arguments(stage: str, description: str | None = None) -> Run:
     return Run(
         stage,
         PRESETS[args.preset],
-        args.preset,
         folder,
         args.minutes,
         device,
