@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import threading
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before Gradio is imported: nobody is counted
+if ON_ZERO_GPU := bool(os.environ.get("SPACES_ZERO_GPU")):  # set by Hugging Face
+    import i4vgen.zero_gpu  # noqa: F401  before all that uses torch
 
+from i4vgen.catalog import ENVIRONMENT
 from i4vgen.errors import ModelError, RequestError
-from i4vgen.runtime import get_runtime
+from i4vgen.runtime import Runtime, get_runtime
 from i4vgen.ui import build_app, launch_options
 
 
@@ -20,20 +24,41 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--port", type=int, help="port to listen on (default: the first free one from 7860)")
     parser.add_argument(
         "--model",
-        default=os.environ.get("I4VGEN_MODEL"),
-        help="name, folder or hub id of the model (default: $I4VGEN_MODEL, else the embedded pocket model)",
+        help=f"name, folder or hub id of the model to begin with (default: ${ENVIRONMENT}, else animatediff"
+        " with a GPU and pocket without)",
+    )
+    parser.add_argument(
+        "--compile", action="store_true", help="compile the network while the app starts: quicker runs on a GPU"
     )
     parser.add_argument("--share", action="store_true", help="also open a public link through gradio.live")
     return parser.parse_args(arguments)
 
 
+def first_runtime(model: str | None, compiled: bool) -> Runtime:
+    """The model that the app begins with: the one asked for, or, where the default is not to be had, pocket."""
+    runtime = Runtime(model, compiled=True) if compiled else get_runtime(model)
+    try:
+        runtime.defaults  # noqa: B018  looks up the model's configuration
+    except ModelError as error:
+        if model or os.environ.get(ENVIRONMENT):
+            raise
+        print(f"{error}\nThe app begins with the pocket model.", file=sys.stderr)
+        return get_runtime("pocket")
+    return runtime
+
+
 args = parse_arguments(sys.argv[1:] if __name__ == "__main__" else [])
 try:
-    demo = build_app(get_runtime(args.model))
+    runtime = first_runtime(args.model, args.compile)
+    if ON_ZERO_GPU:
+        runtime.load_here()  # `spaces` keeps the weights ready that are there when the app is launched
+    demo = build_app(runtime)
 except (ModelError, RequestError) as error:
     sys.exit(f"error: {error}")
 
 if __name__ == "__main__":
+    if args.compile:
+        threading.Thread(target=runtime.warm_up, daemon=True).start()  # nobody waits for it, unless they must
     # No server-side rendering: it would need Node, and the page is quick without it.
     demo.launch(
         server_name=args.host,

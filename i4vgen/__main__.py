@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from i4vgen.errors import ModelError, RequestError
-from i4vgen.events import Candidate, Event, Progress, Result, Selected, Stage
+from i4vgen.events import Candidate, Event, Loading, Progress, Result, Selected, Stage
 
 DESCRIPTION = """\
 Makes a video from a prompt with I4VGen: candidate images, the best of them as the anchor, NI-VSDS to
@@ -30,6 +30,8 @@ SETTINGS = {
     "height": "height",
     "width": "width",
     "steps": "num_inference_steps",
+    "sampler": "sampler",
+    "preset": "preset",
     "guidance_scale": "guidance_scale",
     "p_ni_vsds": "p_ni_vsds",
     "p_re": "p_re",
@@ -73,13 +75,40 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     add("--p-ni-vsds", type=float, metavar="X", help="share of the steps that NI-VSDS runs, 0 to 1")
     add("--p-re", type=float, metavar="X", help="share of the steps that the regeneration runs, 0 to 1")
-    add("--compare", choices=("vanilla", "none"), help="vanilla: also the video without I4VGen, same seed")
-    group = parser.add_argument_group("machine")
+    add("--sampler", metavar="NAME", help="ddim, ddpm or dpm++ (default: the model's own)")
+    add("--preset", metavar="NAME", help="faithful (default): the paper's settings; fast: half the steps")
+    add(
+        "--compare",
+        type=names,
+        metavar="NAMES",
+        help="also without I4VGen from the same seed: vanilla, freeinit, both with a comma, or none",
+    )
+    group = parser.add_argument_group("model")
     add = group.add_argument
     add(
-        "--model", help="pocket (default), a folder or hub id in the diffusers layout, or BASE+MOTION_ADAPTER"
+        "--model",
+        help="pocket, animatediff, lavie, sparsectrl, a folder or hub id in the diffusers layout, or"
+        " BASE+MOTION_ADAPTER (default: $I4VGEN_MODEL, else animatediff with a GPU and pocket without)",
     )
+    add("--base", metavar="MODEL", help="another Stable Diffusion 1.5 model, a folder or a hub id")
+    add(
+        "--lora",
+        action="append",
+        dest="loras",
+        metavar="LORA[@WEIGHT]",
+        help="an image or a motion LoRA, a file, a folder or a hub id; can be given again",
+    )
+    add(
+        "--reward",
+        type=names,
+        dest="rewards",
+        metavar="NAMES",
+        help="who judges the candidates: image_reward, pick_score, clip, own or none; the first one selects",
+    )
+    group = parser.add_argument_group("machine")
+    add = group.add_argument
     add("--device", help="cuda, mps or cpu (default: the best there is)")
+    add("--compile", action="store_true", help="compile the network first: pays off over many runs")
     add("--json", action="store_true", help="print events as JSON lines")
     args = parser.parse_args(argv)
     if args.prompt is None and args.source is None:
@@ -87,6 +116,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
             "a prompt is missing: say what the video should show, or repeat a run with --from RUN.JSON"
         )
     return args
+
+
+def names(text: str) -> list[str]:
+    """The items of a list with commas; "none" is an empty one."""
+    items = [item.strip() for item in text.split(",")]
+    return [item for item in items if item and item != "none"]
 
 
 def read_run(path: str) -> dict:
@@ -101,9 +136,7 @@ def read_run(path: str) -> dict:
             f"cannot read {path} ({error.strerror}): give the run.json of a finished run"
         ) from None
     except ValueError as error:
-        raise RequestError(
-            f"{path} is not valid JSON ({error}): give the run.json of a finished run"
-        ) from None
+        raise RequestError(f"{path} is not valid JSON ({error}): give the run.json of a finished run") from None
     parts = {"request": dict, "compare": list, "model": str, "anchor_reason": str}
     if not isinstance(run, dict) or not all(isinstance(run.get(k), kind) for k, kind in parts.items()):
         raise RequestError(f"{path} holds no run: give the run.json of a finished run")
@@ -125,6 +158,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> None:
     # Reading these takes seconds; --help and a mistyped option should not.
+    from i4vgen.catalog import Choice, default_model
     from i4vgen.media import RunFolder, open_picture
     from i4vgen.pipeline import Anchor
     from i4vgen.request import Request
@@ -132,7 +166,10 @@ def run(args: argparse.Namespace) -> None:
 
     earlier = read_run(args.source) if args.source else {}
     given = {SETTINGS[k]: v for k, v in vars(args).items() if k in SETTINGS and v is not None}
-    runtime = Runtime(args.model or earlier.get("model") or "pocket", args.device)
+    chosen = {name: getattr(args, name) for name in ("model", "base", "loras", "rewards")}
+    chosen = {name: value for name, value in chosen.items() if value is not None}
+    choice = Choice.from_dict({"model": default_model()} | earlier | chosen)
+    runtime = Runtime(choice, args.device, args.compile)
     request = Request.for_model(runtime.defaults, **earlier.get("request", {}) | given)
 
     anchor: Anchor | int | None = args.anchor
@@ -142,14 +179,16 @@ def run(args: argparse.Namespace) -> None:
         anchor = Anchor.from_image(open_picture(Path(args.source).with_name("anchor.png")))
     elif anchor is None and earlier.get("anchor_reason") == "picked":
         anchor = earlier.get("anchor_index")
-    compare = earlier.get("compare", []) if args.compare is None else [args.compare]
-    compare = [name for name in compare if name != "none"]
+    compare = earlier.get("compare", []) if args.compare is None else args.compare
 
     if unknown := runtime.unknown_words(request.prompt):
         print(f"i4vgen: the model does not know: {', '.join(unknown)}", file=sys.stderr)
     listener = JsonLines() if args.json else Bars() if sys.stderr.isatty() else Lines()
     folder = None
     for event in runtime.stream(lambda pipeline: pipeline.run(request, anchor, compare)):
+        if isinstance(event, Loading):
+            listener.show(event, None)
+            continue
         # Only now: a run that cannot start must not clear away an earlier one.
         folder = folder or RunFolder(args.out or default_folder(request))
         listener.show(event, folder.record(event))
@@ -167,6 +206,8 @@ class JsonLines:
     def show(self, event: Event, file: Path | None) -> None:
         values = {f.name: getattr(event, f.name) for f in dataclasses.fields(event)}
         values = {name: value for name, value in values.items() if not isinstance(value, np.ndarray)}
+        if isinstance(event, Candidate):
+            values["score"] = event.score
         if file is not None:
             values["file"] = str(file)
         print(json.dumps({"event": type(event).__name__.lower(), **values}), flush=True)
@@ -178,14 +219,19 @@ class JsonLines:
 class Lines:
     """What happened, in words on stdout."""
 
+    def __init__(self):
+        self.loading: str | None = None
+
     def show(self, event: Event, file: Path | None) -> None:
         match event:
+            case Loading(place, _, total) if place != self.loading:
+                self.loading = place
+                self.say(f"downloading {place} ({total / 1e9:.1f} GB)")
             case Stage():
                 self.say(f"{event.name}: {event.total} steps")
-            case Candidate(score=None):
-                self.say(f"  candidate {event.index}")
             case Candidate():
-                self.say(f"  candidate {event.index}: score {event.score:.2f}")
+                scores = ", ".join(f"{name} {score:.2f}" for name, score in event.scores.items())
+                self.say(f"  candidate {event.index}" + (f": {scores}" if scores else ""))
             case Selected(index=None):
                 self.say("anchor: own picture")
             case Selected():
@@ -204,12 +250,19 @@ class Bars(Lines):
     """The same with a progress bar per stage, for a terminal."""
 
     def __init__(self):
+        super().__init__()
         self.bar = None
 
     def show(self, event: Event, file: Path | None) -> None:
         from tqdm import tqdm
 
         match event:
+            case Loading():
+                if event.place != self.loading:
+                    self.loading = event.place
+                    self.close()
+                    self.bar = tqdm(total=event.total, desc=event.place, unit="B", unit_scale=True)
+                self.bar.update(event.done - self.bar.n)
             case Stage():
                 self.close()
                 self.bar = tqdm(total=event.total, desc=event.name, leave=True)

@@ -2,41 +2,251 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
-from i4vgen.backbones.animatediff import AnimateDiffBackbone
+import torch
 
-DEFAULT = "pocket"
+from i4vgen.backbones import lora
+from i4vgen.backbones.animatediff import AnimateDiffBackbone
+from i4vgen.backbones.lavie import LaVieBackbone
+from i4vgen.backbones.sparsectrl import SparseCtrlBackbone
+from i4vgen.errors import RequestError
+from i4vgen.rewards.base import Reward
+from i4vgen.rewards.clip import ClipScore
+from i4vgen.rewards.image_reward import ImageReward
+from i4vgen.rewards.pocket import PocketReward
+
+ENVIRONMENT = "I4VGEN_MODEL"
+"""The environment variable that names the model to use."""
+
+
+def _network(folder: str, stem: str = "diffusion_pytorch_model") -> list[str]:
+    """The files of one network: not the half-precision copies and other variants that lie beside it."""
+    names = ("config.json", f"{stem}.safetensors", f"{stem}.safetensors.index.json", f"{stem}-0*.safetensors")
+    return [f"{folder}{name}" for name in names]
+
+
+ENCODERS = [*_network("vae/"), *_network("text_encoder/", "model"), "tokenizer/*"]
+DIFFUSERS_MODEL = [
+    *_network("unet/"), *ENCODERS, "scheduler/*", *_network("motion_adapter/"), "reward/*", "i4vgen.json",
+]  # fmt: skip
+ROOT_NETWORK = _network("")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One download of a model.
+
+    place: a folder or a hub id, OWNER/NAME or OWNER/NAME@REVISION. files: patterns of what is needed of it.
+    """
+
+    place: str
+    files: Sequence[str]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a model lives.
+    """A model.
 
-    base: a folder or a hub id in the diffusers layout. motion_adapter: the same for motion modules that are
-    kept apart from the base; None if the base has its own. backbone: the class that runs it.
+    backbone: the class that runs it. parts: what its `from_pretrained` and `read_defaults` are given, by the
+    names of their parameters. rewards: names from `REWARDS`; the first one selects the anchor.
+    takes: which of "base" and "loras" a person may choose. download, memory: in GB; the memory of a GPU at the
+    default settings, an estimate.
     """
 
-    base: str
-    motion_adapter: str | None = None
-    backbone: type = AnimateDiffBackbone
+    title: str
+    backbone: type
+    parts: Mapping[str, Part]
+    rewards: tuple[str, ...]
+    takes: tuple[str, ...] = ()
+    licence: str = ""
+    download: float = 0.0
+    memory: float = 0.0
+    loras: tuple[str, ...] = ()
 
+    @property
+    def places(self) -> dict[str, str]:
+        """Where the parts are, by name."""
+        return {name: part.place for name, part in self.parts.items()}
+
+    @property
+    def downloads(self) -> list[Part]:
+        """All that this model needs, its rewards included. Raises `ModelError` for a LoRA that cannot be."""
+        rewards = [part for name in self.rewards for part in REWARDS[name].parts.values()]
+        loras = [Part(*lora.source(lora.parse(given)[0])) for given in self.loras]
+        return [*self.parts.values(), *rewards, *loras]
+
+
+# Pinned to the commits that public code pins. Sizes as the hub's pages give them.
+SD_1_5 = Part(
+    "stable-diffusion-v1-5/stable-diffusion-v1-5@451f4fe16113bff5a5d2269ed5ad43b0592e9a14", DIFFUSERS_MODEL
+)
+SD_1_4 = Part("CompVis/stable-diffusion-v1-4@133a221b8aa7292a167afc5127cb63fb5005638b", ENCODERS)
+ADAPTER_2 = Part(
+    "guoyww/animatediff-motion-adapter-v1-5-2@6167b88ffe39b4441fdf2113e77b99a6f56b7906", ROOT_NETWORK
+)
+ADAPTER_3 = Part(
+    "guoyww/animatediff-motion-adapter-v1-5-3@2e8139b1d1269fd8a21deb96ad19455e187692eb", ROOT_NETWORK
+)
+SPARSECTRL = Part("guoyww/animatediff-sparsectrl-rgb@b8003d681d813c095e459b9141122894daff2d13", ROOT_NETWORK)
+LAVIE = Part("Vchitect/LaVie@f3d06bfd93356330d57296aaee1b48690e929f08", ["lavie_base.pt"])
+IMAGE_REWARD = Part(
+    "zai-org/ImageReward@5736be03b2652728fb87788c9797b0570450ab72", ["ImageReward.pt", "med_config.json"]
+)
+BERT = Part("google-bert/bert-base-uncased@86b5e0934494bd15c9632b12f734a8a67f723594", ["token*", "*.txt"])
+PICK_SCORE = Part(
+    "yuvalkirstain/PickScore_v1@a4e4367c6dfa7288a00c550414478f865b875800", ["config.json", "model.safetensors"]
+)
+PICK_SCORE_PROCESSOR = Part(
+    "laion/CLIP-ViT-H-14-laion2B-s32B-b79K@1c2b8495b28150b8a4922ee1c8edee224c284c0c", ["*.json", "merges.txt"]
+)
+CLIP = Part(
+    "openai/clip-vit-large-patch14@32bd64288804d66eefd0ccbe215aa642df71cc41",
+    ["*.json", "merges.txt", "model.safetensors"],
+)
+POCKET = Part(str(Path(__file__).resolve().parents[1] / "assets" / "pocket"), ())
 
 MODELS = {
-    "pocket": Entry(str(Path(__file__).resolve().parents[1] / "assets" / "pocket")),
+    "pocket": Entry("Pocket", AnimateDiffBackbone, {"model": POCKET}, ("own",), licence="Apache-2.0", memory=1),
+    "animatediff": Entry(
+        "AnimateDiff",
+        AnimateDiffBackbone,
+        {"model": SD_1_5, "motion_adapter": ADAPTER_2},
+        ("image_reward",),
+        takes=("base", "loras"),
+        licence="CreativeML OpenRAIL-M (Stable Diffusion), Apache-2.0 (AnimateDiff)",
+        download=6.1,
+        memory=10,
+    ),
+    "lavie": Entry(
+        "LaVie",
+        LaVieBackbone,
+        {"model": LAVIE, "base": SD_1_4},
+        ("image_reward",),
+        licence="CreativeML OpenRAIL-M (Stable Diffusion); LaVie: free for research",
+        download=4.5,
+        memory=10,
+    ),
+    "sparsectrl": Entry(
+        "SparseCtrl",
+        SparseCtrlBackbone,
+        {
+            "model": SD_1_5,
+            "motion_adapter": ADAPTER_3,
+            "controlnet": SPARSECTRL,
+        },
+        ("image_reward",),
+        takes=("base", "loras"),
+        licence="CreativeML OpenRAIL-M (Stable Diffusion), Apache-2.0 (AnimateDiff)",
+        download=7.9,
+        memory=12,
+    ),
 }
 
 
-def find(model: str) -> Entry:
-    """The entry of a model: a name from `MODELS`, any folder or hub id in the diffusers layout, or
-    "BASE+ADAPTER", both of them folders or hub ids.
+@dataclass(frozen=True)
+class RewardEntry:
+    """A reward model. load: called with the places of the parts by name, and the device."""
 
-    Nothing is looked up yet: whether the model exists shows when it is read.
+    title: str
+    load: Callable[..., Reward]
+    parts: Mapping[str, Part] = field(default_factory=dict)
+    licence: str = ""
+    download: float = 0.0
+
+
+REWARDS = {
+    "own": RewardEntry("the model's own", PocketReward.from_pretrained),
+    "image_reward": RewardEntry(
+        "ImageReward",
+        ImageReward.from_pretrained,
+        {
+            "model": IMAGE_REWARD,
+            "tokenizer": BERT,
+        },
+        licence="Apache-2.0",
+        download=1.8,
+    ),
+    "pick_score": RewardEntry(
+        "PickScore",
+        partial(ClipScore.from_pretrained, name="PickScore"),
+        {"model": PICK_SCORE, "processor": PICK_SCORE_PROCESSOR},
+        licence="none stated",
+        download=3.9,
+    ),
+    "clip": RewardEntry(
+        "CLIP score",
+        partial(ClipScore.from_pretrained, name="CLIP score"),
+        {"model": CLIP, "processor": CLIP},
+        licence="MIT (code)",
+        download=1.7,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a person chose to run.
+
+    model: a name from `MODELS`, any folder or hub id in the diffusers layout, or "BASE+ADAPTER", both of them
+    folders or hub ids. base: another Stable Diffusion 1.5 checkpoint under the motion modules. loras: folders,
+    files or hub ids, each with a weight if "@WEIGHT" follows. rewards: names from `REWARDS`; None takes the
+    model's.
     """
+
+    model: str
+    base: str | None = None
+    loras: tuple[str, ...] = ()
+    rewards: tuple[str, ...] | None = None
+
+    def to_dict(self) -> dict:
+        """As JSON types, for run.json: only what was chosen."""
+        return {name: value for name, value in asdict(self).items() if value not in (None, ())}
+
+    @classmethod
+    def from_dict(cls, values: Mapping) -> Choice:
+        """The inverse of `to_dict`; what else is in there is ignored."""
+        given = {name: values[name] for name in ("model", "base") if name in values}
+        given |= {name: tuple(values[name]) for name in ("loras", "rewards") if name in values}
+        return cls(**given)
+
+
+def default_model() -> str:
+    """What `ENVIRONMENT` names, else AnimateDiff on a GPU and the pocket model elsewhere."""
+    return os.environ.get(ENVIRONMENT) or ("animatediff" if torch.cuda.is_available() else "pocket")
+
+
+def find(choice: Choice) -> Entry:
+    """The entry of a choice.
+
+    Nothing is looked up yet: whether the model exists shows when it is read. Raises `RequestError` for what the
+    model does not take.
+    """
+    entry = _find_model(choice.model)
+    for option in ("base", "loras"):
+        if getattr(choice, option) and option not in entry.takes:
+            able = ", ".join(name for name, entry in MODELS.items() if option in entry.takes)
+            raise RequestError(f"{choice.model} does not take --{option.rstrip('s')}: use it with {able}")
+    if choice.base:
+        entry = replace(entry, parts={**entry.parts, "model": Part(choice.base, DIFFUSERS_MODEL)})
+    if choice.rewards is not None:
+        if unknown := [name for name in choice.rewards if name not in REWARDS]:
+            known = ", ".join(REWARDS)
+            raise RequestError(f"there is no reward {unknown[0]!r}: use {known}, or none")
+        entry = replace(entry, rewards=choice.rewards)
+    return replace(entry, loras=choice.loras)
+
+
+def _find_model(model: str) -> Entry:
     if model in MODELS:
         return MODELS[model]
+    parts, rewards = {"model": Part(model, DIFFUSERS_MODEL)}, ("own",)
     if not Path(model).exists() and "+" in model:
         base, adapter = model.split("+", 1)
-        return Entry(base, adapter)
-    return Entry(model)
+        parts = {"model": Part(base, DIFFUSERS_MODEL), "motion_adapter": Part(adapter, ROOT_NETWORK)}
+        rewards = ("image_reward",)
+    return Entry(Path(model).name, AnimateDiffBackbone, parts, rewards, takes=("base", "loras"))

@@ -1,6 +1,4 @@
-"""The two things that can be wrong before a run starts. Each message is one line that says what to do about
-it.
-"""
+"""What can go wrong with a run. Each message is one line that says what to do about it."""
 
 
 class RequestError(ValueError):
@@ -9,3 +7,7 @@ class RequestError(ValueError):
 
 class ModelError(RuntimeError):
     """A model that cannot be loaded: missing, incomplete, unreadable, or of a kind that is not supported."""
+
+
+class OutOfMemory(RuntimeError):
+    """The device cannot hold what was asked for, however lean."""

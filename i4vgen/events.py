@@ -10,7 +10,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-STAGES = ("candidates", "ni_vsds", "regeneration", "vanilla")
+STAGES = ("candidates", "ni_vsds", "regeneration", "vanilla", "freeinit")
+VIDEOS = ("ni_vsds", "i4vgen", "vanilla", "freeinit")  # what results are named
+
+
+@dataclass(frozen=True)
+class Loading:
+    """A part of the model is being downloaded.
+
+    place: its hub id. done, total: bytes.
+    """
+
+    place: str
+    done: int
+    total: int
 
 
 @dataclass(frozen=True)
@@ -60,14 +73,19 @@ class Candidate:
     """A finished candidate image.
 
     image: uint8 [H, W, 3].
-    score: the reward (about mean 0, deviation 1), or None without a reward model.
+    scores: by the name of the reward model; the first one decides. Empty without reward models.
     latents: float32 [C, 1, h, w], what the candidate is animated from.
     """
 
     index: int
     image: np.ndarray
-    score: float | None
+    scores: dict[str, float]
     latents: np.ndarray
+
+    @property
+    def score(self) -> float | None:
+        """The score that decides, or None."""
+        return next(iter(self.scores.values()), None)
 
 
 @dataclass(frozen=True)
@@ -88,7 +106,7 @@ class Selected:
 class Result:
     """A finished video.
 
-    name: "ni_vsds", "i4vgen" or "vanilla".
+    name: one of `VIDEOS`.
     frames: uint8 [F, H, W, 3], to be played at `fps` frames per second.
     seconds: how long its stage took.
     latents: float32 [C, F, h, w], the video before decoding.
@@ -101,4 +119,4 @@ class Result:
     latents: np.ndarray
 
 
-Event = Stage | Progress | Preview | Candidate | Selected | Result
+Event = Loading | Stage | Progress | Preview | Candidate | Selected | Result

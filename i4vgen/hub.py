@@ -1,6 +1,7 @@
 """Files of a model in the diffusers layout, from a folder or from the Hugging Face hub.
 
-Weights are safetensors only: nothing is ever unpickled.
+Weights are safetensors; what is published as a torch checkpoint only goes through torch's restricted unpickler,
+which runs no code of the file.
 """
 
 from __future__ import annotations
@@ -9,19 +10,147 @@ import contextlib
 import json
 import logging
 import re
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
+import httpx
 import torch
-from huggingface_hub import hf_hub_download
+from diffusers import AutoencoderKL
+from huggingface_hub import (
+    get_hf_file_metadata,
+    hf_hub_download,
+    hf_hub_url,
+    snapshot_download,
+    try_to_load_from_cache,
+)
 from huggingface_hub.errors import (
     EntryNotFoundError,
     HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
 )
 from safetensors import SafetensorError
+from tqdm import tqdm
 
 from i4vgen.errors import ModelError
+
+MODEL_ID = re.compile(r"(\w[\w.-]*/[\w.-]+)(?:@([\w.-]+))?")
+"""OWNER/NAME, or OWNER/NAME@REVISION for a branch, a tag or a commit."""
+
+
+def file(model: str, path: str) -> Path | None:
+    """One file of a model, downloaded if need be; None if the model does not have it.
+
+    model: a folder, or a hub id (see `MODEL_ID`). Raises `ModelError` if there is no such model, or if the file
+    is neither here nor to be had.
+    """
+    if Path(model).is_dir():
+        here = Path(model, path)
+        return here if here.is_file() else None
+    repo, revision = split(model)
+    cached = None
+    try:
+        cached = _cached(repo, revision, path)
+        if cached is None:
+            _reach(repo, revision, path)
+        return Path(hf_hub_download(repo, path, revision=revision))
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled, httpx.TransportError) as error:
+        if cached is not None or _lacks(repo, revision, path):
+            return cached
+        raise ModelError(
+            f"{repo} is not on this machine and the model hub cannot be reached: connect to the internet, or"
+            f" run `hf download {repo}` where there is a connection and copy its cache; pocket is here"
+        ) from error
+    except EntryNotFoundError:
+        return None
+    except (HFValidationError, HfHubHTTPError, OSError) as error:
+        raise ModelError(f"model {model!r} is neither a folder here nor a model on the hub") from error
+
+
+def split(model: str) -> tuple[str, str | None]:
+    """A hub id as its repository and its revision, if it names one. Raises `ModelError` if it is none."""
+    match = MODEL_ID.fullmatch(model)
+    if match is None:
+        raise ModelError(f"there is no model {model!r}: use pocket, a folder, or a hub id such as OWNER/NAME")
+    return match[1], match[2]
+
+
+def _cached(repo: str, revision: str | None, path: str) -> Path | None:
+    """One file of a repository in the hub's cache on this machine."""
+    known = try_to_load_from_cache(repo, path, revision=revision)
+    return Path(known) if isinstance(known, str) else None
+
+
+def _reach(repo: str, revision: str | None, path: str) -> None:
+    """Asks the hub for a file, once. Raises `httpx.TransportError` if it cannot be reached.
+
+    `hf_hub_download` alone would ask again for half a minute, for every file.
+    """
+    with contextlib.suppress(HfHubHTTPError):
+        get_hf_file_metadata(hf_hub_url(repo, path, revision=revision))
+
+
+def _lacks(repo: str, revision: str | None, path: str) -> bool:
+    """Whether a repository is in the hub's cache and has no such file, for all that is known here."""
+    try:
+        snapshot_download(repo, revision=revision, local_files_only=True, allow_patterns=path)
+    except LocalEntryNotFoundError:
+        return False
+    return True
+
+
+def download(model: str, patterns: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Downloads what is missing of a model into the hub's cache; yields (bytes so far, bytes in all).
+
+    patterns: of the files that are needed. An interrupted download is taken up again with the files that are
+    not whole: the hub's client keeps no halves. Yields nothing for folders, where nothing is missing, and where
+    the hub cannot be reached: whether everything is there shows when it is loaded. Raises `ModelError` if the
+    download fails half-way.
+    """
+    if Path(model).is_dir():
+        return
+    repo, revision = split(model)
+    bars = []
+
+    class Counter(tqdm):
+        """What the hub's client counts with; it draws nothing.
+
+        The client has two that count bytes, of what is received and of what is written. The one ahead is ours.
+        """
+
+        def __init__(self, *args, unit: str = "it", **kwargs):
+            super().__init__(*args, **kwargs | {"disable": True})
+            self.count = 0
+            if unit == "B":
+                bars.append(self)
+
+        def update(self, n: float | None = 1) -> None:
+            self.count += int(n or 0)
+
+    options = {"revision": revision, "allow_patterns": list(patterns), "tqdm_class": Counter}
+    try:
+        plan = snapshot_download(repo, **options, dry_run=True)
+    except (OSError, httpx.TransportError):
+        return
+    total = sum(file.file_size or 0 for file in plan if file.will_download)
+    if not total:
+        return
+    done = 0
+    with ThreadPoolExecutor(1) as pool:
+        task = pool.submit(snapshot_download, repo, **options)
+        while wait([task], timeout=0.5).not_done:
+            done = max([done, *(bar.count for bar in bars)])
+            yield min(done, total), total
+        try:
+            task.result()
+        except (OSError, httpx.TransportError) as error:
+            raise ModelError(
+                f"the download of {repo} broke off ({first_line(error)}): start again, it goes on from there with"
+                " the files that are not whole"
+            ) from error
+    yield total, total
 
 
 def read_json(model: str, path: str) -> dict | None:
@@ -29,27 +158,13 @@ def read_json(model: str, path: str) -> dict | None:
 
     Raises `ModelError` if there is no such model, or if the file is not valid JSON.
     """
-    if not re.fullmatch(r"\w[\w.-]*/[\w.-]+", model) and not Path(model).is_dir():
-        raise ModelError(f"there is no model {model!r}: use pocket, a folder, or a hub id such as OWNER/NAME")
-    if Path(model).is_dir():
-        file = Path(model, path)
-        if not file.is_file():
-            return None
-    else:
-        try:
-            file = Path(hf_hub_download(model, path))
-        except LocalEntryNotFoundError as error:
-            raise ModelError(
-                f"model {model!r} is not a folder here, and the model hub cannot be reached"
-            ) from error
-        except EntryNotFoundError:
-            return None
-        except (HFValidationError, HfHubHTTPError, OSError) as error:
-            raise ModelError(f"model {model!r} is neither a folder here nor a model on the hub") from error
+    found = file(model, path)
+    if found is None:
+        return None
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return json.loads(found.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ModelError(f"{file} is not valid JSON ({error}): download the model again") from error
+        raise ModelError(f"{found} is not valid JSON ({error}): download the model again") from error
 
 
 def load(cls, model: str, subfolder: str, dtype: torch.dtype) -> torch.nn.Module:
@@ -62,7 +177,11 @@ def load(cls, model: str, subfolder: str, dtype: torch.dtype) -> torch.nn.Module
     try:
         with quiet():
             network, report = cls.from_pretrained(
-                model, subfolder=subfolder, torch_dtype=dtype, use_safetensors=True, output_loading_info=True
+                **_place(model),
+                subfolder=subfolder,
+                torch_dtype=dtype,
+                use_safetensors=True,
+                output_loading_info=True,
             )
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
         raise ModelError(_cannot_load(where, error)) from error
@@ -74,22 +193,44 @@ def load(cls, model: str, subfolder: str, dtype: torch.dtype) -> torch.nn.Module
     return network.requires_grad_(False).eval()
 
 
+def load_vae(model: str, dtype: torch.dtype) -> AutoencoderKL:
+    """A model's VAE, in float32 if its own configuration says that it needs that."""
+    config = read_json(model, "vae/config.json") or {}
+    return load(AutoencoderKL, model, "vae", torch.float32 if config.get("force_upcast") else dtype)
+
+
+def default_dtype(device: str) -> torch.dtype:
+    """float16 on CUDA, float32 elsewhere."""
+    return torch.float16 if torch.device(device).type == "cuda" else torch.float32
+
+
 def load_tokenizer(cls, model: str, subfolder: str):
     """One tokenizer of a model. Raises `ModelError` if it is missing or damaged."""
     where = f"{model}/{subfolder}".rstrip("/")
     # transformers makes an empty tokenizer of a folder that has none.
-    if all(read_json(model, f"{subfolder}/{name}.json") is None for name in ("tokenizer", "vocab")):
+    if all(read_json(model, f"{subfolder}/{name}.json".lstrip("/")) is None for name in ("tokenizer", "vocab")):
         raise ModelError(f"cannot load {where} (no tokenizer.json, no vocab.json): download the model again")
     try:
         with quiet():
-            return cls.from_pretrained(model, subfolder=subfolder)
+            return cls.from_pretrained(**_place(model), subfolder=subfolder)
     except Exception as error:  # tokenizers raises bare Exception for damaged files
         raise ModelError(_cannot_load(where, error)) from error
 
 
+def _place(model: str) -> dict:
+    """A model as the libraries' from_pretrained methods want it."""
+    if Path(model).is_dir():
+        return {"pretrained_model_name_or_path": model}
+    repo, revision = split(model)
+    return {"pretrained_model_name_or_path": repo, "revision": revision or "main"}
+
+
 def _cannot_load(where: str, error: Exception) -> str:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return f"cannot load {where} ({reason}): check that the model is complete, or download it again"
+    return f"cannot load {where} ({first_line(error)}): check that the model is complete, or download it again"
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 @contextlib.contextmanager

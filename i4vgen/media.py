@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from i4vgen.errors import RequestError
-from i4vgen.events import Candidate, Event, Result, Selected, Stage
+from i4vgen.events import VIDEOS, Candidate, Event, Result, Selected, Stage
 from i4vgen.request import Request
 
 MIN_SIDE = 256
@@ -108,7 +108,7 @@ class RunFolder:
     def __init__(self, path: str | os.PathLike):
         """Raises `RequestError` if the folder cannot be made."""
         self.path = Path(path)
-        self.candidate_scores: list[float | None] = []
+        self.candidates: list[Candidate] = []
         self.anchor: Selected | None = None
         self.seconds: dict[str, float] = {}
         self._stage: str | None = None
@@ -116,7 +116,7 @@ class RunFolder:
         try:
             (self.path / "candidates").mkdir(parents=True, exist_ok=True)
             earlier = [self.path / "run.json", self.path / "anchor.png"]
-            earlier += [self.path / f"{name}.mp4" for name in ("ni_vsds", "i4vgen", "vanilla")]
+            earlier += [self.path / f"{name}.mp4" for name in VIDEOS]
             earlier += (self.path / "candidates").glob("[0-9][0-9].png")
             for file in earlier:
                 file.unlink(missing_ok=True)
@@ -130,7 +130,7 @@ class RunFolder:
                 self._close_stage()
                 self._stage, self._since = event.name, time.perf_counter()
             case Candidate():
-                self.candidate_scores.append(event.score)
+                self.candidates.append(event)
                 return self._write_image(f"candidates/{event.index:02d}.png", event.image)
             case Selected():
                 self._close_stage()
@@ -154,7 +154,8 @@ class RunFolder:
             "compare": list(compare),
             "anchor_index": self.anchor.index,
             "anchor_reason": self.anchor.reason,
-            "candidate_scores": self.candidate_scores,
+            "candidate_scores": [candidate.score for candidate in self.candidates],
+            "rewards": self._scores_by_reward(),
             "seconds": {stage: round(seconds, 3) for stage, seconds in self.seconds.items()},
             **description,
         }
@@ -162,6 +163,10 @@ class RunFolder:
         draft = path.with_suffix(".tmp")
         draft.write_text(json.dumps(run, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         return draft.replace(path)
+
+    def _scores_by_reward(self) -> dict[str, list[float]]:
+        names = self.candidates[0].scores if self.candidates else ()
+        return {name: [candidate.scores[name] for candidate in self.candidates] for name in names}
 
     def _close_stage(self) -> None:
         if self._stage is not None:

@@ -14,17 +14,16 @@ from i4vgen.backbones.base import Backbone, Prompt
 class NIVSDSStep:
     """One step of NI-VSDS.
 
-    index: from 0. timestep: t. weight: 1 - alpha_bar_t. update: mean size of the change to the latents.
-    latents: [B, C, F, h, w] after the step.
+    index: from 0. timestep: t. weight: 1 - alpha_bar_t. update: mean size of the change to the latents, left
+    where it was computed: reading it waits for the device. latents: [B, C, F, h, w] after the step.
     """
 
     index: int
     timestep: int
     weight: float
-    update: float
+    update: torch.Tensor
     latents: torch.Tensor
 
-    @property
     def clean(self) -> torch.Tensor:
         """The latents of the video so far: NI-VSDS works on clean latents throughout."""
         return self.latents
@@ -51,4 +50,4 @@ def ni_vsds(
         gradient = weight * (backbone.predict_noise(noisy, t, prompt, guidance_scale) - noise)
         update = backbone.ni_vsds_step_size(index) * gradient
         latents = latents - update
-        yield NIVSDSStep(index, t, weight, update.abs().mean().item(), latents)
+        yield NIVSDSStep(index, t, weight, update.abs().mean(), latents)

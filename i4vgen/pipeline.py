@@ -13,19 +13,21 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
 from PIL import Image
 
-from i4vgen.backbones.base import Backbone, Prompt
+from i4vgen.backbones.base import Backbone, Prompt, Sampler
 from i4vgen.errors import RequestError
 from i4vgen.events import Candidate, Event, Preview, Progress, Result, Selected, Stage
+from i4vgen.free_init import ITERATIONS, FrequencyMixer
 from i4vgen.media import fit_picture
 from i4vgen.ni_vsds import ni_vsds
-from i4vgen.request import Request
+from i4vgen.request import Request, Sampling
 from i4vgen.rewards.base import Reward
 
 
@@ -88,44 +90,52 @@ class SeedNoise:
 
 @dataclass(frozen=True)
 class DenoiseStep:
-    """timestep: t; latents: after the step; clean: the clean latents expected from there, [B, C, F, h, w]."""
+    """timestep: t. latents: [B, C, F, h, w] after the step. clean: computes the clean latents that were
+    expected at this step.
+    """
 
     timestep: int
     latents: torch.Tensor
-    clean: torch.Tensor
+    clean: Callable[[], torch.Tensor]
 
 
 def denoise(
     backbone: Backbone,
     latents: torch.Tensor,
-    timesteps: Sequence[int],
+    sampler: Sampler,
     prompt: Prompt,
     guidance_scale: float,
     generators: list[torch.Generator],
 ) -> Iterator[DenoiseStep]:
-    """Yields every step from noisy latents [B, C, F, h, w] at timesteps[0] to clean ones.
+    """Yields every step of a fresh sampler, from latents [B, C, F, h, w] that are as noisy as its first
+    timestep to clean ones.
 
     generators: one per batch entry, for samplers that add noise.
     """
-    for t in timesteps:
+    for t in sampler.timesteps:
         noise = backbone.predict_noise(latents, t, prompt, guidance_scale)
-        latents, clean = backbone.denoise_step(noise, t, latents, generators)
+        clean = partial(backbone.clean, latents, noise, t)
+        latents = sampler.step(noise, t, latents, generators)
         yield DenoiseStep(t, latents, clean)
 
 
+COMPARISONS = ("vanilla", "freeinit")
+
+
 class I4VGenPipeline:
-    """The method on any backbone with any reward model. `run` is the chain, the other methods its links.
+    """The method on any backbone with any reward models. `run` is the chain, the other methods its links.
 
     Every method takes a `Request` and returns an iterator of events (see `events.py`), which raises
-    `RequestError` when it is first advanced if the backbone cannot serve the request. One run at a time: the
-    sampler of a backbone has state.
+    `RequestError` when it is first advanced if the backbone cannot serve the request.
     preview_every: a `Preview` follows every so many steps, at the cost of decoding the video; 0 is never.
     """
 
-    def __init__(self, backbone: Backbone, reward: Reward | None, noise=SeedNoise):
-        """reward: None if only people select. noise: makes a run's noise, called as `SeedNoise` is."""
+    def __init__(self, backbone: Backbone, rewards: Sequence[Reward] = (), noise=SeedNoise):
+        """rewards: the first one selects, the others are shown beside it; without any, only people select.
+        noise: makes a run's noise, called as `SeedNoise` is.
+        """
         self.backbone = backbone
-        self.reward = reward
+        self.rewards = tuple(rewards)
         self._make_noise = noise
         self._encoded: tuple[tuple[str, str], Prompt] | None = None
 
@@ -139,10 +149,10 @@ class I4VGenPipeline:
         """The chain: candidates, selection, NI-VSDS, regeneration, and what they are to be compared with.
 
         anchor: None selects the highest reward; an int picks that candidate; an `Anchor` needs no candidates,
-        so none are made. compare: () or ("vanilla",).
+        so none are made. compare: any of `COMPARISONS`.
         """
-        if unknown := [name for name in compare if name != "vanilla"]:
-            raise RequestError(f"cannot compare with {unknown[0]!r}: only with vanilla")
+        if unknown := [name for name in compare if name not in COMPARISONS]:
+            raise RequestError(f"cannot compare with {unknown[0]!r}: only with {' and '.join(COMPARISONS)}")
         if not isinstance(anchor, Anchor):
             self._check_choice(request, anchor)
             candidates = []
@@ -154,23 +164,21 @@ class I4VGenPipeline:
                 anchor = Anchor.from_candidate(max(candidates, key=lambda c: c.score), "highest reward")
             else:
                 anchor = Anchor.from_candidate(candidates[anchor])
-        yield from self.animate(request, anchor, preview_every)
-        if "vanilla" in compare:
-            yield from self.vanilla(request, preview_every)
+        yield from self.animate(request, anchor, preview_every, compare)
 
     def candidates(self, request: Request) -> Iterator[Event]:
         """Stage 1. For each chunk Progress for every step, then a Candidate for each of its images."""
         prompt, noise = self._prepare(request)
         count, size = request.num_candidates, request.candidate_batch_size
         chunks = [range(start, min(start + size, count)) for start in range(0, count, size)]
-        tracker = _Tracker("candidates", request.num_inference_steps * len(chunks))
+        tracker = _Tracker("candidates", request.sampling.steps * len(chunks))
         yield tracker.begin()
         for chunk in chunks:
             latents = noise.frames(chunk.start, chunk.stop).to(self.backbone.device)
             steps = denoise(
                 self.backbone,
                 latents,
-                self.backbone.timesteps(request.num_inference_steps),
+                self._sampler(request.sampling),
                 prompt,
                 request.guidance_scale,
                 # One stream per candidate: what a candidate looks like must not depend on its chunk.
@@ -182,63 +190,114 @@ class I4VGenPipeline:
             for i, index in enumerate(chunk):
                 yield Candidate(index, images[i], scores[i], latents[i].cpu().numpy())
 
-    def animate(self, request: Request, anchor: Anchor, preview_every: int = 0) -> Iterator[Event]:
-        """Stage 2. Selected, then Stage, Progress and Result of NI-VSDS, then those of the regeneration."""
-        self._prepare(request)
-        image, latents = self._anchor_latents(request, anchor)
+    def animate(
+        self,
+        request: Request,
+        anchor: Anchor,
+        preview_every: int = 0,
+        compare: Sequence[str] = (),
+    ) -> Iterator[Event]:
+        """Stage 2. Selected, then Stage, Progress and Result of NI-VSDS, then those of the regeneration and of
+        every comparison.
+        """
+        prompt, _ = self._prepare(request)
+        image, still = self._anchor_latents(request, anchor)
         yield Selected(anchor.index, image, anchor.reason)
-        latents = yield from self.distill(request, latents, preview_every)
-        yield from self.regenerate(request, latents, preview_every)
+        prompt = self.backbone.condition(prompt, still)
+        latents = yield from self.distill(request, still, preview_every, prompt)
+        yield from self.regenerate(request, latents, preview_every, prompt)
+        if "vanilla" in compare:
+            yield from self.vanilla(request, preview_every, prompt)
+        if "freeinit" in compare:
+            yield from self.freeinit(request, preview_every, prompt)
 
     def distill(
-        self, request: Request, latents: torch.Tensor, preview_every: int = 0
+        self, request: Request, latents: torch.Tensor, preview_every: int = 0, prompt: Prompt | None = None
     ) -> Generator[Event, None, torch.Tensor]:
-        """Stage 2-1: NI-VSDS moves the anchor's latents [1, C, 1, h, w]. Returns [1, C, F, h, w]."""
-        prompt, noise = self._prepare(request)
-        timesteps = self.backbone.timesteps(request.num_inference_steps)[: request.ni_vsds_steps]
+        """Stage 2-1: NI-VSDS moves the anchor's latents [1, C, 1, h, w]. Returns [1, C, F, h, w].
+
+        prompt: here and below, a prompt that was conditioned on the anchor; by default the request's.
+        """
+        text, noise = self._prepare(request)
+        timesteps = self._sampler(request.sampling).timesteps[: request.ni_vsds_steps]
         steps = ni_vsds(
             self.backbone,
             self.backbone.still_video(latents, request.num_frames),
             noise.fresh("ni_vsds", request.num_frames).to(self.backbone.device),
             timesteps,
-            prompt,
+            prompt or text,
             request.guidance_scale,
         )
         return (yield from self._video("ni_vsds", "ni_vsds", steps, len(timesteps), preview_every))
 
     def regenerate(
-        self, request: Request, latents: torch.Tensor, preview_every: int = 0
+        self, request: Request, latents: torch.Tensor, preview_every: int = 0, prompt: Prompt | None = None
     ) -> Generator[Event, None, torch.Tensor]:
         """Stage 2-2: the video latents [1, C, F, h, w] are noised to the first of the last steps * p_re
         timesteps and denoised again. Returns [1, C, F, h, w].
         """
-        prompt, noise = self._prepare(request)
-        timesteps = self.backbone.timesteps(request.num_inference_steps)[-request.regeneration_steps :]
+        text, noise = self._prepare(request)
+        sampler = self._sampler(request.sampling, request.regeneration_steps)
         fresh = noise.fresh("regeneration", request.num_frames).to(self.backbone.device)
         steps = denoise(
             self.backbone,
-            self.backbone.add_noise(latents, fresh, timesteps[0]),
-            timesteps,
-            prompt,
+            self.backbone.add_noise(latents, fresh, sampler.timesteps[0]),
+            sampler,
+            prompt or text,
             request.guidance_scale,
             [noise.generator("regeneration sampler")],
         )
-        return (yield from self._video("regeneration", "i4vgen", steps, len(timesteps), preview_every))
+        return (yield from self._video("regeneration", "i4vgen", steps, len(sampler.timesteps), preview_every))
 
-    def vanilla(self, request: Request, preview_every: int = 0) -> Generator[Event, None, torch.Tensor]:
+    def vanilla(
+        self, request: Request, preview_every: int = 0, prompt: Prompt | None = None
+    ) -> Generator[Event, None, torch.Tensor]:
         """The backbone without I4VGen, from the same video noise that the candidates start from."""
-        prompt, noise = self._prepare(request)
+        text, noise = self._prepare(request)
+        latents, total = self._video_noise(request, noise), request.baseline_sampling.steps
+        steps = self._denoise_video(request, latents, prompt or text, noise, "vanilla")
+        return (yield from self._video("vanilla", "vanilla", steps, total, preview_every))
+
+    def freeinit(
+        self, request: Request, preview_every: int = 0, prompt: Prompt | None = None
+    ) -> Generator[Event, None, torch.Tensor]:
+        """The backbone with FreeInit, from the same video noise as the vanilla video."""
+        text, noise = self._prepare(request)
+        total = ITERATIONS * request.baseline_sampling.steps
+        steps = self._free_init_steps(request, prompt or text, noise)
+        return (yield from self._video("freeinit", "freeinit", steps, total, preview_every))
+
+    def _free_init_steps(self, request: Request, prompt: Prompt, noise: SeedNoise) -> Iterator[DenoiseStep]:
+        initial = latents = self._video_noise(request, noise)
+        mixer = FrequencyMixer(initial.shape, initial.device)
+        for iteration in range(ITERATIONS):
+            if iteration:
+                noisy = self.backbone.add_noise(latents, initial, self.backbone.noisiest)
+                fresh = noise.fresh(f"freeinit {iteration}", request.num_frames).to(initial.device)
+                latents = mixer.mix(noisy, fresh)
+            for step in self._denoise_video(request, latents, prompt, noise, f"freeinit {iteration}"):
+                latents = step.latents
+                yield step
+
+    def _video_noise(self, request: Request, noise: SeedNoise) -> torch.Tensor:
+        """The run's video noise, [1, C, F, h, w]."""
         frames = noise.frames(0, request.num_frames).to(self.backbone.device)  # [F, C, 1, h, w]
-        timesteps = self.backbone.timesteps(request.num_inference_steps)
-        steps = denoise(
+        return frames.permute(2, 1, 0, 3, 4)
+
+    def _denoise_video(
+        self, request: Request, latents: torch.Tensor, prompt: Prompt, noise: SeedNoise, name: str
+    ) -> Iterator[DenoiseStep]:
+        return denoise(
             self.backbone,
-            frames.permute(2, 1, 0, 3, 4),
-            timesteps,
+            latents,
+            self._sampler(request.baseline_sampling),
             prompt,
             request.guidance_scale,
-            [noise.generator("vanilla sampler")],
+            [noise.generator(f"{name} sampler")],
         )
-        return (yield from self._video("vanilla", "vanilla", steps, len(timesteps), preview_every))
+
+    def _sampler(self, sampling: Sampling, last: int | None = None) -> Sampler:
+        return self.backbone.sampler(sampling.sampler, sampling.steps, last)
 
     def _video(
         self, stage: str, name: str, steps: Iterator, total: int, preview_every: int
@@ -261,13 +320,14 @@ class I4VGenPipeline:
         shape = self.backbone.latent_shape(request.height, request.width)
         return self._encoded[1], self._make_noise(request.seed, shape)
 
-    def _score(self, prompt: str, images: np.ndarray) -> list[float | None]:
-        if self.reward is None:
-            return [None] * len(images)
-        return self.reward.score(prompt, [Image.fromarray(image) for image in images])
+    def _score(self, prompt: str, images: np.ndarray) -> list[dict[str, float]]:
+        """The scores of every image by the names of the reward models."""
+        pictures = [Image.fromarray(image) for image in images]
+        by_reward = {reward.name: reward.score(prompt, pictures) for reward in self.rewards}
+        return [{name: scores[i] for name, scores in by_reward.items()} for i in range(len(images))]
 
     def _check_choice(self, request: Request, anchor: int | None) -> None:
-        if anchor is None and self.reward is None:
+        if anchor is None and not self.rewards:
             raise RequestError(
                 "this model has no reward model: pick the anchor by its index or bring a picture"
             )
@@ -309,6 +369,6 @@ class _Tracker:
             self.seconds += seconds
             yield Progress(self.stage, self.done, self.total, step.timestep, seconds)
             if preview_every and self.done % preview_every == 0 and self.done < self.total:
-                yield Preview(self.stage, self.done, decode(step.clean)[0])
+                yield Preview(self.stage, self.done, decode(step.clean())[0])
             start = time.perf_counter()
         return step.latents

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import platform
 import re
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cached_property
 
 import diffusers
@@ -14,11 +16,12 @@ import transformers
 
 import i4vgen
 from i4vgen import catalog, hub
+from i4vgen.backbones.memory import free_cache
 from i4vgen.errors import RequestError
-from i4vgen.events import Event
+from i4vgen.events import Event, Loading
 from i4vgen.pipeline import I4VGenPipeline
-from i4vgen.request import Defaults
-from i4vgen.rewards.pocket import PocketReward
+from i4vgen.request import Defaults, Request
+from i4vgen.rewards.base import Reward
 
 
 class StopToken:
@@ -38,31 +41,44 @@ class StopToken:
 class Runtime:
     """A model that is loaded on first use and then kept, serving one run at a time.
 
-    model: a name of the catalogue, a folder or a hub id in the diffusers layout, or "BASE+ADAPTER" for a
-    text-to-image model and a motion adapter (see `catalog.find`). device: "cuda", "mps", "cpu"; None takes
-    the best there is.
-    Raises `RequestError` for a device that this machine does not have, `ModelError` for a model that cannot
-    be found.
+    A process keeps one model loaded: another runtime's run takes the device over.
     """
 
-    def __init__(self, model: str = catalog.DEFAULT, device: str | None = None):
-        self.model = model
+    _device_lock = threading.Lock()
+    _loaded: Runtime | None = None
+
+    def __init__(
+        self, choice: catalog.Choice | str | None = None, device: str | None = None, compiled: bool = False
+    ):
+        """choice: a model's name, or all that can be chosen (`catalog.Choice`); None: the default model.
+        device: "cuda", "mps", "cpu"; None takes the best there is. compiled: networks through `torch.compile`:
+        a minute or more on the first step (`warm_up`), faster from then on.
+
+        Raises `RequestError` for a device that this machine does not have and for a choice that the model does
+        not take.
+        """
+        if not isinstance(choice, catalog.Choice):
+            choice = catalog.Choice(choice or catalog.default_model())
+        self.entry = catalog.find(choice)
+        self.choice = replace(choice, rewards=self.entry.rewards)
         self.device = pick_device(device)
-        self._entry = catalog.find(model)
-        self._lock = threading.Lock()
+        self.compiled = compiled
         self._pipeline: I4VGenPipeline | None = None
 
     @cached_property
     def defaults(self) -> Defaults:
-        """What the model is best run with, and its limits. Reads configuration files only, no weights."""
-        return self._entry.backbone.read_defaults(self._entry.base, self._entry.motion_adapter)
+        """What the model is best run with, and its limits. Reads configuration files only, no weights.
+
+        Raises `ModelError` for a model that cannot be found.
+        """
+        return self.entry.backbone.read_defaults(**self.entry.places)
 
     @cached_property
     def known_words(self) -> frozenset[str] | None:
         """The words that the model knows, if it only knows a small vocabulary of whole words; None if it
         reads any text.
         """
-        return self._entry.backbone.read_vocabulary(self._entry.base)
+        return self.entry.backbone.read_vocabulary(self.entry.places["model"])
 
     def unknown_words(self, prompt: str) -> list[str]:
         """The words of the prompt that the model does not know, in order, each once."""
@@ -79,17 +95,22 @@ class Runtime:
     ) -> Iterator[Event]:
         """Runs `make_events(pipeline)` once the device is free and passes its events on.
 
-        The model is loaded first if need be. `stop` is looked at between any two events, and while waiting
-        for the device; a stopped stream ends quietly. Whatever ends the stream (the last event, `stop`, an
-        error, or the listener going away), the run is closed and the device is free again. Generators move
-        between threads, so the lock is one that any thread may release.
+        The model is loaded first if need be, after `Loading` events for what has to be downloaded. `stop` is
+        looked at between any two events, and while waiting for the device; a stopped stream ends quietly.
+        Whatever ends the stream (the last event, `stop`, an error, or the listener going away), the run is
+        closed and the device is free again. Generators move between threads, so the lock is one that any thread
+        may release.
         """
         stop = stop or StopToken()
-        while not self._lock.acquire(timeout=0.1):
+        while not self._device_lock.acquire(timeout=0.1):
             if stop.stopped:
                 return
         events: Iterator[Event] | None = None
         try:
+            for loading in self._download():
+                if stop.stopped:
+                    return
+                yield loading
             if stop.stopped:
                 return
             events = make_events(self._load())
@@ -102,30 +123,65 @@ class Runtime:
                 if hasattr(events, "close"):
                     events.close()
             finally:
-                self._lock.release()
+                self._device_lock.release()
+
+    def warm_up(self) -> None:
+        """Loads the model and takes one step of every kind, so that nobody waits for that later."""
+        request = Request.for_model(
+            self.defaults, prompt="warm-up", num_inference_steps=1, p_ni_vsds=0.0, p_re=1.0
+        )
+        for _ in self.stream(lambda pipeline: pipeline.run(request, anchor=0, compare=())):
+            pass
 
     def describe(self) -> dict:
         """The model, the device and the versions of everything that computes, as JSON types, for run.json."""
         name = torch.cuda.get_device_name(self.device) if self.device.startswith("cuda") else self.device
-        versions = {
-            module.__name__: module.__version__ for module in (i4vgen, torch, diffusers, transformers)
-        }
+        versions = {module.__name__: module.__version__ for module in (i4vgen, torch, diffusers, transformers)}
+        backbone = self._load().backbone
         return {
-            "model": self.model,
+            **self.choice.to_dict(),
             "device": name,
-            "dtype": str(self._load().backbone.dtype).removeprefix("torch."),
+            "dtype": str(backbone.dtype).removeprefix("torch."),
+            "memory": backbone.memory.value,
             "versions": versions | {"python": platform.python_version()},
         }
 
+    def _download(self) -> Iterator[Loading]:
+        if self._pipeline is not None:
+            return
+        for part in self.entry.downloads:
+            for done, total in hub.download(part.place, part.files):
+                yield Loading(part.place, done, total)
+
     def _load(self) -> I4VGenPipeline:
         if self._pipeline is None:
-            entry = self._entry
-            backbone = entry.backbone.from_pretrained(entry.base, entry.motion_adapter, self.device)
-            reward = None
-            if hub.read_json(entry.base, "reward/config.json") is not None:
-                reward = PocketReward.from_pretrained(entry.base, device=self.device)
-            self._pipeline = I4VGenPipeline(backbone, reward)
+            self._take_over()
+            entry = self.entry
+            loras = {"loras": entry.loras} if entry.loras else {}
+            backbone = entry.backbone.from_pretrained(**entry.places, **loras, device=self.device)
+            if self.compiled:
+                backbone.compile()
+            self._pipeline = I4VGenPipeline(backbone, self._load_rewards())
         return self._pipeline
+
+    def _load_rewards(self) -> list[Reward]:
+        places = {"own": {"model": self.entry.places["model"]}}
+        rewards = []
+        for name in self.entry.rewards:
+            known = catalog.REWARDS[name]
+            given = places.get(name) or {key: part.place for key, part in known.parts.items()}
+            if name == "own" and hub.read_json(given["model"], "reward/config.json") is None:
+                continue
+            rewards.append(known.load(**given, device=self.device))
+        return rewards
+
+    def _take_over(self) -> None:
+        """Unloads the model that another runtime has loaded."""
+        if Runtime._loaded is not None:
+            Runtime._loaded._pipeline = None
+            gc.collect()
+            free_cache()
+        Runtime._loaded = self
 
 
 def pick_device(device: str | None = None) -> str:
@@ -140,14 +196,19 @@ def pick_device(device: str | None = None) -> str:
     return device
 
 
-_runtimes: dict[str, Runtime] = {}
+runtime_class: type[Runtime] = Runtime
+"""What `get_runtime` makes. `i4vgen.zero_gpu` puts its own kind here."""
+
+_runtimes: dict[catalog.Choice, Runtime] = {}
 _runtimes_lock = threading.Lock()
 
 
-def get_runtime(model: str | None = None) -> Runtime:
-    """The runtime of a model, shared by the whole process. None: the default model."""
-    model = model or catalog.DEFAULT
+def get_runtime(choice: catalog.Choice | str | None = None) -> Runtime:
+    """The runtime of a choice, shared by the whole process. None: the default model."""
+    if not isinstance(choice, catalog.Choice):
+        choice = catalog.Choice(choice or catalog.default_model())
+    choice = replace(choice, rewards=catalog.find(choice).rewards)
     with _runtimes_lock:
-        if model not in _runtimes:
-            _runtimes[model] = Runtime(model)
-        return _runtimes[model]
+        if choice not in _runtimes:
+            _runtimes[choice] = runtime_class(choice)
+        return _runtimes[choice]

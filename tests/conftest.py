@@ -6,6 +6,7 @@ import json
 import string
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -18,6 +19,8 @@ from i4vgen.runtime import Runtime
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "tests" / "data" / "animatediff_i4vgen_reference.safetensors"
 WORDS = ["a", "the", "red", "blue", "rocket", "car", "rising", "falling", "in", "over", "night", "sea"]
+torch.set_num_threads(1)  # for networks as small as these, more threads only wait for each other
+
 MAX_TOKENS = 12
 MAX_FRAMES = 8
 
@@ -26,9 +29,7 @@ def write_tiny_model(folder: Path) -> None:
     """The smallest model with every part: two levels, a VAE that divides by 4, 32 x 24 pixels, 4 frames."""
     torch.manual_seed(0)
     letters = " ".join(string.ascii_lowercase)
-    tokenizer = CLIPTokenizer().train_new_from_iterator(
-        [[" ".join(WORDS), letters]], 1000, show_progress=False
-    )
+    tokenizer = CLIPTokenizer().train_new_from_iterator([[" ".join(WORDS), letters]], 1000, show_progress=False)
     tokenizer.model_max_length = MAX_TOKENS
     text = {
         "vocab_size": len(tokenizer),
@@ -139,6 +140,14 @@ def pocket_dir() -> Path:
         "assets/pocket is missing: the embedded model is not in place"
     )
     return folder
+
+
+@pytest.fixture
+def offline(tmp_path, monkeypatch) -> Path:
+    """No hub, and an empty cache: its folder."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
 
 
 @pytest.fixture

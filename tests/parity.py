@@ -1,5 +1,5 @@
 """Compares the engine with recorded runs of the authors' implementation: `python -m tests.parity FILE [FILE
-...]`.
+...]`, and the reward with recorded scores: `python -m tests.parity image_reward FOLDER [FOLDER ...]`.
 
 A file holds small random networks under the authors' key names, the noise of one run, and what the authors'
 code computed from them at every stage; its metadata says with which settings. The networks go into the very
@@ -24,10 +24,14 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from i4vgen.backbones.animatediff import STEP_SIZES, AnimateDiffBackbone, PromptEmbeds, adopt_motion_modules
+from i4vgen.backbones import lavie
+from i4vgen.backbones.animatediff import STEP_SIZES, AnimateDiffBackbone, adopt_motion_modules
+from i4vgen.backbones.stable_diffusion import PromptEmbeds, StableDiffusionBackbone
+from i4vgen.errors import ModelError
 from i4vgen.events import Candidate, Event, Result, Selected
 from i4vgen.pipeline import I4VGenPipeline
 from i4vgen.request import Defaults, Request
+from tests import parity_image_reward, parity_lavie
 
 TOLERANCE = 1e-4
 PIXELS_PER_LATENT = 8  # only to speak of heights and widths: these networks have no VAE
@@ -60,6 +64,7 @@ class Recording:
     def request(self) -> Request:
         """The run's settings. They come from the tensors wherever these have them."""
         num_frames, height, width = self["init_noise"].shape[2:]
+        default_p_re = (lavie.DEFAULTS if parity_lavie.is_lavie(self.unet) else Defaults()).p_re
         return Request(
             prompt="recorded",
             num_candidates=len(self["candidates"]),
@@ -69,7 +74,7 @@ class Recording:
             num_inference_steps=len(self["timesteps"]),
             guidance_scale=self.config["guidance_scale"],
             p_ni_vsds=self.config.get("p_ni_vsds", Defaults.p_ni_vsds),
-            p_re=self.config.get("p_re", Defaults.p_re),
+            p_re=self.config.get("p_re", default_p_re),
         )
 
     def noise(self, seed: int, shape: tuple[int, int, int]) -> RecordedNoise:
@@ -92,24 +97,30 @@ class RecordedNoise:
         return torch.Generator()  # DDIM draws nothing
 
 
-class RecordedBackbone(AnimateDiffBackbone):
-    """The product's backbone around a recording's networks, which lack a text encoder and a VAE."""
-
-    def __init__(self, recording: Recording):
-        self.embeds = recording["prompt_embeds"]
-        frames = recording["init_noise"].shape[2]
-        defaults = Defaults(max_frames=frames, size_multiple=PIXELS_PER_LATENT)
-        super().__init__(
-            build_unet(recording), build_scheduler(recording), defaults, step_sizes=step_sizes(recording)
+def build_backbone(recording: Recording) -> StableDiffusionBackbone:
+    """The product's backbone around a recording's network. What it lacks, a text encoder and a VAE, comes from
+    the recording too.
+    """
+    num_frames = recording["init_noise"].shape[2]
+    if parity_lavie.is_lavie(recording.unet):
+        backbone = parity_lavie.build_backbone(recording.unet, recording.config, num_frames, PIXELS_PER_LATENT)
+    else:
+        backbone = AnimateDiffBackbone(
+            build_unet(recording),
+            build_scheduler(recording),
+            Defaults(max_frames=num_frames, size_multiple=PIXELS_PER_LATENT),
+            step_sizes=step_sizes(recording),
         )
+    embeds = recording["prompt_embeds"]
+    backbone.encode_prompt = lambda *_: PromptEmbeds(prompt=embeds[1:], negative=embeds[:1])
+    backbone.decode = decode
+    return backbone
 
-    def encode_prompt(self, prompt: str, negative_prompt: str) -> PromptEmbeds:
-        return PromptEmbeds(prompt=self.embeds[1:], negative=self.embeds[:1])
 
-    def decode(self, latents: torch.Tensor) -> np.ndarray:
-        """The first three channels as colours: what the recorded runs scored in place of decoded images."""
-        pixels = (latents[:, :3].clamp(-1, 1) / 2 + 0.5) * 255
-        return pixels.round().to(torch.uint8).permute(0, 2, 3, 4, 1).numpy()
+def decode(latents: torch.Tensor) -> np.ndarray:
+    """The first three channels as colours: what the recorded runs scored in place of decoded images."""
+    pixels = (latents[:, :3].clamp(-1, 1) / 2 + 0.5) * 255
+    return pixels.round().to(torch.uint8).permute(0, 2, 3, 4, 1).numpy()
 
 
 class Brightness:
@@ -201,9 +212,7 @@ def build_scheduler(recording: Recording) -> DDIMScheduler:
     name = config.pop("name", "DDIM").removesuffix("Scheduler")
     unknown = set(config) - set(inspect.signature(DDIMScheduler).parameters)
     if name != "DDIM" or unknown:
-        raise NotSupported(
-            f"its scheduler is not diffusers' DDIM ({sorted(unknown)[0] if unknown else name})"
-        )
+        raise NotSupported(f"its scheduler is not diffusers' DDIM ({sorted(unknown)[0] if unknown else name})")
     return DDIMScheduler(**config)
 
 
@@ -231,12 +240,13 @@ def video(events: Iterable[Event]) -> torch.Tensor:
 def compare(path: str) -> dict[str, float]:
     """Runs every stage of one recording; the error of each. A wrong anchor or timestep counts as infinite."""
     recording = Recording(path)
-    backbone, request = RecordedBackbone(recording), recording.request()
-    pipeline = I4VGenPipeline(backbone, Brightness(), noise=recording.noise)
+    backbone, request = build_backbone(recording), recording.request()
+    pipeline = I4VGenPipeline(backbone, [Brightness()], noise=recording.noise)
     embeds = backbone.encode_prompt("", "")
     errors = {}
 
-    same = backbone.timesteps(request.num_inference_steps) == recording["timesteps"].tolist()
+    sampler = backbone.sampler(request.sampler, request.num_inference_steps)
+    same = sampler.timesteps == recording["timesteps"].tolist()
     errors["timesteps"] = 0.0 if same else float("inf")
 
     unconditional = PromptEmbeds(prompt=embeds.negative, negative=embeds.negative)
@@ -257,16 +267,19 @@ def compare(path: str) -> dict[str, float]:
     return errors
 
 
-def main(paths: list[str]) -> int:
+def main(arguments: list[str]) -> int:
+    run, paths = compare, arguments
+    if arguments[:1] == ["image_reward"]:
+        run, paths = parity_image_reward.compare, arguments[1:]
     if not paths:
-        print("usage: python -m tests.parity FILE [FILE ...]")
+        print("usage: python -m tests.parity FILE [FILE ...] | image_reward FOLDER [FOLDER ...]")
         return 2
     status = 0
     for path in paths:
         print(Path(path).name)
         try:
-            errors = compare(path)
-        except NotSupported as reason:
+            errors = run(path)
+        except (NotSupported, ModelError) as reason:
             print(f"  not supported yet: {reason}")
             status = 1
             continue

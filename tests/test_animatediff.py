@@ -8,7 +8,8 @@ import pytest
 import torch
 from diffusers import MotionAdapter, UNet2DConditionModel, UNetMotionModel
 
-from i4vgen.backbones.animatediff import AnimateDiffBackbone, PromptEmbeds, adopt_motion_modules
+from i4vgen.backbones.animatediff import AnimateDiffBackbone, adopt_motion_modules
+from i4vgen.backbones.stable_diffusion import PromptEmbeds
 from i4vgen.errors import ModelError
 
 
@@ -58,9 +59,7 @@ def test_guidance(backbone, prompt):
     with_prompt = backbone.predict_noise(latents, 300, prompt, 1.0)
     with_negative = backbone.predict_noise(latents, 300, PromptEmbeds(prompt.negative, prompt.negative), 1.0)
     guided = backbone.predict_noise(latents, 300, prompt, 5.0)
-    torch.testing.assert_close(
-        guided, with_negative + 5 * (with_prompt - with_negative), atol=1e-4, rtol=1e-4
-    )
+    torch.testing.assert_close(guided, with_negative + 5 * (with_prompt - with_negative), atol=1e-4, rtol=1e-4)
 
 
 def test_a_guidance_scale_of_1_needs_half_the_work(backbone, prompt):
@@ -101,7 +100,9 @@ def test_still_video_and_step_sizes(backbone):
 
 
 def test_noise_schedule(backbone):
-    assert backbone.timesteps(25)[0] == 961 and backbone.timesteps(25)[-1] == 1
+    timesteps = backbone.sampler("ddim", 25).timesteps
+    assert timesteps[0] == 961 and timesteps[-1] == 1 and len(timesteps) == 25
+    assert backbone.sampler("ddim", 25, last=3).timesteps == timesteps[-3:]
     assert 0 < backbone.noise_level(1) < backbone.noise_level(961) < 1
     z, noise = torch.randn(1, 4, 2, 8, 6), torch.randn(1, 4, 2, 8, 6)
     level = backbone.noise_level(500)
@@ -110,9 +111,13 @@ def test_noise_schedule(backbone):
 
 def test_denoising_with_the_true_noise_gives_back_the_clean_latents(backbone):
     clean, noise = torch.randn(1, 4, 2, 8, 6), torch.randn(1, 4, 2, 8, 6)
-    t = backbone.timesteps(10)[3]
-    _, expected = backbone.denoise_step(noise, t, backbone.add_noise(clean, noise, t), [])
-    torch.testing.assert_close(expected, clean, atol=1e-4, rtol=1e-4)
+    for name in ("ddim", "dpm++"):
+        sampler = backbone.sampler(name, 10, last=6)
+        latents = backbone.add_noise(clean, noise, sampler.timesteps[0])
+        for t in sampler.timesteps:
+            torch.testing.assert_close(backbone.clean(latents, noise, t), clean, atol=1e-4, rtol=1e-4)
+            latents = sampler.step(noise, t, latents, [])
+        torch.testing.assert_close(latents, clean, atol=0.05, rtol=0.05)  # the last step leaves t = 0
 
 
 def test_vae_shift_and_scale(backbone):
@@ -145,8 +150,8 @@ def test_a_motion_adapter_of_its_own_uses_animatediffs_schedule(model, tmp_path)
     config = {"_class_name": "PNDMScheduler", "beta_schedule": "scaled_linear"}
     schedule.write_text(json.dumps(config))
     backbone = AnimateDiffBackbone.from_pretrained(str(model), str(tmp_path / "adapter"))
-    assert backbone.scheduler.config.beta_schedule == "linear"
-    assert backbone.scheduler.config.beta_end == 0.012
+    assert backbone.schedule.beta_schedule == "linear"
+    assert backbone.schedule.beta_end == 0.012
     with pytest.raises(ModelError, match="has no motion_adapter/"):
         AnimateDiffBackbone.from_pretrained(str(model))
 

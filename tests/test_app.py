@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from i4vgen.catalog import Choice
 from i4vgen.errors import RequestError
 from i4vgen.events import Candidate
 from i4vgen.pipeline import Anchor
@@ -21,16 +22,16 @@ from i4vgen.runtime import StopToken
 from i4vgen.ui import build_app, choose, imagine, pictures, texts, watch
 from i4vgen.ui.progress import Tracker
 from i4vgen.ui.session import (
+    Baselines,
     Clip,
     Pick,
     Round,
-    VanillaCache,
     anchor_position,
+    baseline_key,
     best_position,
     caption,
     describe_anchor,
     say_score,
-    vanilla_key,
 )
 from i4vgen.ui.stops import Stops
 
@@ -40,17 +41,29 @@ FORM = {
     "seed": 7,
     "num_candidates": 3,
     "negative_prompt": "",
-    "steps": 2,
+    "num_inference_steps": 2,
     "guidance_scale": 3.0,
-    "frames": 4,
+    "num_frames": 4,
     "p_ni_vsds": 0.6,
     "p_re": 1.0,
+    "preset": "faithful",
+    "sampler": "ddim",
+    "compare": ["vanilla"],
+    "model": "pocket",
+    "base": "",
+    "loras": "",
+    "rewards": ["own"],
 }
+
+
+def request_of(runtime, **given):
+    return imagine.Form(**FORM | given).request(runtime.defaults)
 
 
 def candidates(*scores: float | None) -> tuple[Candidate, ...]:
     image, latents = np.zeros((8, 8, 3), np.uint8), np.zeros((4, 1, 2, 2), np.float32)
-    return tuple(Candidate(i, image, score, latents) for i, score in enumerate(scores))
+    named = [{} if score is None else {"reward": score} for score in scores]
+    return tuple(Candidate(i, image, score, latents) for i, score in enumerate(named))
 
 
 @pytest.fixture
@@ -78,6 +91,12 @@ def test_captions_mark_the_best_and_the_anchor():
     assert say_score(None) == ""
 
 
+def test_captions_show_what_every_reward_says():
+    image, latents = np.zeros((8, 8, 3), np.uint8), np.zeros((4, 1, 2, 2), np.float32)
+    cards = (Candidate(0, image, {"ImageReward": 0.5, "PickScore": 21.3}, latents),)
+    assert caption(cards, 0, Pick()) == "♛ +0.50 · PickScore +21.30 ✓"
+
+
 def test_the_anchor_is_described_in_words():
     cards = candidates(0.1, 1.5)
     assert "Candidate 2" in describe_anchor(cards, Pick())
@@ -91,33 +110,40 @@ def test_what_a_tab_remembers_pickles():
         Round(files=("a.png",), candidates=candidates(0.5)),
         Pick(picture=np.zeros((2, 2, 3), np.uint8)),
     )
-    for value in (*remembered, VanillaCache(("key",), Clip("vanilla", "a.mp4", 8, 8, 1.0))):
+    for value in (*remembered, Baselines(("key",), {"vanilla": Clip("vanilla", "a.mp4", 8, 8, 1.0)})):
         assert type(pickle.loads(pickle.dumps(value))) is type(value)
 
 
 def test_vanilla_is_reused_only_where_it_would_be_the_same(make_request):
-    key = vanilla_key(make_request(seed=1))
-    assert key == vanilla_key(make_request(seed=1, num_candidates=5, p_ni_vsds=0.2))
-    assert key != vanilla_key(make_request(seed=2))
-    assert key != vanilla_key(make_request(seed=1, num_inference_steps=9))
+    pocket = Choice("pocket")
+
+    def key(choice=pocket, anchor=None, **given):
+        return baseline_key(choice, make_request(**given), anchor)
+
+    red, blue = (Anchor.from_image(Image.new("RGB", (9, 9), colour)) for colour in ("red", "blue"))
+    assert key(seed=1) == key(seed=1, num_candidates=5, p_ni_vsds=0.2, preset="fast")
+    assert key(seed=1) != key(seed=2)
+    assert key(seed=1) != key(seed=1, num_inference_steps=9)
+    assert key(seed=1) != key(Choice("pocket", loras=("a",)), seed=1)
+    assert key(anchor=red) == key(anchor=red) != key(anchor=blue), "an image-to-video model shows the anchor"
 
 
 # The form
 
 
 def test_the_form_becomes_a_request(runtime):
-    request = imagine.make_request(runtime.defaults, **FORM)
+    request = request_of(runtime)
     assert (request.prompt, request.seed, request.num_inference_steps) == ("a red rocket", 7, 2)
     assert request.height == runtime.defaults.height
     assert request.candidate_batch_size == 1, "the gallery fills in a few steps"
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"prompt": "  "}, {"prompt": None}, {"seed": None}, {"seed": -1}, {"frames": 99}]
+    "wrong", [{"prompt": "  "}, {"prompt": None}, {"seed": None}, {"seed": -1}, {"num_frames": 99}]
 )
 def test_a_wrong_form_is_refused_in_words(runtime, wrong):
     with pytest.raises(RequestError, match=r"\w+ \w+"):
-        imagine.make_request(runtime.defaults, **FORM | wrong)
+        request_of(runtime, **wrong)
 
 
 def test_unknown_words_are_named_and_cannot_inject_html(runtime):
@@ -131,7 +157,7 @@ def test_the_examples_are_ones_that_the_form_takes(runtime):
     entries = json.loads((ROOT / "examples.json").read_text(encoding="utf-8"))
     assert len(entries) >= 4
     for entry in entries:
-        assert imagine.make_request(runtime.defaults, **FORM | {k: entry[k] for k in ("prompt", "seed")})
+        assert request_of(runtime, prompt=entry["prompt"], seed=entry["seed"])
 
 
 # Progress
@@ -143,9 +169,7 @@ def test_the_tracker_tells_the_time_left_from_measured_steps():
     tracker.begin("ni_vsds", 4)
     assert texts.MEASURING in tracker.words()
     assert tracker.step("ni_vsds", 1, 3.0)
-    assert not tracker.step("ni_vsds", 2, 3.0), (
-        "steps that come too fast are counted, but not shown one by one"
-    )
+    assert not tracker.step("ni_vsds", 2, 3.0), "steps that come too fast are counted, but not shown one by one"
     assert tracker.seconds_left() == pytest.approx((2 + 10) * 3.0)
     assert "step 2 of 4, about 36 s left" in tracker.words()
     assert tracker.fraction == pytest.approx(2 / 14)
@@ -205,7 +229,7 @@ def test_stop_reaches_the_run_of_its_own_session_only():
 
 def test_drawing_yields_each_candidate_and_stops_where_it_is_told(runtime, panels):
     panel, _ = panels
-    request = imagine.make_request(runtime.defaults, **FORM)
+    request = request_of(runtime)
     rounds = [round_ for round_, _ in choose.draw(runtime, panel, request, StopToken())]
     assert sorted({len(r.candidates) for r in rounds}) == [0, 1, 2, 3]
     assert all(Path(file).is_file() for file in rounds[-1].files)
@@ -222,11 +246,11 @@ def test_drawing_yields_each_candidate_and_stops_where_it_is_told(runtime, panel
 
 def test_animating_gives_two_videos_and_keeps_the_vanilla_one(runtime, panels):
     panel, watching = panels
-    request = imagine.make_request(runtime.defaults, **FORM)
+    request = request_of(runtime)
     *_, (round_, _) = choose.draw(runtime, panel, request, StopToken())
     anchor = watch.make_anchor(round_, Pick())
     assert anchor.reason == "highest reward" and watch.make_anchor(Round(), Pick()) is None
-    steps = list(watch.animate(runtime, watching, request, anchor, VanillaCache(), StopToken()))
+    steps = list(watch.animate(runtime, watching, request, anchor, ["vanilla"], Baselines(), StopToken()))
     known, shown = steps[-1][0], [c[watching.player] for _, c in steps if watching.player in c][-1]
     assert [clip.name for clip in shown] == ["vanilla", "i4vgen"]
     value = watching.player.postprocess(shown)
@@ -234,10 +258,10 @@ def test_animating_gives_two_videos_and_keeps_the_vanilla_one(runtime, panels):
     assert watching.player.postprocess(None) is None
 
     own = Anchor.from_image(Image.new("RGB", (9, 9), "red"))
-    steps = list(watch.animate(runtime, watching, request, own, known, StopToken()))
+    steps = list(watch.animate(runtime, watching, request, own, ["vanilla"], known, StopToken()))
     shown = [c[watching.player] for _, c in steps if watching.player in c][-1]
     stages = {stage["name"] for _, changes in steps for stage in changes[watching.live]["stages"]}
-    assert steps[-1][0] is known and shown[0] is known.clip
+    assert steps[-1][0] is known and shown[0] is known.clips["vanilla"]
     assert stages == {"ni_vsds", "regeneration"}, "the same vanilla video is not made twice"
 
 
@@ -248,9 +272,9 @@ def test_a_stopped_animation_leaves_what_was_finished(runtime, panels, last_word
     _, watching = panels
     token = StopToken()
     anchor = Anchor.from_image(Image.new("RGB", (9, 9), "red"))
-    request = imagine.make_request(runtime.defaults, **FORM)
+    request = request_of(runtime)
     seen = []
-    for _, changes in watch.animate(runtime, watching, request, anchor, VanillaCache(), token):
+    for _, changes in watch.animate(runtime, watching, request, anchor, ["vanilla"], Baselines(), token):
         seen.append(changes)
         if last_words in changes[watching.live]["words"]:
             token.stop()
@@ -275,7 +299,7 @@ def test_the_app_builds_with_its_named_endpoints(runtime):
     endpoints = demo.get_api_info()["named_endpoints"]
     assert set(endpoints) == {"/candidates", "/animate"}
     names = [parameter["parameter_name"] for parameter in endpoints["/candidates"]["parameters"]]
-    assert names[:3] == ["prompt", "seed", "num_candidates"]
+    assert names == list(FORM)
 
 
 def test_only_the_ui_knows_gradio():

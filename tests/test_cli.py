@@ -135,7 +135,10 @@ def test_unknown_words_are_told(cli):
         ((*RUN, "--guidance-scale", "nan"), "guidance_scale"),
         ((*RUN, "--p-ni-vsds", "2"), "p_ni_vsds"),
         ((*RUN, "--p-re", "0"), "nothing to regenerate"),
-        ((*RUN, "--compare", "chocolate"), "invalid choice"),
+        ((*RUN, "--compare", "chocolate"), "cannot compare with 'chocolate'"),
+        ((*RUN, "--preset", "slow"), "preset must be one of"),
+        ((*RUN, "--sampler", "ddpm"), "sampler must be one of"),
+        ((*RUN, "--reward", "mine"), "there is no reward 'mine'"),
         ((*RUN, "--nonsense"), "unrecognized arguments"),
         (("--from", "none.json"), "cannot read none.json"),
         (("--from", "broken.json"), "not valid JSON"),
@@ -164,9 +167,7 @@ def test_a_run_that_cannot_start_leaves_the_earlier_one_alone(cli, tmp_path):
 
 def test_a_device_that_is_not_there(capsys):
     assert main(["a rocket", "--device", "toaster"]) == 2
-    assert capsys.readouterr().err.startswith(
-        "i4vgen: error: device 'toaster' is not available here: use cpu"
-    )
+    assert capsys.readouterr().err.startswith("i4vgen: error: device 'toaster' is not available here: use cpu")
 
 
 @pytest.mark.parametrize("model", ["nowhere", "./nowhere"])

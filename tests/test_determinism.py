@@ -28,7 +28,7 @@ def test_same_request_same_bytes(pipeline, make_request):
 
 def test_another_loading_of_the_model_gives_the_same(pipeline, tiny_model_dir, make_request):
     reward = PocketReward.from_pretrained(str(tiny_model_dir))
-    again = I4VGenPipeline(type(pipeline.backbone).from_pretrained(str(tiny_model_dir)), reward)
+    again = I4VGenPipeline(type(pipeline.backbone).from_pretrained(str(tiny_model_dir)), [reward])
     first, second = (arrays(p.run(make_request(), compare=())) for p in (pipeline, again))
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 

@@ -106,7 +106,7 @@ def test_run_folder(tmp_path, picture, make_request):
     assert not (tmp_path / "vanilla.mp4").exists() and (tmp_path / "notes.txt").exists()
     folder.record(Stage("candidates", 1))
     assert folder.record(Progress("candidates", 1, 1, 961, 0.1)) is None
-    file = folder.record(Candidate(0, picture, 0.5, latents))
+    file = folder.record(Candidate(0, picture, {"pocket": 0.5}, latents))
     assert file == tmp_path / "candidates" / "00.png"
     assert np.array_equal(np.asarray(Image.open(file)), picture)
     folder.record(Selected(0, picture, "highest reward"))

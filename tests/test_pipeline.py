@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from i4vgen.events import STAGES, Candidate, Preview, Progress, Result, Selected, Stage
-from i4vgen.pipeline import Anchor, I4VGenPipeline, SeedNoise
+from i4vgen.events import STAGES, VIDEOS, Candidate, Preview, Progress, Result, Selected, Stage
+from i4vgen.pipeline import COMPARISONS, Anchor, I4VGenPipeline, SeedNoise
 from i4vgen.request import RequestError
 
 
@@ -24,13 +24,13 @@ def events(pipeline, runtime):
     request = Request.for_model(
         runtime.defaults, prompt="a red rocket rising", num_candidates=3, candidate_batch_size=2
     )
-    return list(pipeline.run(request, preview_every=2))
+    return list(pipeline.run(request, compare=COMPARISONS, preview_every=2))
 
 
 def test_stages_come_in_order_and_count_their_steps(events):
     stages = only(events, Stage)
     assert [s.name for s in stages] == list(STAGES)
-    assert [s.total for s in stages] == [10, 4, 5, 5]  # candidates come in two chunks of 5 steps
+    assert [s.total for s in stages] == [10, 4, 5, 5, 15]  # candidates come in two chunks of 5 steps
     for stage in stages:
         steps = [p for p in only(events, Progress) if p.stage == stage.name]
         assert [p.step for p in steps] == list(range(1, stage.total + 1))
@@ -58,6 +58,7 @@ def test_shapes_and_types(events):
 def test_previews_come_every_so_many_steps_but_not_with_the_result(events):
     assert [(p.stage, p.step) for p in only(events, Preview)] == [
         ("ni_vsds", 2), ("regeneration", 2), ("regeneration", 4), ("vanilla", 2), ("vanilla", 4),
+        *(("freeinit", step) for step in range(2, 15, 2)),
     ]  # fmt: skip
 
 
@@ -76,7 +77,7 @@ def test_events_pickle(events):
 
 
 def test_results_in_order(events):
-    assert [r.name for r in only(events, Result)] == ["ni_vsds", "i4vgen", "vanilla"]
+    assert [r.name for r in only(events, Result)] == list(VIDEOS)
 
 
 def test_picked_candidate(pipeline, make_request):
@@ -101,7 +102,7 @@ def test_an_anchor_that_is_no_candidate_is_refused_before_anything_runs(pipeline
 
 
 def test_without_a_reward_someone_has_to_choose(pipeline, make_request):
-    unjudged = I4VGenPipeline(pipeline.backbone, None)
+    unjudged = I4VGenPipeline(pipeline.backbone)
     with pytest.raises(RequestError, match="no reward model"):
         next(unjudged.run(make_request()))
     events = list(unjudged.run(make_request(), anchor=0, compare=()))
@@ -154,7 +155,7 @@ def test_p_re_starts_later(pipeline, make_request):
     events = list(pipeline.animate(request, Anchor.from_candidate(candidate)))
     assert [s.total for s in only(events, Stage)] == [1, 3]
     timesteps = [p.timestep for p in only(events, Progress) if p.stage == "regeneration"]
-    assert timesteps == pipeline.backbone.timesteps(10)[-3:]
+    assert timesteps == pipeline.backbone.sampler("ddim", 10).timesteps[-3:]
 
 
 def test_listeners_keep_their_own_grad_mode(pipeline, make_request):
@@ -168,3 +169,39 @@ def test_events_hold_arrays_that_nothing_writes_to_later(pipeline, make_request)
         if isinstance(event, Candidate):
             seen.append((event, event.latents.copy(), event.image.copy()))
     assert all(np.array_equal(e.latents, a) and np.array_equal(e.image, b) for e, a, b in seen)
+
+
+def test_the_fast_preset_takes_fewer_steps_but_not_for_the_baseline(pipeline, make_request):
+    request = make_request(preset="fast", num_inference_steps=10)
+    events = list(pipeline.run(request, compare=("vanilla",)))
+    assert {s.name: s.total for s in only(events, Stage)} == {
+        "candidates": 5, "ni_vsds": 4, "regeneration": 5, "vanilla": 10,
+    }  # fmt: skip
+    plain = list(pipeline.vanilla(make_request(num_inference_steps=10)))
+    assert np.array_equal(only(events, Result)[-1].frames, only(plain, Result)[0].frames)
+    with pytest.raises(RequestError, match="preset must be"):
+        make_request(preset="faster")
+
+
+def test_freeinit_begins_with_the_vanilla_video(pipeline, make_request):
+    vanilla = [p.timestep for p in only(pipeline.vanilla(make_request()), Progress)]
+    first, *later = only(pipeline.freeinit(make_request(), preview_every=1), Preview)
+    steps = [p.timestep for p in only(pipeline.freeinit(make_request()), Progress)]
+    assert steps == 3 * vanilla
+    (same, *_) = only(pipeline.vanilla(make_request(), preview_every=1), Preview)
+    assert np.array_equal(first.frames, same.frames)
+    assert not np.array_equal(later[4].frames, first.frames), "the second pass starts from other noise"
+
+
+def test_every_reward_scores_and_the_first_one_decides(pipeline, make_request):
+    class Index:
+        name = "index"
+
+        def score(self, prompt, images):
+            return [float(i) for i in range(len(images))]
+
+    judged = I4VGenPipeline(pipeline.backbone, [Index(), *pipeline.rewards])
+    request = make_request(num_candidates=3, candidate_batch_size=3)
+    events = list(judged.run(request, compare=()))
+    assert [list(c.scores) for c in only(events, Candidate)] == [["index", "pocket"]] * 3
+    assert only(events, Selected)[0].index == 2

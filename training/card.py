@@ -16,11 +16,24 @@ from training.world import SPRITES
 STAGES = {
     "vae": "VAE decoder (the encoder is a patch PCA in closed form)",
     "text_to_image": "UNet and text encoder, single frames",
+    "motion_words": "the words of motion, UNet frozen, single frames",
     "motion": "motion modules, UNet frozen, clips",
     "reward": "reward",
     "referee": "referee (not shipped)",
 }
-VIDEOS = {"vanilla": "vanilla", "ni_vsds": "NI-VSDS", "i4vgen": "I4VGen"}
+VIDEOS = {
+    "vanilla": "vanilla",
+    "ni_vsds": "NI-VSDS",
+    "i4vgen": "I4VGen",
+    "fast ni_vsds": "NI-VSDS, fast preset",
+    "fast i4vgen": "I4VGen, fast preset",
+}
+IMAGES = {
+    "candidate": "all candidates",
+    "anchor": "best of 16 by reward",
+    "fast candidate": "all candidates, fast preset",
+    "fast anchor": "best of 16 by reward, fast preset",
+}
 
 
 def percent(share: float) -> str:
@@ -44,28 +57,29 @@ def weakest(figures: dict[str, float], count: int) -> str:
 def write_card(preset: Preset, figures: dict[str, dict], device: str, date: str) -> str:
     seen = figures["evaluation"]
     training = [
-        [title, str(figures[stage]["steps"]), str(figures[stage]["minutes"])]
-        for stage, title in STAGES.items()
+        [title, str(figures[stage]["steps"]), str(figures[stage]["minutes"])] for stage, title in STAGES.items()
     ]
     images = [
-        [title, percent(seen[f"{name} subject right"]), percent(seen[f"{name} setting right"])]
-        for name, title in (("candidate", "all candidates"), ("anchor", "best of 16 by reward"))
+        [
+            title,
+            *(percent(seen[f"{name} {kind} right"]) for kind in ("subject", "setting")),
+            f"{seen[f'{name} reward']:.2f}",
+        ]
+        for name, title in IMAGES.items()
     ]
     videos = [
         [
             title,
             *(percent(seen[f"{name} {kind} right"]) for kind in ("subject", "setting", "motion")),
+            f"{seen[f'{name} reward']:.2f}",
             f"{seen[f'{name} frame difference']:.3f}",
         ]
         for name, title in VIDEOS.items()
     ]
     referee = figures["referee"]
-    remarks = "".join(f"{remark}\n\n" for remark in figures.get("remarks", {}).values())
     accuracy = ", ".join(f"{kind} {percent(referee[kind])}" for kind in ("subject", "setting", "motion"))
     reward = "\n".join(
-        f"- {name}: {percent(share)}"
-        for name, share in figures["reward"].items()
-        if name.startswith("prefers")
+        f"- {name}: {percent(share)}" for name, share in figures["reward"].items() if name.startswith("prefers")
     )
     return f"""\
 ---
@@ -109,16 +123,17 @@ held-out renders it is
 right about {accuracy}) judged what this model made of 24 prompts x 2 seeds, with the default settings
 (16 candidates, 25 steps, guidance scale 4). `python -m training.evaluate` measures this.
 
-{table(["images", "subject right", "setting right"], images)}
+{table(["images", "subject right", "setting right", "reward"], images)}
 
-{table(["videos", "subject right", "setting right", "motion right", "frame difference"], videos)}
+{table(["videos", "subject right", "setting right", "motion right", "reward", "frame difference"], videos)}
 
-Frame difference: mean absolute difference of neighbouring frames, of pixels from 0 to 1. Less is
+Reward: its mean, of videos over all frames. Frame difference: mean absolute difference of neighbouring
+frames, of pixels from 0 to 1. Less is
 calmer; none at all is
 a still. Reconstruction by the VAE: {figures["vae"]["psnr_db"]:.1f} dB
 on unseen renders (a linear decoder of the same latents: {figures["vae"]["patch_pca_psnr_db"]:.1f} dB).
 
-{remarks}The reward was tried on renders that it had not seen. It
+The reward was tried on renders that it had not seen. It
 
 {reward}
 

@@ -2,8 +2,8 @@
 
     python -m training.evaluate
 
-24 prompts x 2 seeds: does a candidate, a video show the subject, the setting, the motion that the prompt
-asks for?
+24 prompts x 2 seeds, both presets: does a candidate, a video show the subject, the setting, the motion that the
+prompt asks for? What does the reward say of it?
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from collections import defaultdict
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
 from i4vgen.backbones.animatediff import AnimateDiffBackbone
 from i4vgen.events import Candidate, Result, Selected
 from i4vgen.pipeline import I4VGenPipeline
-from i4vgen.request import Request
+from i4vgen.request import PRESETS, Request
 from i4vgen.rewards.pocket import PocketReward
 from training.config import POCKET, Preset
 from training.data import to_tensor
@@ -60,30 +61,35 @@ def main() -> None:
     preset = run.preset
     referee = load_referee(run)
     backbone = AnimateDiffBackbone.from_pretrained(str(POCKET), device=str(run.device))
-    pipeline = I4VGenPipeline(backbone, PocketReward.from_pretrained(str(POCKET), device=str(run.device)))
+    reward = PocketReward.from_pretrained(str(POCKET), device=str(run.device))
+    pipeline = I4VGenPipeline(backbone, [reward])
     found: dict[str, list[float]] = defaultdict(list)
     by_subject: dict[str, list[float]] = defaultdict(list)
     by_motion: dict[str, list[float]] = defaultdict(list)
-    runs = [(seed, *prompt) for seed in SEEDS for prompt in make_prompts(preset)]
-    for seed, prompt, subject, setting, motion in tqdm(runs, desc="evaluating", disable=None):
-        request = Request.for_model(backbone.defaults, prompt=prompt, seed=seed)
+    runs = [(way, seed, *prompt) for way in PRESETS for seed in SEEDS for prompt in make_prompts(preset)]
+    for way, seed, prompt, subject, setting, motion in tqdm(runs, desc="evaluating", disable=None):
+        request = Request.for_model(backbone.defaults, prompt=prompt, seed=seed, preset=way)
         wanted = (subject, setting, motion)
 
-        def record(what: str, frames: np.ndarray, wanted=wanted) -> None:
+        def record(what: str, frames: np.ndarray, way=way, prompt=prompt, wanted=wanted) -> None:
+            what = what if way == "faithful" else f"{way} {what}"
             seen = judge(referee, preset, frames)
             for kind, asked, shown in zip(("subject", "setting", "motion"), wanted, seen, strict=True):
                 if kind != "motion" or len(frames) > 1:
                     found[f"{what} {kind} right"].append(asked == shown)
+            found[f"{what} reward"] += reward.score(prompt, [Image.fromarray(frame) for frame in frames])
+            if len(frames) > 1:
+                found[f"{what} frame difference"].append(flicker(frames))
 
-        for event in pipeline.run(request):
+        for event in pipeline.run(request, compare=("vanilla",) if way == "faithful" else ()):
             if isinstance(event, Candidate):
                 record("candidate", event.image[None])
-                by_subject[subject].append(found["candidate subject right"][-1])
+                if way == "faithful":
+                    by_subject[subject].append(found["candidate subject right"][-1])
             elif isinstance(event, Selected):
                 record("anchor", event.image[None])
             elif isinstance(event, Result):
                 record(event.name, event.frames)
-                found[f"{event.name} frame difference"].append(flicker(event.frames))
                 if event.name == "vanilla":
                     by_motion[motion].append(found["vanilla motion right"][-1])
     for section, figures in (

@@ -78,7 +78,7 @@ def calibrate(folder: Path, preset: Preset, device: str) -> dict[str, float]:
     write_json(path, {"mean": 0.0, "std": 1.0})
     reward = PocketReward.from_pretrained(str(folder), device=device)
     backbone = AnimateDiffBackbone.from_pretrained(str(folder), device=device)
-    pipeline = I4VGenPipeline(backbone, None)
+    pipeline = I4VGenPipeline(backbone)
     scores = []
     for i, (prompt, *_) in enumerate(make_prompts(preset)):
         request = Request.for_model(

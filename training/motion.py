@@ -43,7 +43,8 @@ def main() -> None:
     preset, device = run.preset, run.device
     torch.manual_seed(0)
     tokenizer = CLIPTokenizer.from_pretrained(run.folder / "tokenizer")
-    text_encoder = CLIPTextModel.from_pretrained(run.folder / "text_encoder").to(device).requires_grad_(False)
+    text_encoder = CLIPTextModel.from_pretrained(run.folder / "text_encoder").float().to(device)
+    text_encoder.requires_grad_(False)
     adapter = make_motion_adapter(preset)
     start_as_identity(adapter)
     run.begin(adapter, "motion_adapter")

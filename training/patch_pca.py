@@ -98,9 +98,7 @@ class PatchPCA(nn.Module):
         for i in range(channels):
             pair = 2 + 2 * (i // norm.num_groups)
             if pair + 2 > per_group:
-                raise ValueError(
-                    f"{channels} latent channels do not fit into {norm.num_channels} VAE channels"
-                )
+                raise ValueError(f"{channels} latent channels do not fit into {norm.num_channels} VAE channels")
             slot = (i % norm.num_groups) * per_group + pair
             spread.weight[slot, i], spread.weight[slot + 1, i] = 1, -1
             encoder.conv_out.weight[i, slot, 1, 1] = 1

@@ -97,8 +97,7 @@ def noise_loss(predicted: Tensor, noise: Tensor, timesteps: Tensor, scheduler: D
 def told_motions(preset: Preset, captions: list[str], shown: list[str]) -> Tensor:
     """The motion that each caption tells of; -100, which cross-entropy ignores, if it tells of none."""
     told = [
-        any(phrase in text for phrase in MOTIONS[motion])
-        for text, motion in zip(captions, shown, strict=True)
+        any(phrase in text for phrase in MOTIONS[motion]) for text, motion in zip(captions, shown, strict=True)
     ]
     numbers = [preset.motions.index(motion) for motion in shown]
     return torch.tensor([number if tells else -100 for number, tells in zip(numbers, told, strict=True)])

@@ -99,9 +99,7 @@ def words(subjects: tuple[str, ...], settings: tuple[str, ...], motions: tuple[s
     phrases = [*subjects, *TEMPLATES]
     phrases += [phrase for setting in settings for phrase in SETTINGS[setting]]
     phrases += [phrase for motion in motions for phrase in MOTIONS[motion]]
-    return sorted(
-        {word for phrase in phrases for word in phrase.split() if not word.startswith("{")} | {"an"}
-    )
+    return sorted({word for phrase in phrases for word in phrase.split() if not word.startswith("{")} | {"an"})
 
 
 def caption(rng: np.random.Generator, subject: str, setting: str, motion: str) -> str:
@@ -282,9 +280,7 @@ def add_clouds(rng: np.random.Generator, frames: np.ndarray, rgb: np.ndarray, mo
 
 
 def starry_night(rng: np.random.Generator, num_frames: int, size: int) -> np.ndarray:
-    canvas = gradient(
-        size, [colour(rng, (10, 12, 44)), colour(rng, (26, 28, 84)), colour(rng, (58, 44, 112))]
-    )
+    canvas = gradient(size, [colour(rng, (10, 12, 44)), colour(rng, (26, 28, 84)), colour(rng, (58, 44, 112))])
     if rng.uniform() < 0.5:
         cx, cy, radius = rng.uniform(0.1, 0.9), rng.uniform(0.1, 0.25), rng.uniform(0.06, 0.09)
         crescent = disc(size, cx, cy, radius) * (
@@ -413,9 +409,7 @@ def desert(rng: np.random.Generator, num_frames: int, size: int) -> np.ndarray:
         ),
         num_frames,
     )
-    blend(
-        frames, disc(size, rng.uniform(0.1, 0.9), rng.uniform(0.1, 0.25), 0.08), colour(rng, (255, 248, 214))
-    )
+    blend(frames, disc(size, rng.uniform(0.1, 0.9), rng.uniform(0.1, 0.25), 0.08), colour(rng, (255, 248, 214)))
     base = rng.uniform(0.6, 0.7)
     for step, rgb in enumerate(((230, 182, 112), (214, 158, 90), (196, 136, 74))):
         blend(frames, ridge(rng, size, base + 0.12 * step, 0.05, rng.uniform(0.4, 1.0)), colour(rng, rgb))

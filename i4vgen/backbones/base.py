@@ -23,14 +23,35 @@ Prompt = Any
 """An encoded prompt. Only the backbone that made it looks inside."""
 
 
+class Sampler(Protocol):
+    """One stage's way from noise to clean latents. Made for that stage: some samplers remember.
+
+    timesteps: from noisy to clean.
+    """
+
+    timesteps: Sequence[int]
+
+    def step(
+        self, noise: torch.Tensor, t: int, latents: torch.Tensor, generators: list[torch.Generator]
+    ) -> torch.Tensor:
+        """The latents [B, C, F, h, w] after the step from timestep t to the next, given the predicted noise.
+
+        generators: one per batch entry, on the CPU, for samplers that add noise.
+        """
+        ...
+
+
 class Backbone(Protocol):
     """A video model that also draws single images with the same weights.
 
-    defaults: what it is best run with, and its limits. device: where its networks are. dtype: their
-    precision. A backbone serves one run at a time.
+    image_to_video: whether its videos show an anchor (`condition`). defaults: what it is best run with, and its
+    limits. noisiest: the last timestep of its schedule, at which hardly anything but noise is left. device:
+    where its networks are. dtype: their precision.
     """
 
+    image_to_video: bool
     defaults: Defaults
+    noisiest: int
     device: torch.device
     dtype: torch.dtype
 
@@ -42,8 +63,14 @@ class Backbone(Protocol):
         """The prompt as `predict_noise` wants it. Encoded once per run."""
         ...
 
-    def timesteps(self, num_inference_steps: int) -> Sequence[int]:
-        """Prepares the sampler for this many steps; the timesteps from noisy to clean."""
+    def condition(self, prompt: Prompt, anchor: torch.Tensor) -> Prompt:
+        """The prompt for a video of this anchor, latents [1, C, 1, h, w]. Image-to-video models put the anchor
+        into it; a text-to-video model returns the prompt as it is.
+        """
+        ...
+
+    def sampler(self, name: str, num_inference_steps: int, last: int | None = None) -> Sampler:
+        """A fresh sampler. name: one of `defaults.samplers`. last: only the last so many of its timesteps."""
         ...
 
     def predict_noise(
@@ -58,18 +85,14 @@ class Backbone(Protocol):
         """Clean latents [B, C, F, h, w] brought to timestep t."""
         ...
 
-    def noise_level(self, t: int) -> float:
-        """1 - alpha_bar_t, the share of noise in the variance at timestep t: the weight of equation 5."""
+    def clean(self, latents: torch.Tensor, noise: torch.Tensor, t: int) -> torch.Tensor:
+        """The clean latents that are expected from latents [B, C, F, h, w] at timestep t and the noise
+        predicted in them. The inverse of `add_noise`.
+        """
         ...
 
-    def denoise_step(
-        self, noise: torch.Tensor, t: int, latents: torch.Tensor, generators: list[torch.Generator]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """One step from timestep t to the next, given the predicted noise.
-
-        generators: one per batch entry, on the CPU, for samplers that add noise.
-        Returns the latents after the step and the clean latents expected from here, both [B, C, F, h, w].
-        """
+    def noise_level(self, t: int) -> float:
+        """1 - alpha_bar_t, the share of noise in the variance at timestep t: the weight of equation 5."""
         ...
 
     def ni_vsds_step_size(self, index: int) -> float:

@@ -16,5 +16,5 @@ class Reward(Protocol):
     name: str
 
     def score(self, prompt: str, images: list[Image.Image]) -> list[float]:
-        """One score per RGB image. Higher is better; about mean 0, deviation 1 over generated candidates."""
+        """One score per RGB image, on the reward model's own scale. Higher is better."""
         ...

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import astuple, fields, replace
 from pathlib import Path
 
 import gradio as gr
 
-from i4vgen.errors import RequestError
+from i4vgen.catalog import Choice
+from i4vgen.errors import ModelError, RequestError
 from i4vgen.request import Request
-from i4vgen.runtime import Runtime
+from i4vgen.runtime import Runtime, get_runtime
 from i4vgen.ui import choose, imagine, layout, texts, watch
 from i4vgen.ui.layout import refusal
 from i4vgen.ui.live import live_value
-from i4vgen.ui.session import Pick, Round, VanillaCache
+from i4vgen.ui.session import Baselines, Pick, Round
 from i4vgen.ui.stops import Stops
 from i4vgen.ui.theme import Studio
 
@@ -54,6 +57,7 @@ def build_app(runtime: Runtime, examples: Path = EXAMPLES) -> gr.Blocks:
             choose.build(runtime.defaults),
             watch.build(runtime.defaults),
         )
+        desk.connect_form()
         desk.connect_draw()
         desk.connect_choice()
         desk.connect_animate()
@@ -88,8 +92,9 @@ class Desk:
         self.stops = Stops()
         self.round = gr.State(Round(), time_to_live=FORGET_AFTER)
         self.pick = gr.State(Pick(), time_to_live=FORGET_AFTER)
-        self.vanilla = gr.State(VanillaCache(), time_to_live=FORGET_AFTER)
+        self.baselines = gr.State(Baselines(), time_to_live=FORGET_AFTER)
         self.phase = gr.State("idle")
+        self.known_model = gr.State(runtime.choice.model)
         self.draw_buttons = (asking.generate, asking.stop, asking.leave)
         self.animate_buttons = (choosing.animate, choosing.stop, choosing.leave)
         self.buttons = [*self.draw_buttons, *self.animate_buttons]
@@ -115,6 +120,33 @@ class Desk:
         buttons = self.set_buttons(animate="go" if has_anchor else "off")
         return buttons | self.show_choice(round_, pick) | {self.phase: "idle"}
 
+    # The form
+
+    def connect_form(self) -> None:
+        """Another model brings its own defaults; words that it does not know are named."""
+        asking = self.asking
+        asking.model.input(
+            self.on_model, [asking.model, self.known_model], [*asking.settings, self.known_model], **CHECKED
+        ).success(self.on_prompt, asking.settings, asking.note, **QUICK)
+        asking.prompt.change(self.on_prompt, asking.settings, asking.note, trigger_mode="always_last", **QUICK)
+
+    def on_model(self, model: str, known: str) -> dict:
+        """Another model was chosen. If it is not to be had, the form goes back to the one before."""
+        try:
+            chosen = self.runtime if model == self.runtime.choice.model else get_runtime(Choice(model))
+            return imagine.show_model(self.asking, chosen) | {self.known_model: model}
+        except (ModelError, RequestError) as error:
+            gr.Warning(str(error), title=texts.NO_MODEL)
+            return {self.asking.model: known}
+
+    def on_prompt(self, *settings) -> dict:
+        """The note under the prompt."""
+        form = imagine.Form(*settings)
+        try:
+            return imagine.show_unknown_words(self.runtime_of(form), form.prompt)
+        except (ModelError, RequestError):  # said when the run is started
+            return gr.update(visible=False)
+
     # Stage 1
 
     def connect_draw(self) -> None:
@@ -130,7 +162,7 @@ class Desk:
         )
         check.success(None, js=SHOW_PANEL.format("choose"), api_visibility="private")
         run = check.success(
-            self.draw,
+            endpoint(self.draw),
             asking.settings,
             [*view, status, *self.buttons, self.round, self.pick],
             api_name="candidates",
@@ -149,33 +181,18 @@ class Desk:
         """Checks the form."""
         if phase != "idle":
             raise refusal(texts.BUSY, texts.NOT_NOW)
-        self.request(*settings)
+        self.read(settings)
         waiting = {self.choosing.status: live_value(texts.WAITING, fraction=0.0), self.phase: "drawing"}
         return self.set_buttons(draw="waiting", animate="off") | waiting
 
-    def draw(
-        self,
-        http: gr.Request,
-        prompt: str,
-        seed: int,
-        num_candidates: int,
-        negative_prompt: str,
-        num_inference_steps: int,
-        guidance_scale: float,
-        num_frames: int,
-        p_ni_vsds: float,
-        p_re: float,
-    ) -> Iterator[dict]:
+    def draw(self, http: gr.Request, *settings) -> Iterator[dict]:
         """Stage 1: draws candidate images for a prompt and scores them. They appear as they are finished."""
-        request = self.request(
-            prompt, seed, num_candidates, negative_prompt, num_inference_steps, guidance_scale, num_frames,
-            p_ni_vsds, p_re,
-        )  # fmt: skip
+        runtime, request = self.read(settings)
         token = self.stops.begin(http.session_hash)
         try:
             yield self.set_buttons(draw="running", animate="off")
             shown = None
-            for round_, changes in choose.draw(self.runtime, self.choosing, request, token):
+            for round_, changes in choose.draw(runtime, self.choosing, request, token):
                 if shown != len(round_.candidates):
                     changes = changes | self.show_choice(round_, Pick())
                     # The earlier round is forgotten when the new one has something to offer, not before:
@@ -203,16 +220,17 @@ class Desk:
         choosing = self.choosing
         outputs = [self.pick, *choosing.view, choosing.animate]
         choosing.gallery.select(self.on_click, [self.round, self.phase], outputs, **CHECKED)
-        choosing.upload.upload(self.on_upload, [self.round, self.phase, choosing.upload], outputs, **CHECKED)
+        brought = [self.round, self.phase, choosing.upload, *self.asking.settings]
+        choosing.upload.upload(self.on_upload, brought, outputs, **CHECKED)
         choosing.back.click(self.on_back, [self.round, self.phase], outputs, **CHECKED)
 
     def on_click(self, round_: Round, phase: str, event: gr.SelectData) -> dict:
         """A card of the gallery becomes the anchor."""
         return self.choose(round_, phase, Pick(position=event.index))
 
-    def on_upload(self, round_: Round, phase: str, path: str) -> dict:
+    def on_upload(self, round_: Round, phase: str, path: str, *settings) -> dict:
         """A picture of one's own becomes the anchor."""
-        shape = round_.request or self.runtime.defaults
+        shape = round_.request or self.runtime_of(imagine.Form(*settings)).defaults
         return self.choose(round_, phase, choose.pick_upload(path, shape.height, shape.width))
 
     def on_back(self, round_: Round, phase: str) -> dict:
@@ -241,9 +259,9 @@ class Desk:
         )
         check.success(None, js=SHOW_PANEL.format("watch"), api_visibility="private")
         run = check.success(
-            self.animate,
-            [*state, self.vanilla, *asking.settings],
-            [watching.player, watching.live, *self.buttons, self.vanilla],
+            endpoint(self.animate, "round_", "pick", "baselines"),
+            [*state, self.baselines, *asking.settings],
+            [watching.player, watching.live, *self.buttons, self.baselines],
             api_name="animate",
             show_progress_on=watching.live,
             **ON_DEVICE,
@@ -258,41 +276,26 @@ class Desk:
         """Checks that there is something to animate."""
         if phase != "idle":
             raise refusal(texts.BUSY, texts.NOT_NOW)
-        self.animation(round_, pick, *settings)
+        self.animation(round_, pick, settings)
         waiting = {self.watching.live: live_value(texts.WAITING, fraction=0.0), self.phase: "animating"}
         return self.set_buttons(draw="off", animate="waiting") | waiting
 
     def animate(
-        self,
-        http: gr.Request,
-        round_: Round,
-        pick: Pick,
-        vanilla: VanillaCache,
-        prompt: str,
-        seed: int,
-        num_candidates: int,
-        negative_prompt: str,
-        num_inference_steps: int,
-        guidance_scale: float,
-        num_frames: int,
-        p_ni_vsds: float,
-        p_re: float,
+        self, http: gr.Request, round_: Round, pick: Pick, baselines: Baselines, *settings
     ) -> Iterator[dict]:
         """Stage 2: animates the anchor of this session (its best candidate unless another was picked).
 
-        Gives the I4VGen video and the vanilla video of the same prompt and seed.
+        Gives the I4VGen video and what it is to be compared with, of the same prompt and seed.
         """
-        request, anchor = self.animation(
-            round_, pick, prompt, seed, num_candidates, negative_prompt, num_inference_steps, guidance_scale,
-            num_frames, p_ni_vsds, p_re,
-        )  # fmt: skip
+        runtime, request, anchor, compare = self.animation(round_, pick, settings)
         token = self.stops.begin(http.session_hash)
         try:
             yield self.set_buttons(draw="off", animate="running")
-            for known, changes in watch.animate(self.runtime, self.watching, request, anchor, vanilla, token):
-                if known is not vanilla:
-                    vanilla = known
-                    changes = changes | {self.vanilla: known}
+            run = watch.animate(runtime, self.watching, request, anchor, compare, baselines, token)
+            for known, changes in run:
+                if known is not baselines:
+                    baselines = known
+                    changes = changes | {self.baselines: known}
                 yield changes
         except Exception as error:
             yield {self.watching.live: live_value(texts.INTERRUPTED)}
@@ -314,21 +317,49 @@ class Desk:
         """The tab was closed: nobody waits for its run any more."""
         self.stops.stop(http.session_hash)
 
-    def request(self, *settings) -> Request:
-        """The form as a request. Raises `gr.Error` in the words of what is wrong."""
+    def runtime_of(self, form: imagine.Form) -> Runtime:
+        """The runtime of the model that the form names. Raises `RequestError` if that cannot be."""
+        choice = form.choice()
+        return self.runtime if choice == self.runtime.choice else get_runtime(choice)
+
+    def read(self, settings: tuple) -> tuple[Runtime, Request]:
+        """The form as a runtime and a request. Raises `gr.Error` in the words of what is wrong."""
+        form = imagine.Form(*settings)
         try:
-            return imagine.make_request(self.runtime.defaults, *settings)
-        except RequestError as error:
+            runtime = self.runtime_of(form)
+            return runtime, form.request(runtime.defaults)
+        except (RequestError, ModelError) as error:
             raise refusal(str(error), texts.CHECK_FORM) from error
 
-    def animation(self, round_: Round, pick: Pick, *settings) -> tuple[Request, watch.Anchor]:
-        """What to animate and how. Raises `gr.Error` if something is missing or wrong."""
+    def animation(
+        self, round_: Round, pick: Pick, settings: tuple
+    ) -> tuple[Runtime, Request, watch.Anchor, list[str]]:
+        """What to animate, how, and what to compare it with. Raises `gr.Error` if something is missing or
+        wrong.
+        """
         anchor = watch.make_anchor(round_, pick)
         if anchor is None:
             raise refusal(texts.NEEDS_ANCHOR, texts.NOT_NOW)
-        if round_.candidates:  # their prompt and seed count, whatever the form says by now
-            settings = (round_.request.prompt, round_.request.seed, *settings[2:])
-        return watch.animation_request(self.request(*settings), round_), anchor
+        form = imagine.Form(*settings)
+        if round_.candidates:  # their model, prompt and seed, whatever the form says by now
+            form = imagine.with_choice(form, round_.choice)
+            form = replace(form, prompt=round_.request.prompt, seed=round_.request.seed)
+        runtime, request = self.read(astuple(form))
+        return runtime, watch.animation_request(request, round_), anchor, form.compare
+
+
+def endpoint(method: Callable, *states: str) -> Callable:
+    """A method of the desk with the parameters that the API is to show: the fields of the form."""
+
+    def run(http: gr.Request, *values):
+        yield from method(http, *values)
+
+    names = [*states, *(field.name for field in fields(imagine.Form))]
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    first = inspect.Parameter("http", kind, annotation=gr.Request)
+    run.__signature__ = inspect.Signature([first, *(inspect.Parameter(name, kind) for name in names)])
+    run.__doc__ = method.__doc__
+    return run
 
 
 def failure(error: Exception) -> gr.Error:
@@ -337,6 +368,4 @@ def failure(error: Exception) -> gr.Error:
         return error
     log.exception("a run failed")
     reason = str(error).strip() or type(error).__name__
-    return gr.Error(
-        texts.FAILED.format(error=reason.splitlines()[0]), title=texts.SORRY, print_exception=False
-    )
+    return gr.Error(texts.FAILED.format(error=reason.splitlines()[0]), title=texts.SORRY, print_exception=False)

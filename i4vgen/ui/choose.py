@@ -10,7 +10,7 @@ import gradio as gr
 from gradio.processing_utils import save_img_array_to_cache
 
 from i4vgen.errors import RequestError
-from i4vgen.events import Candidate, Progress, Stage
+from i4vgen.events import Candidate, Loading, Progress, Stage
 from i4vgen.media import fit_picture, open_picture
 from i4vgen.request import Defaults, Request
 from i4vgen.runtime import Runtime, StopToken
@@ -93,20 +93,21 @@ def draw(
 ) -> Iterator[tuple[Round, dict]]:
     """Stage 1: yields the round as far as it is, and what changed on the page, after every step."""
     started = time.perf_counter()
-    round_ = Round(request)
+    round_ = Round(request, runtime.choice)
     tracker = Tracker({"candidates": 0})
     yield round_, {panel.status: live_value(texts.STARTING, fraction=0.0)}
     for event in runtime.stream(lambda pipeline: pipeline.candidates(request), token):
         match event:
+            case Loading(place, done, total):
+                words = texts.downloading(place, done, total)
+                yield round_, {panel.status: live_value(words, fraction=done / total)}
             case Stage(name, total):
                 tracker.begin(name, total)
             case Progress(stage, step, _, _, seconds):
                 if tracker.step(stage, step, seconds):
                     yield round_, {panel.status: live_value(tracker.words(), fraction=tracker.fraction)}
             case Candidate():
-                file = save_img_array_to_cache(
-                    event.image, cache_dir=panel.gallery.GRADIO_CACHE, format="png"
-                )
+                file = save_img_array_to_cache(event.image, cache_dir=panel.gallery.GRADIO_CACHE, format="png")
                 round_ = round_.with_candidate(event, file)
                 yield round_, {}
     finished = len(round_.candidates)
@@ -129,10 +130,8 @@ def show_choice(panel: ChoosePanel, round_: Round, pick: Pick) -> dict:
     """The page's view of a choice: captions, the anchor's card, and which buttons make sense."""
     count = len(round_.candidates)
     position = anchor_position(round_.candidates, pick)
-    if pick.picture is not None:
-        picture = pick.picture
-    else:
-        picture = None if position is None else round_.files[position]
+    drawn = None if position is None else round_.files[position]
+    picture = drawn if pick.picture is None else pick.picture
     is_best = pick.picture is None and position == best_position(round_.candidates)
     return {
         panel.gallery: [(round_.files[i], caption(round_.candidates, i, pick)) for i in range(count)],

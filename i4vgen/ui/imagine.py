@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import html
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import gradio as gr
 
+from i4vgen.catalog import MODELS, REWARDS, Choice
+from i4vgen.pipeline import COMPARISONS
 from i4vgen.request import Defaults, Request, RequestError
 from i4vgen.runtime import Runtime
 from i4vgen.ui import layout, texts
@@ -19,39 +21,73 @@ CHUNKS = 4
 ROLL = "() => Math.floor(Math.random() * 2 ** 31)"
 
 
+@dataclass(frozen=True)
+class Form:
+    """What the form says, field by field; the API's parameters have these names."""
+
+    prompt: str
+    seed: int | None
+    num_candidates: int
+    negative_prompt: str
+    num_inference_steps: int
+    guidance_scale: float
+    num_frames: int
+    p_ni_vsds: float
+    p_re: float
+    preset: str
+    sampler: str
+    compare: list[str]
+    model: str
+    base: str
+    loras: str
+    rewards: list[str]
+
+    def choice(self) -> Choice:
+        """The model and what goes with it."""
+        base = (self.base or "").strip() or None
+        return Choice(self.model, base, tuple((self.loras or "").split()), tuple(self.rewards))
+
+    def request(self, defaults: Defaults) -> Request:
+        """A validated request. Raises `RequestError` in words for the person at the form."""
+        if not (self.prompt or "").strip():
+            raise RequestError(texts.NEEDS_PROMPT)
+        if self.seed is None:
+            raise RequestError(texts.NEEDS_NUMBER.format(name=texts.SEED))
+        names = {field.name for field in fields(Request)} & {field.name for field in fields(self)}
+        given = {name: getattr(self, name) for name in names}
+        given |= {"prompt": self.prompt.strip(), "negative_prompt": (self.negative_prompt or "").strip()}
+        request = Request.for_model(defaults, **given)
+        chunk = min(defaults.candidate_batch_size, -(-request.num_candidates // CHUNKS))
+        return replace(request, candidate_batch_size=chunk)
+
+
+def with_choice(form: Form, choice: Choice) -> Form:
+    """The form with another model and what goes with it."""
+    return replace(
+        form,
+        model=choice.model,
+        base=choice.base or "",
+        loras=" ".join(choice.loras),
+        rewards=list(choice.rewards or ()),
+    )
+
+
 @dataclass
 class ImaginePanel:
-    """The components of panel 1."""
+    """The components of panel 1. `settings` are the fields of `Form`, in its order."""
 
-    prompt: gr.Textbox
-    seed: gr.Number
+    settings: list[gr.components.Component]
     dice: gr.Button
-    num_candidates: gr.Slider
     generate: gr.Button
     stop: gr.Button
     leave: gr.Button
     note: gr.HTML
-    negative_prompt: gr.Textbox
-    steps: gr.Slider
-    guidance_scale: gr.Slider
-    frames: gr.Slider
-    p_ni_vsds: gr.Slider
-    p_re: gr.Slider
 
-    @property
-    def settings(self) -> list[gr.components.Component]:
-        """The inputs of `make_request`, in its order."""
-        return [
-            self.prompt,
-            self.seed,
-            self.num_candidates,
-            self.negative_prompt,
-            self.steps,
-            self.guidance_scale,
-            self.frames,
-            self.p_ni_vsds,
-            self.p_re,
-        ]
+    def __getattr__(self, name: str) -> gr.components.Component:
+        for field, component in zip(fields(Form), self.settings, strict=True):
+            if field.name == name:
+                return component
+        raise AttributeError(name)
 
 
 def build(runtime: Runtime, examples: Path) -> ImaginePanel:
@@ -114,6 +150,19 @@ def build(runtime: Runtime, examples: Path) -> ImaginePanel:
                     min_width=240,
                 )
             with gr.Row():
+                preset = gr.Radio(
+                    list(texts.PRESETS.items()), value="faithful", label=texts.PRESET, info=texts.PRESET_INFO
+                )
+                sampler = gr.Dropdown(
+                    list(d.samplers), value=d.sampler, label=texts.SAMPLER, info=texts.SAMPLER_INFO
+                )
+                compare = gr.CheckboxGroup(
+                    [(texts.CLIP_LABELS[name], name) for name in COMPARISONS],
+                    value=["vanilla"],
+                    label=texts.COMPARE,
+                    info=texts.COMPARE_INFO,
+                )
+            with gr.Row():
                 p_ni_vsds = gr.Slider(
                     0,
                     1,
@@ -126,22 +175,60 @@ def build(runtime: Runtime, examples: Path) -> ImaginePanel:
                 p_re = gr.Slider(
                     0.05, 1, d.p_re, step=0.05, label=texts.P_RE, info=texts.P_RE_INFO, min_width=240
                 )
+        with gr.Accordion(texts.MODEL, open=False, elem_id="model"):
+            model, base, loras, rewards = build_model(runtime)
         load_examples(examples, prompt, seed)
 
     dice.click(None, None, seed, js=ROLL, queue=False, api_visibility="private")
-    prompt.change(
-        lambda text: show_unknown_words(runtime, text),
-        prompt,
-        note,
-        queue=False,
-        show_progress="hidden",
-        trigger_mode="always_last",
-        api_visibility="private",
-    )
-    return ImaginePanel(
-        prompt, seed, dice, num_candidates, generate, stop, leave, note,
-        negative_prompt, steps, guidance_scale, frames, p_ni_vsds, p_re,
-    )  # fmt: skip
+    settings = [
+        prompt, seed, num_candidates, negative_prompt, steps, guidance_scale, frames, p_ni_vsds, p_re,
+        preset, sampler, compare, model, base, loras, rewards,
+    ]  # fmt: skip
+    return ImaginePanel(settings, dice, generate, stop, leave, note)
+
+
+def build_model(runtime: Runtime) -> tuple[gr.Dropdown, gr.Textbox, gr.Textbox, gr.CheckboxGroup]:
+    """What is run: the model, another base under it, LoRAs, and who judges."""
+    choice, entry = runtime.choice, runtime.entry
+    names = [(entry.title, name) for name, entry in MODELS.items()]
+    if choice.model not in MODELS:
+        names.append((Path(choice.model).name, choice.model))
+    with gr.Row():
+        model = gr.Dropdown(names, value=choice.model, label=texts.MODEL_NAME, info=texts.model_facts(entry))
+        rewards = gr.CheckboxGroup(
+            [(reward.title, name) for name, reward in REWARDS.items()],
+            value=list(entry.rewards),
+            label=texts.REWARDS,
+            info=texts.REWARDS_INFO,
+        )
+    with gr.Row():
+        base = gr.Textbox(
+            value=choice.base or "", label=texts.BASE, info=texts.BASE_INFO, visible="base" in entry.takes
+        )
+        loras = gr.Textbox(
+            value=" ".join(choice.loras),
+            label=texts.LORAS,
+            info=texts.LORAS_INFO,
+            visible="loras" in entry.takes,
+        )
+    return model, base, loras, rewards
+
+
+def show_model(panel: ImaginePanel, runtime: Runtime) -> dict:
+    """The form for another model: its own defaults and limits."""
+    d, entry = runtime.defaults, runtime.entry
+    return {
+        panel.model: gr.update(value=runtime.choice.model, info=texts.model_facts(entry)),
+        panel.num_inference_steps: d.num_inference_steps,
+        panel.guidance_scale: d.guidance_scale,
+        panel.num_frames: gr.update(value=d.num_frames, maximum=d.max_frames),
+        panel.p_ni_vsds: d.p_ni_vsds,
+        panel.p_re: d.p_re,
+        panel.sampler: gr.update(choices=list(d.samplers), value=d.sampler),
+        panel.base: gr.update(value="", visible="base" in entry.takes),
+        panel.loras: gr.update(value="", visible="loras" in entry.takes),
+        panel.rewards: list(entry.rewards),
+    }
 
 
 def load_examples(path: Path, prompt: gr.Textbox, seed: gr.Number) -> None:
@@ -167,36 +254,3 @@ def show_unknown_words(runtime: Runtime, prompt: str) -> dict:
         return gr.update(value="", visible=False)
     words = [html.escape(word) for word in unknown]
     return gr.update(value=f'<p role="status">{texts.unknown_words(words)}</p>', visible=True)
-
-
-def make_request(
-    defaults: Defaults,
-    prompt: str,
-    seed: int | None,
-    num_candidates: int,
-    negative_prompt: str,
-    steps: int,
-    guidance_scale: float,
-    frames: int,
-    p_ni_vsds: float,
-    p_re: float,
-) -> Request:
-    """The form as a validated request. Raises `RequestError` in words for the person at the form."""
-    if not (prompt or "").strip():
-        raise RequestError(texts.NEEDS_PROMPT)
-    if seed is None:
-        raise RequestError(texts.NEEDS_NUMBER.format(name=texts.SEED))
-    request = Request.for_model(
-        defaults,
-        prompt=prompt.strip(),
-        negative_prompt=(negative_prompt or "").strip(),
-        seed=seed,
-        num_candidates=num_candidates,
-        num_inference_steps=steps,
-        guidance_scale=guidance_scale,
-        num_frames=frames,
-        p_ni_vsds=p_ni_vsds,
-        p_re=p_re,
-    )
-    chunk = min(defaults.candidate_batch_size, -(-request.num_candidates // CHUNKS))
-    return replace(request, candidate_batch_size=chunk)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import gradio as gr
 
@@ -30,7 +29,7 @@ def header(runtime: Runtime) -> gr.HTML:
     """The name, what it is, and what it runs on."""
     d = runtime.defaults
     facts = [
-        html.escape(Path(runtime.model).name),
+        html.escape(runtime.entry.title),
         f"{d.width} \u00d7 {d.height} px",
         f"{d.num_frames} frames",
         runtime.device.upper(),

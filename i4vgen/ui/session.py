@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from i4vgen.catalog import Choice
 from i4vgen.events import Candidate
+from i4vgen.pipeline import Anchor
 from i4vgen.request import Request
 from i4vgen.ui import texts
 
 
 @dataclass(frozen=True)
 class Round:
-    """One round of candidates: what was asked, and what is finished so far, in the order of their index."""
+    """One round of candidates: what was asked of which model, and what is finished so far, in the order of
+    their index.
+    """
 
     request: Request | None = None
+    choice: Choice | None = None
     candidates: tuple[Candidate, ...] = ()
     files: tuple[str, ...] = ()
     """Where the picture of each candidate lies for the browser (a path in Gradio's cache)."""
@@ -50,21 +55,31 @@ class Clip:
 
 
 @dataclass(frozen=True)
-class VanillaCache:
-    """The last vanilla video: another anchor of the same prompt and seed is compared with the same one."""
+class Baselines:
+    """The videos that I4VGen was last compared with, by name: another anchor of the same prompt and seed is
+    compared with the same ones.
+    """
 
     key: tuple = ()
-    clip: Clip | None = None
+    clips: Mapping[str, Clip] = field(default_factory=dict)
+
+    def with_clip(self, clip: Clip) -> Baselines:
+        """These and one more."""
+        return dataclasses.replace(self, clips={**self.clips, clip.name: clip})
 
 
-def vanilla_key(request: Request) -> tuple:
-    """All that a vanilla video depends on: not the settings of stage 2, nor the number of candidates."""
-    ignored = {"num_candidates", "candidate_batch_size", "p_ni_vsds", "p_re"}
-    return tuple(
+def baseline_key(choice: Choice, request: Request, anchor: Anchor | None) -> tuple:
+    """All that a video without I4VGen depends on: not the settings of stage 2, nor the number of candidates.
+
+    anchor: for image-to-video models, which show it in every video; None for the others.
+    """
+    ignored = {"num_candidates", "candidate_batch_size", "p_ni_vsds", "p_re", "preset"}
+    settings = tuple(
         (field.name, getattr(request, field.name))
         for field in dataclasses.fields(request)
         if field.name not in ignored
     )
+    return choice, settings, anchor and hash(np.asarray(anchor.image).tobytes())
 
 
 def best_position(candidates: Sequence[Candidate]) -> int | None:
@@ -91,7 +106,9 @@ def say_score(score: float | None) -> str:
 
 def caption(candidates: Sequence[Candidate], position: int, pick: Pick) -> str:
     """The line under a card. The style sheet finds the crown and the tick in it and decorates the card."""
+    _, *others = candidates[position].scores.items() or [None]
     parts = [say_score(candidates[position].score) or f"#{position + 1}"]
+    parts += [f"\u00b7 {name} {say_score(score)}" for name, score in others]
     if position == best_position(candidates):
         parts.insert(0, texts.CROWN)
     if position == anchor_position(candidates, pick):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from i4vgen.catalog import Entry
+
 TITLE = "I4VGen"
 TAGLINE = "Image as a free stepping stone to video"
 LEAD = (
@@ -32,10 +34,37 @@ GUIDANCE = "Guidance scale"
 GUIDANCE_INFO = "How strictly to follow the prompt."
 FRAMES = "Frames"
 FRAMES_INFO = "Length of the video."
+PRESET = "Preset"
+PRESETS = {"Faithful": "faithful", "Fast": "fast"}
+PRESET_INFO = "Faithful: the paper's settings. Fast: a better solver with half the steps."
+SAMPLER = "Sampler"
+SAMPLER_INFO = "How noise becomes a picture."
+COMPARE = "Compare with"
+COMPARE_INFO = "Made from the same prompt and seed. FreeInit takes three times as long."
 P_NI_VSDS = "NI-VSDS share"
 P_NI_VSDS_INFO = "Share of the steps that bring the still anchor to life."
 P_RE = "Regeneration share"
 P_RE_INFO = "Share of the steps that redraw the moving video."
+
+MODEL = "Model and reward"
+MODEL_NAME = "Model"
+REWARDS = "Rewards"
+REWARDS_INFO = "The first one chooses the anchor, the others are shown beside it."
+BASE = "Base model"
+BASE_INFO = "Another Stable Diffusion 1.5 checkpoint: a hub id or a folder."
+LORAS = "LoRAs"
+LORAS_INFO = "Image or motion LoRAs, with spaces between; a weight after @, as in OWNER/NAME@0.8."
+
+
+def model_facts(entry: Entry) -> str:
+    """What a person wants to know before choosing a model."""
+    facts = [f"{entry.download:.1f} GB to download" if entry.download else "", entry.licence]
+    return ". ".join(fact for fact in facts if fact)
+
+
+def downloading(place: str, done: int, total: int) -> str:
+    """While a model comes from the hub."""
+    return f"Downloading {place}: {done / 1e9:.1f} of {total / 1e9:.1f} GB"
 
 
 def unknown_words(words: list[str]) -> str:
@@ -79,12 +108,19 @@ STAGES = {
     "ni_vsds": "Bringing the anchor to life (NI-VSDS)",
     "regeneration": "Redrawing the motion (regeneration)",
     "vanilla": "Plain video, for comparison",
+    "freeinit": "Plain video with FreeInit, for comparison",
 }
-STAGES_SHORT = {"ni_vsds": "NI-VSDS", "regeneration": "Regeneration", "vanilla": "Vanilla"}
-CLIP_LABELS = {"i4vgen": "I4VGen", "vanilla": "Vanilla", "ni_vsds": "NI-VSDS"}
+STAGES_SHORT = {
+    "ni_vsds": "NI-VSDS",
+    "regeneration": "Regeneration",
+    "vanilla": "Vanilla",
+    "freeinit": "FreeInit",
+}
+CLIP_LABELS = {"i4vgen": "I4VGen", "vanilla": "Vanilla", "freeinit": "FreeInit", "ni_vsds": "NI-VSDS"}
 CLIP_HINTS = {
     "i4vgen": "from your anchor",
     "vanilla": "same prompt, same seed, no anchor",
+    "freeinit": "same prompt, same seed, three passes",
     "ni_vsds": "before regeneration",
 }
 PLAY = "Play"
@@ -146,6 +182,7 @@ LEFT_QUEUE = "You left the queue. Nothing was lost."
 STILL_DRAWING = "The candidates are still being drawn. Choose when they are finished, or stop first."
 CHECK_FORM = "Check the form"
 NOT_NOW = "Not now"
+NO_MODEL = "This model is not available"
 SORRY = "Something broke"
 BUSY = "A run of yours is still under way. Wait for it, or stop it first."
 NEEDS_PROMPT = "Write a prompt first: a few words about what should happen."

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gradio.processing_utils import save_file_to_cache
 from PIL import Image
 
-from i4vgen.events import Event, Preview, Progress, Result, Stage
+from i4vgen.events import Event, Loading, Preview, Progress, Result, Stage
+from i4vgen.free_init import ITERATIONS
 from i4vgen.media import write_video
 from i4vgen.pipeline import Anchor, I4VGenPipeline
 from i4vgen.request import Defaults, Request
@@ -20,10 +21,13 @@ from i4vgen.ui import layout, pictures, texts
 from i4vgen.ui.compare import ComparePlayer
 from i4vgen.ui.live import LiveView, live_value
 from i4vgen.ui.progress import Tracker
-from i4vgen.ui.session import Clip, Pick, Round, VanillaCache, anchor_position, best_position, vanilla_key
+from i4vgen.ui.session import Baselines, Clip, Pick, Round, anchor_position, baseline_key, best_position
 
 PREVIEW_EVERY = 2
 """Decode the video after every so many steps. Each preview costs one pass of the decoder."""
+
+PASSES = {"vanilla": 1, "freeinit": ITERATIONS}
+"""How often a video is drawn."""
 
 
 @dataclass
@@ -74,30 +78,30 @@ def animate(
     panel: WatchPanel,
     request: Request,
     anchor: Anchor,
-    known: VanillaCache,
+    compare: Sequence[str],
+    known: Baselines,
     token: StopToken,
-) -> Iterator[tuple[VanillaCache, dict]]:
-    """Stage 2 and the vanilla video: yields the vanilla video to remember, and what changed on the page."""
+) -> Iterator[tuple[Baselines, dict]]:
+    """Stage 2 and what it is compared with: yields the baselines to remember, and what changed on the page."""
     started = time.perf_counter()
-    key = vanilla_key(request)
-    vanilla = known.clip if known.key == key and known.clip and Path(known.clip.path).is_file() else None
+    key = baseline_key(runtime.choice, request, anchor if runtime.entry.backbone.image_to_video else None)
+    if known.key != key or not all(Path(clip.path).is_file() for clip in known.clips.values()):
+        known = Baselines(key)
+    missing = [name for name in compare if name not in known.clips]
+    shown = {name: clip for name, clip in known.clips.items() if name in compare}
     plan = {"ni_vsds": request.ni_vsds_steps, "regeneration": request.regeneration_steps}
-    if vanilla is None:
-        plan["vanilla"] = request.num_inference_steps
+    plan |= {name: PASSES[name] * request.num_inference_steps for name in missing}
     tracker = Tracker(plan)
     view = {
         "num_frames": request.num_frames,
         "fps": runtime.defaults.fps,
         "ratio": request.width / request.height,
     }
-    clips: dict[str, Clip] = {}
     strip = ""
     half_way: Result | None = None
 
     def events(pipeline: I4VGenPipeline) -> Iterator[Event]:
-        yield from pipeline.animate(request, anchor, preview_every=PREVIEW_EVERY)
-        if vanilla is None:
-            yield from pipeline.vanilla(request, preview_every=PREVIEW_EVERY)
+        return pipeline.animate(request, anchor, PREVIEW_EVERY, missing)
 
     def live(words: str, fraction: float | None) -> dict:
         stages = tracker.stages() if fraction is not None else []
@@ -106,6 +110,8 @@ def animate(
     yield known, live(texts.STARTING, 0.0)  # the earlier comparison stays until there is a new one
     for event in runtime.stream(events, token):
         match event:
+            case Loading(place, done, total):
+                yield known, live(texts.downloading(place, done, total), done / total)
             case Stage(name, total):
                 tracker.begin(name, total)
             case Progress(stage, step, _, _, seconds):
@@ -119,28 +125,24 @@ def animate(
                 if event.name == "ni_vsds":
                     half_way = event  # in the live view now; a video of its own only if it stays the last one
                     continue
-                clips[event.name] = save_clip(event, panel.player.GRADIO_CACHE)
-                if event.name == "vanilla":
-                    known = VanillaCache(key, clips["vanilla"])
-                yield (
-                    known,
-                    {panel.player: in_order(clips, vanilla)} | live(tracker.words(), tracker.fraction),
-                )
+                clip = shown[event.name] = save_clip(event, panel.player.GRADIO_CACHE)
+                if event.name in missing:
+                    known = known.with_clip(clip)
+                yield known, {panel.player: in_order(shown)} | live(tracker.words(), tracker.fraction)
     strip = ""  # the player takes over
-    if "i4vgen" in clips and (vanilla or "vanilla" in clips):
+    if {"i4vgen", *compare} <= set(shown):
         yield known, live(texts.animate_done(time.perf_counter() - started), None)
         return
-    stopped = live(texts.animate_stopped(bool(clips or half_way)), None)
-    if half_way and not clips:
-        clips["ni_vsds"] = save_clip(half_way, panel.player.GRADIO_CACHE)
-        stopped |= {panel.player: in_order(clips, vanilla)}
+    stopped = live(texts.animate_stopped(bool(half_way)), None)
+    if half_way and "i4vgen" not in shown:
+        shown["ni_vsds"] = save_clip(half_way, panel.player.GRADIO_CACHE)
+        stopped |= {panel.player: in_order(shown)}
     yield known, stopped
 
 
-def in_order(clips: dict[str, Clip], vanilla: Clip | None) -> list[Clip]:
-    """The panes from left to right: the plain video, then what the anchor made of it."""
-    have = clips if vanilla is None else {"vanilla": vanilla, **clips}
-    return [have[name] for name in ("vanilla", "ni_vsds", "i4vgen") if name in have]
+def in_order(clips: Mapping[str, Clip]) -> list[Clip]:
+    """The panes from left to right: the plain videos, then what the anchor made of them."""
+    return [clips[name] for name in ("vanilla", "freeinit", "ni_vsds", "i4vgen") if name in clips]
 
 
 def save_clip(result: Result, cache: str) -> Clip:

@@ -1,0 +1,144 @@
+"""LoRAs: low-rank additions to a model's weights. Image LoRAs change the style, motion LoRAs the camera's
+move; the names of their weights tell where they belong, so both are loaded in one way.
+
+They are added to the weights once, when a model is loaded, so drawing with them takes no longer.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from diffusers import AnimateDiffPipeline, UNetMotionModel
+from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from transformers import CLIPTextModel
+
+from i4vgen import hub
+from i4vgen.errors import ModelError
+
+# The names of the one file of a LoRA in the diffusers layout, and of guoyww's motion LoRAs.
+FILES = ("pytorch_lora_weights.safetensors", "diffusion_pytorch_model.safetensors")
+
+# A file of a hub id, which may name a revision.
+HUB_FILE = re.compile(rf"({hub.MODEL_ID.pattern})/(?P<file>.+\.safetensors)")
+
+# What the names of weights begin with in diffusers' format, and in kohya's.
+DIFFUSERS, KOHYA = ("unet.", "text_encoder."), ("lora_unet_", "lora_te")
+
+# From the names in the files of AnimateDiff's authors to diffusers', as in its conversion script.
+ORIGINAL = {".temporal_transformer": "", ".attention_blocks.0": ".attn1", ".attention_blocks.1": ".attn2"}
+
+
+def fuse_loras(loras: Sequence[str], unet: UNetMotionModel, text_encoder: CLIPTextModel) -> None:
+    """Adds LoRAs to the weights of a model, in place.
+
+    loras: each a .safetensors file, a folder or a hub id with such a file (one of `FILES`; a folder, also any
+    single one), or OWNER/NAME/FILE.safetensors; if its weight is not 1, followed by @ and the weight.
+    Weights that this model has no layer for are left out: a motion LoRA then works also with a motion adapter
+    that has no middle block. Raises `ModelError` if a LoRA is missing or damaged, or if nothing of it fits.
+    """
+    for lora in loras:
+        place, weight = parse(lora)
+        file = find(place)
+        try:
+            # peft warns of layers that a LoRA of an image model does not have: the motion modules'.
+            with hub.quiet(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                _fuse(file, weight, unet, text_encoder)
+        except (ValueError, RuntimeError, KeyError, TypeError, OSError, SafetensorError) as error:
+            reason = hub.first_line(error)
+            raise ModelError(f"the LoRA {place} cannot be used with this model ({reason})") from error
+
+
+def parse(lora: str) -> tuple[str, float]:
+    """PLACE@WEIGHT as its two parts; the weight is 1 if there is none. An @ without a number behind it is part
+    of the place, where a revision may follow it.
+    """
+    place, _, number = lora.rpartition("@")
+    if not place or Path(lora).exists():
+        return lora, 1.0
+    try:
+        weight = float(number)
+    except ValueError:
+        return lora, 1.0
+    if not math.isfinite(weight):
+        raise ModelError(f"the weight of a LoRA must be a number such as 0.8, not {number}, as in {lora}")
+    return place, weight
+
+
+def source(place: str) -> tuple[str, tuple[str, ...]]:
+    """The folder or hub id that a LoRA lies in, and the names that its file may have there."""
+    path = Path(place)
+    if path.is_file():
+        if path.suffix != ".safetensors":
+            raise ModelError(f"the LoRA {place} is not a .safetensors file: only those are read")
+        return str(path.parent), (path.name,)
+    if match := HUB_FILE.fullmatch(place):
+        return match[1], (match["file"],)
+    if (place and path.is_dir()) or (hub.MODEL_ID.fullmatch(place) and path.suffix != ".safetensors"):
+        return place, FILES
+    raise ModelError(
+        f"there is no LoRA {place!r}: use a .safetensors file, a folder, or a hub id such as OWNER/NAME"
+    )
+
+
+def find(place: str) -> Path:
+    """The file of a LoRA, downloaded if need be."""
+    model, files = source(place)
+    for file in files:
+        if (found := hub.file(model, file)) is not None:
+            return found
+    candidates = list(Path(place).glob("*.safetensors"))
+    if len(candidates) == 1:
+        return candidates[0]
+    raise ModelError(
+        f"the LoRA {model} has no {' and no '.join(files)}: name its file, as in {model}/FILE.safetensors"
+    )
+
+
+def _fuse(file: Path, weight: float, unet: UNetMotionModel, text_encoder: CLIPTextModel) -> None:
+    weights = load_file(file)
+    if any("dora_scale" in name for name in weights):
+        raise ValueError("it is a DoRA, which is not supported")
+    # diffusers' loader of LoRAs is a part of its pipelines.
+    pipe = AnimateDiffPipeline(
+        vae=None, text_encoder=text_encoder, tokenizer=None, unet=unet, motion_adapter=None, scheduler=None
+    )
+    if any(name.startswith(DIFFUSERS) for name in weights):
+        pipe.load_lora_weights(file.parent, weight_name=file.name)  # with the scales in its metadata
+    elif any(name.startswith(KOHYA) for name in weights):
+        pipe.load_lora_weights(_fold_alphas(weights))
+    else:
+        pipe.load_lora_weights(_rename_original(weights))
+    modules = [*unet.modules(), *text_encoder.modules()]
+    if not any(isinstance(module, BaseTunerLayer) for module in modules):
+        raise ValueError("none of its weights has a layer here")
+    pipe.fuse_lora(["unet", "text_encoder"], lora_scale=weight, safe_fusing=True)
+    pipe.unload_lora_weights()
+
+
+def _fold_alphas(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights in kohya's format without alphas, which scale a layer by alpha / rank. diffusers (0.41) gets
+    them wrong where they differ between layers, as they do in LoRAs that were reduced afterwards.
+    """
+    folded = {name: weight for name, weight in weights.items() if not name.endswith(".alpha")}
+    for name in weights.keys() - folded.keys():
+        up, down = (name.replace(".alpha", f".lora_{part}.weight") for part in ("up", "down"))
+        folded[up] = folded[up] * (weights[name].float() / len(folded[down])).to(folded[up].dtype)
+    return folded
+
+
+def _rename_original(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights in the format of AnimateDiff's authors, by diffusers' names."""
+    renamed = {}
+    for name, weight in weights.items():
+        for old, new in ORIGINAL.items():
+            name = name.replace(old, new)
+        renamed[f"unet.{name}"] = weight
+    return renamed

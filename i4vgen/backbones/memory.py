@@ -1,0 +1,87 @@
+"""How much of a model lies on the GPU at once, and what happens when that was too much."""
+
+from __future__ import annotations
+
+import enum
+import functools
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from i4vgen.errors import OutOfMemory
+
+T = TypeVar("T")
+
+GB = 10**9
+
+# Beside the weights. Estimates for 16 frames of 512 x 512 in half precision, generous on purpose: a wrong guess
+# costs one failed attempt, after which `leaner_when_full` takes the next mode.
+ROOM_FOR_BATCHES = 5 * GB
+ROOM_FOR_ONE = 2.5 * GB
+
+
+class Memory(enum.Enum):
+    """From generous to lean.
+
+    FULL: every network on the device, batches computed whole. SLICED: batches entry by entry, the VAE frame
+    by frame and in tiles. OFFLOADED: besides, every network waits in the computer's memory for its turn.
+    """
+
+    FULL = "full"
+    SLICED = "sliced"
+    OFFLOADED = "offloaded"
+
+    @property
+    def leaner(self) -> Memory | None:
+        modes = list(Memory)
+        index = modes.index(self) + 1
+        return modes[index] if index < len(modes) else None
+
+
+def choose_memory(device: torch.device, networks: Iterable[nn.Module]) -> Memory:
+    """The most generous mode for what is free on a device. Elsewhere than on CUDA: everything at once."""
+    if device.type != "cuda":
+        return Memory.FULL
+    weights = sum(p.numel() * p.element_size() for network in networks for p in network.parameters())
+    return suggest_memory(torch.cuda.mem_get_info(device)[0], weights)
+
+
+def suggest_memory(free: int, weights: int) -> Memory:
+    """The most generous mode for `free` bytes and networks of `weights` bytes."""
+    if free >= weights + ROOM_FOR_BATCHES:
+        return Memory.FULL
+    return Memory.SLICED if free >= weights + ROOM_FOR_ONE else Memory.OFFLOADED
+
+
+def leaner_when_full(method: Callable[..., T]) -> Callable[..., T]:
+    """Lets a backbone's method run again in a leaner mode when the device is out of memory.
+
+    The backbone has `memory` and `set_memory`. The method must not leave anything half done. Raises
+    `OutOfMemory` when there is no leaner mode.
+    """
+
+    @functools.wraps(method)
+    def attempt(self, *args, **kwargs):
+        while True:
+            try:
+                return method(self, *args, **kwargs)
+            except torch.OutOfMemoryError:
+                pass
+            # Not inside of `except`: there the traceback still holds on to the tensors of the attempt.
+            free_cache()
+            if self.memory.leaner is None:
+                raise OutOfMemory(
+                    "the GPU has too little free memory even for the leanest mode: ask for fewer frames or a"
+                    " smaller picture, or close what else uses the GPU"
+                )
+            self.set_memory(self.memory.leaner)
+
+    return attempt
+
+
+def free_cache() -> None:
+    """Gives memory that torch keeps for later back to the device."""
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

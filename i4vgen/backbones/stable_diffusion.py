@@ -1,0 +1,206 @@
+"""What the video models on top of Stable Diffusion share: its text encoder, its VAE, a noise schedule with
+noise prediction, classifier-free guidance. What they do not share is how their network is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from accelerate import cpu_offload_with_hook
+from accelerate.hooks import remove_hook_from_module
+from diffusers import AutoencoderKL, SchedulerMixin
+from torch import nn
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from i4vgen.backbones.memory import Memory, choose_memory, free_cache, leaner_when_full
+from i4vgen.backbones.samplers import DiffusersSampler
+from i4vgen.request import Defaults
+
+# VAE decoding takes a lot of memory per pixel: this many pixels at once (4 frames of 512 x 512).
+PIXELS_AT_ONCE = 2**20
+
+
+@dataclass(frozen=True)
+class PromptEmbeds:
+    """An encoded prompt and negative prompt, [1, tokens, D] each.
+
+    anchor: latents [1, C, 1, h, w] that an image-to-video model shows first; None elsewhere.
+    """
+
+    prompt: torch.Tensor
+    negative: torch.Tensor
+    anchor: torch.Tensor | None = None
+
+
+class StableDiffusionBackbone:
+    """Speaks the protocol of `base.Backbone`, where the methods are described. A subclass has `call_unet`."""
+
+    image_to_video = False
+
+    def __init__(
+        self,
+        unet: nn.Module,
+        scheduler: SchedulerMixin,
+        defaults: Defaults,
+        vae: AutoencoderKL | None = None,
+        text_encoder: CLIPTextModel | None = None,
+        tokenizer: CLIPTokenizer | None = None,
+        step_sizes: Sequence[float] = (),
+        device: str | torch.device = "cpu",
+        memory: Memory | None = None,
+    ):
+        """scheduler: of the schedule that the network was trained under. vae, text_encoder, tokenizer: needed
+        to encode and decode. step_sizes: of the first NI-VSDS steps; 1 for all further ones. device: where the
+        networks are to run. memory: None decides by what is free there.
+        """
+        self.unet = unet
+        self.schedule = scheduler.config
+        self.defaults = defaults
+        self.vae = vae
+        self.text_encoder = text_encoder
+        self.tokenizer = tokenizer
+        self.step_sizes = tuple(step_sizes)
+        self.device = torch.device(device)
+        # Plain numbers: reading one from a tensor on a GPU would wait for everything queued there.
+        self._alphas_cumprod: list[float] = scheduler.alphas_cumprod.double().tolist()
+        self.noisiest = len(self._alphas_cumprod) - 1
+        self.set_memory(memory or choose_memory(self.device, self.networks))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.unet.dtype
+
+    @property
+    def networks(self) -> list[nn.Module]:
+        """In the order in which a run needs them."""
+        return [network for network in (self.text_encoder, self.unet, self.vae) if network is not None]
+
+    @leaner_when_full
+    def _place(self) -> None:
+        for network in self.networks:
+            remove_hook_from_module(network)
+            # On a GPU convolutions are faster with the channels last.
+            layout = torch.channels_last if self.device.type == "cuda" else torch.contiguous_format
+            network.to("cpu" if self.memory is Memory.OFFLOADED else self.device, memory_format=layout)
+        if self.memory is Memory.OFFLOADED:
+            free_cache()
+            hook = None
+            for network in self.networks:
+                _, hook = cpu_offload_with_hook(network, self.device, prev_module_hook=hook)
+        if self.memory is not Memory.FULL and self.vae is not None:
+            self.vae.enable_slicing()
+            self.vae.enable_tiling()
+
+    def set_memory(self, memory: Memory) -> None:
+        """Rearranges the networks for a mode (see `Memory`)."""
+        self.memory = memory
+        self._place()
+
+    def compile(self) -> None:
+        """Compiles the network for the shapes that it will see; each takes a while at its first step."""
+        self.unet.compile(dynamic=False)
+
+    def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        multiple = self.defaults.size_multiple
+        return self.unet.config.in_channels, height // multiple, width // multiple
+
+    @leaner_when_full
+    @torch.inference_mode()
+    def encode_prompt(self, prompt: str, negative_prompt: str) -> PromptEmbeds:
+        tokens = self.tokenizer(
+            [prompt, negative_prompt],
+            padding="max_length",
+            max_length=self.tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        )
+        embeds = self.text_encoder(tokens.input_ids.to(self.device))[0].to(self.dtype)
+        return PromptEmbeds(embeds[:1], embeds[1:])
+
+    def condition(self, prompt: PromptEmbeds, anchor: torch.Tensor) -> PromptEmbeds:
+        return prompt
+
+    def sampler(self, name: str, num_inference_steps: int, last: int | None = None) -> DiffusersSampler:
+        return DiffusersSampler(name, self.schedule, num_inference_steps, last)
+
+    @leaner_when_full
+    @torch.inference_mode()
+    def predict_noise(
+        self, latents: torch.Tensor, t: int, prompt: PromptEmbeds, guidance_scale: float
+    ) -> torch.Tensor:
+        guided = guidance_scale > 1
+        embeds = [prompt.negative, prompt.prompt] if guided else [prompt.prompt]
+        embeds = torch.cat([e.expand(len(latents), -1, -1) for e in embeds]).to(self.dtype)
+        inputs = torch.cat([latents] * (1 + guided)).to(self.dtype)
+        # Filled in on the device: a number sent there by a copy would wait for everything queued there.
+        timestep = torch.full((), t, device=self.device)
+        at_once = len(inputs) if self.memory is Memory.FULL else 1
+        parts = zip(inputs.split(at_once), embeds.split(at_once), strict=True)
+        noise = [self.call_unet(latents, timestep, embeds, prompt.anchor) for latents, embeds in parts]
+        noise = torch.cat(noise).float()
+        if not guided:
+            return noise
+        unconditional, conditional = noise.chunk(2)
+        return unconditional + guidance_scale * (conditional - unconditional)
+
+    def call_unet(
+        self,
+        latents: torch.Tensor,
+        timestep: torch.Tensor,
+        embeds: torch.Tensor,
+        anchor: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """The noise in latents [B, C, F, h, w] at a timestep (no dimensions, on the device).
+
+        embeds: [B, tokens, D]. anchor: as in `PromptEmbeds`; to be ignored for single images.
+        """
+        raise NotImplementedError
+
+    def add_noise(self, latents: torch.Tensor, noise: torch.Tensor, t: int) -> torch.Tensor:
+        alpha = self._alphas_cumprod[t]
+        return alpha**0.5 * latents + (1 - alpha) ** 0.5 * noise
+
+    def clean(self, latents: torch.Tensor, noise: torch.Tensor, t: int) -> torch.Tensor:
+        alpha = self._alphas_cumprod[t]
+        return (latents - (1 - alpha) ** 0.5 * noise) / alpha**0.5
+
+    def noise_level(self, t: int) -> float:
+        return 1 - self._alphas_cumprod[t]
+
+    def ni_vsds_step_size(self, index: int) -> float:
+        return self.step_sizes[index] if index < len(self.step_sizes) else 1.0
+
+    def still_video(self, anchor: torch.Tensor, num_frames: int) -> torch.Tensor:
+        return anchor.repeat(1, 1, num_frames, 1, 1)
+
+    @leaner_when_full
+    @torch.inference_mode()
+    def encode(self, image: np.ndarray) -> torch.Tensor:
+        pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].to(self.device)
+        pixels = (pixels.float() / 127.5 - 1).to(self.vae.dtype)
+        latents = self.vae.encode(pixels).latent_dist.mode().float()
+        shift, scale = self._latent_statistics()
+        return ((latents - shift) * scale).unsqueeze(2)
+
+    @leaner_when_full
+    @torch.inference_mode()
+    def decode(self, latents: torch.Tensor) -> np.ndarray:
+        batch, channels, num_frames, height, width = latents.shape
+        shift, scale = self._latent_statistics()
+        frames = latents.permute(0, 2, 1, 3, 4).reshape(-1, channels, height, width) / scale + shift
+        at_once = max(1, PIXELS_AT_ONCE // (height * width * self.defaults.size_multiple**2))
+        pixels = [_to_uint8(self.vae.decode(f.to(self.vae.dtype)).sample) for f in frames.split(at_once)]
+        pixels = torch.cat(pixels).permute(0, 2, 3, 1)
+        return pixels.reshape(batch, num_frames, *pixels.shape[1:]).contiguous().cpu().numpy()
+
+    def _latent_statistics(self) -> tuple[float, float]:
+        """The VAE's shift and scale; Stable Diffusion's has no shift."""
+        config = self.vae.config
+        return getattr(config, "shift_factor", None) or 0.0, config.scaling_factor
+
+
+def _to_uint8(pixels: torch.Tensor) -> torch.Tensor:
+    return ((pixels.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)

@@ -1,0 +1,158 @@
+"""Hugging Face ZeroGPU, which lends a GPU for the seconds of one function call.
+
+The app's own process has no GPU there and must not touch CUDA. The package `spaces` pretends that it has one:
+weights that are moved "to cuda" are noted down, and written to disk when the app is launched. A function
+decorated with `spaces.GPU` asks for a GPU when it is called, then runs in a fork of the app that has the GPU
+and the weights; what it yields is pickled and passed on. So the name of a method and its arguments cross that
+border in one direction and events in the other, and neither of them holds anything on a GPU.
+
+Importing this module makes `get_runtime` hand out runtimes of that kind. It must come before torch, of which
+`spaces` replaces functions. Nothing else here knows of ZeroGPU.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from typing import Any
+
+import spaces
+
+from i4vgen import runtime
+from i4vgen.catalog import Choice
+from i4vgen.errors import ModelError, OutOfMemory, RequestError
+from i4vgen.events import Event
+from i4vgen.free_init import ITERATIONS
+from i4vgen.pipeline import Anchor, I4VGenPipeline
+from i4vgen.request import Request
+
+EXPECTED = (RequestError, ModelError, OutOfMemory)
+"""Errors whose words are meant for people. `spaces` would pass on no more than the name of their class."""
+
+# Seconds on the GPU, for `estimate`. Guesses, measured nowhere: some twice what half precision should need.
+# Asking for too much costs a place in ZeroGPU's queue, and visitors with little of their daily time left are
+# turned away; asking for too little may end a run early.
+STARTING = 15  # fork, CUDA, the weights from disk to the GPU
+PER_CALL = 0.05  # of the network, however small it is
+PER_FRAME = 0.02  # and call, of 512 x 512 pixels, for networks of Stable Diffusion's size
+PER_DECODED = 0.04  # frame of 512 x 512 pixels
+LONGEST = 80
+"""ZeroGPU refuses durations above a limit that is not documented. Visitors without a subscription are said to
+get 120 seconds, and `spaces` multiplies what is asked for by 1.5 on the slower kind of GPU.
+"""
+
+
+class ZeroGPURuntime(runtime.Runtime):
+    """A runtime whose runs take place on a GPU lent by ZeroGPU."""
+
+    _known: dict[Choice, ZeroGPURuntime] = {}
+
+    def __init__(self, choice: Choice | str | None = None):
+        super().__init__(choice)
+        self._known[self.choice] = self
+
+    @classmethod
+    def known(cls, choice: Choice) -> ZeroGPURuntime:
+        """The runtime of a choice. Without `get_runtime`, whose lock a fork may have found taken."""
+        return cls._known.get(choice) or cls(choice)
+
+    def load_here(self) -> I4VGenPipeline:
+        """The pipeline of this process: of the one with the GPU, or of the app's own, in the main thread and
+        before the app is launched, since only there and then `spaces` notes the weights down. What was not
+        loaded by then is loaded with the first run, while the GPU waits.
+        """
+        return super()._load()
+
+    def _load(self) -> RemotePipeline:
+        return RemotePipeline(self.choice)
+
+
+runtime.runtime_class = ZeroGPURuntime
+
+
+class RemotePipeline:
+    """Stands for the pipeline in the process with the GPU. Each method runs there, with plain data only: the
+    links of the chain that take latents are left out.
+    """
+
+    def __init__(self, choice: Choice):
+        self._choice = choice
+
+    def run(self, *args, **kwargs) -> Iterator[Event]:
+        return self._start("run", *args, **kwargs)
+
+    def candidates(self, *args, **kwargs) -> Iterator[Event]:
+        return self._start("candidates", *args, **kwargs)
+
+    def animate(self, *args, **kwargs) -> Iterator[Event]:
+        return self._start("animate", *args, **kwargs)
+
+    def vanilla(self, *args, **kwargs) -> Iterator[Event]:
+        return self._start("vanilla", *args, **kwargs)
+
+    def freeinit(self, *args, **kwargs) -> Iterator[Event]:
+        return self._start("freeinit", *args, **kwargs)
+
+    def _start(self, method: str, *args, **kwargs) -> Iterator[Event]:
+        """Passes on the events of a run elsewhere.
+
+        Closing this makes the other process end its run after the step under way, and waits for that.
+        """
+        bound = inspect.signature(getattr(I4VGenPipeline, method)).bind(self, *args, **kwargs)
+        bound.apply_defaults()
+        _, *arguments = bound.arguments.items()  # without self
+        with closing(_run(self._choice, method, dict(arguments))) as events:
+            for event in events:
+                if isinstance(event, Exception):
+                    raise event
+                yield event
+
+
+def duration(choice: Choice, method: str, arguments: dict[str, Any]) -> int:
+    """The seconds to ask ZeroGPU for. Takes the arguments of `_run`, as `spaces` wants it."""
+    return min(math.ceil(estimate(method, **arguments)), LONGEST)
+
+
+@spaces.GPU(duration=duration)
+def _run(choice: Choice, method: str, arguments: dict[str, Any]) -> Iterator[Event | Exception]:
+    """In the process with the GPU: a method of the pipeline, by its name.
+
+    That process is a fork of the app's, so what was loaded there is loaded here. It stays for later runs.
+    """
+    try:
+        yield from getattr(ZeroGPURuntime.known(choice).load_here(), method)(**arguments)
+    except EXPECTED as error:
+        yield error
+
+
+def estimate(
+    method: str,
+    request: Request,
+    anchor: Anchor | int | None = None,
+    compare: Sequence[str] = (),
+    preview_every: int = 0,
+    prompt: None = None,
+) -> float:
+    """Seconds that a method of the pipeline will take on a GPU, generously. Takes the method's arguments."""
+    steps = request.sampling.steps
+    baselines = {"vanilla": request.baseline_sampling.steps}
+    baselines["freeinit"] = ITERATIONS * baselines["vanilla"]
+    draws = method == "candidates" or method == "run" and not isinstance(anchor, Anchor)
+    candidates = request.num_candidates if draws else 0
+    videos: list[int] = []  # the steps of each
+    if method in baselines:
+        videos = [baselines[method]]
+    elif method != "candidates":
+        videos = [request.ni_vsds_steps, request.regeneration_steps]
+        videos += [baselines[name] for name in compare if name in baselines]
+
+    calls = steps * math.ceil(candidates / request.candidate_batch_size) + sum(videos)
+    frames = steps * candidates + sum(videos) * request.num_frames
+    previews = sum(video // preview_every for video in videos) if preview_every else 0
+    decoded = candidates + (len(videos) + previews) * request.num_frames
+    if request.guidance_scale > 1:  # every frame with the prompt and without
+        frames *= 2
+    size = request.height * request.width / 512**2
+    return STARTING + PER_CALL * calls + size * (PER_FRAME * frames + PER_DECODED * decoded)

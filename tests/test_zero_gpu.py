@@ -1,0 +1,161 @@
+"""ZeroGPU: runs in another process. What of it is emulated here, `zero_gpu_emulation.py` says."""
+
+import json
+import pickle
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from i4vgen import runtime as runtime_module
+from i4vgen.pipeline import Anchor
+from i4vgen.request import Request
+from tests.conftest import ROOT
+from tests.zero_gpu_emulation import ANIMATE, REQUEST, TOKEN
+
+TIME_LIMIT = 1200  # seconds; generous, for busy machines
+
+
+@pytest.fixture(scope="module")
+def space(tiny_model_dir, tmp_path_factory):
+    """What the emulated Space left behind: a function that reads one file of it."""
+    folder = tmp_path_factory.mktemp("space")
+    other = shutil.copytree(tiny_model_dir, tmp_path_factory.mktemp("other") / "model")
+    command = [sys.executable, "-m", "tests.zero_gpu_emulation", tiny_model_dir, other, folder]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIME_LIMIT)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+    def read(name: str):
+        if name == "report":
+            return json.loads((folder / "report.json").read_text())
+        return pickle.loads((folder / f"{name}.pickle").read_bytes())
+
+    return read
+
+
+def assert_same(events, expected):
+    """The same events but for their seconds and the last bits: on CUDA, pretended or not, convolutions have
+    another memory layout.
+    """
+    assert [type(event) for event in events] == [type(event) for event in expected]
+    for event, other in zip(events, expected, strict=True):
+        for name, value in vars(event).items():
+            wanted = getattr(other, name)
+            if isinstance(value, np.ndarray):
+                assert value.dtype == wanted.dtype and value.shape == wanted.shape
+                slack = 1 if value.dtype == np.uint8 else 1e-5 * np.abs(wanted).max()
+                assert np.abs(value.astype(float) - wanted).max() <= slack, (event, name)
+            elif name == "scores":
+                assert value == pytest.approx(wanted, abs=1e-4)
+            elif name != "seconds":
+                assert value == wanted
+
+
+def test_the_events_of_another_process_are_those_of_an_ordinary_run(space, runtime, make_request):
+    request = make_request(**REQUEST)
+    drawn = list(runtime.stream(lambda pipeline: pipeline.candidates(request)))
+    assert_same(space("candidates"), drawn)
+    anchor = Anchor.from_candidate(drawn[-1])
+    animated = list(runtime.stream(lambda pipeline: pipeline.animate(request, anchor, **ANIMATE)))
+    assert_same(space("animate"), animated)
+
+
+def test_nothing_in_an_event_is_on_a_device(space):
+    for event in space("candidates") + space("animate"):
+        assert not any(isinstance(value, torch.Tensor) for value in vars(event).values())
+
+
+def test_the_app_has_no_cuda_and_one_worker_has_it_all(space):
+    report = space("report")
+    assert report["device"] == "cuda:0", "the weights are noted down for the GPU"
+    assert report["cuda initialised"] is False
+    first, second = report["workers"]
+    assert first == second != report["main"]
+
+
+def test_a_stop_reaches_the_other_process(space):
+    report = space("report")
+    assert report["events before the stop"] < 10
+    assert report["closed"], "the stream ended before the run did"
+
+
+def test_an_error_keeps_its_words(space):
+    assert space("report")["error"].startswith("the anchor must be the index of a candidate")
+
+
+def test_a_model_that_was_not_loaded_before_the_launch_is_loaded_by_the_worker(space, runtime, make_request):
+    request = make_request(**REQUEST)
+    assert_same(space("other"), list(runtime.stream(lambda pipeline: pipeline.vanilla(request))))
+
+
+def test_what_zero_gpu_is_asked_for(space):
+    calls = space("report")["api"]
+    assert calls[0][0] == "/startup-report"
+    asked = [values for path, values in calls if path == "/schedule"]
+    granted = [path for path, _ in calls if path == "/release"]
+    assert len(asked) == len(granted) == 5
+    assert {values["token"] for values in asked} == {TOKEN}, "visitors pay with their own time"
+    short, _, long, *_ = [int(values["durationSeconds"]) for values in asked]
+    assert short < long, "2 steps and 400"
+
+
+# The duration
+
+
+@pytest.fixture
+def zero_gpu(monkeypatch):
+    """The module, on a machine that is no Space: there `spaces` leaves functions as they are."""
+    monkeypatch.delenv("SPACES_ZERO_GPU", raising=False)
+    monkeypatch.setattr(runtime_module, "runtime_class", runtime_module.Runtime)
+    from i4vgen import zero_gpu
+
+    return zero_gpu
+
+
+def big(**given) -> Request:
+    values = {"num_frames": 16, "height": 512, "width": 512, "guidance_scale": 7.5}
+    return Request(prompt="a red rocket", **values | given)
+
+
+@pytest.mark.parametrize(
+    ("method", "more", "options"),
+    [
+        ("candidates", {"num_candidates": 32}, {}),
+        ("candidates", {"num_inference_steps": 50}, {}),
+        ("candidates", {"width": 768}, {}),
+        ("vanilla", {"num_frames": 24}, {}),
+        ("freeinit", {"num_inference_steps": 26}, {}),
+        ("animate", {"p_ni_vsds": 0.9}, {}),
+        ("animate", {}, {"compare": ("vanilla",)}),
+        ("animate", {}, {"preview_every": 2}),
+    ],
+)
+def test_a_longer_run_asks_for_a_longer_time(zero_gpu, method, more, options):
+    assert zero_gpu.estimate(method, big(**more), **options) > zero_gpu.estimate(method, big())
+
+
+def test_the_parts_of_a_run_add_up(zero_gpu, picture):
+    whole, brought = big(), Anchor.from_image(Image.fromarray(picture))
+    animate = zero_gpu.estimate("animate", whole)
+    assert zero_gpu.estimate("run", whole, brought) == animate
+    drawn = zero_gpu.estimate("candidates", whole) - zero_gpu.STARTING
+    assert zero_gpu.estimate("run", whole) == pytest.approx(animate + drawn)
+    assert zero_gpu.estimate("candidates", big(preset="fast")) < zero_gpu.estimate("candidates", whole)
+
+
+def test_the_duration_stays_within_what_zero_gpu_grants(zero_gpu):
+    arguments = {"request": big(num_inference_steps=500, height=1024, width=1024)}
+    assert zero_gpu.duration(None, "vanilla", arguments) == zero_gpu.LONGEST
+    assert zero_gpu.duration(None, "vanilla", {"request": big()}) < zero_gpu.LONGEST
+
+
+def test_off_zero_gpu_the_same_code_runs_in_this_process(zero_gpu, tiny_model_dir, make_request, runtime):
+    own = zero_gpu.ZeroGPURuntime(str(tiny_model_dir))
+    own.device = "cpu"
+    request = make_request()
+    expected = list(runtime.stream(lambda pipeline: pipeline.vanilla(request)))
+    assert_same(own.stream(lambda pipeline: pipeline.vanilla(request)), expected)
