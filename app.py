@@ -36,7 +36,8 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
 
 def first_runtime(model: str | None, compiled: bool) -> Runtime:
     """The model that the app begins with: the one asked for, or, where the default is not to be had, pocket."""
-    runtime = Runtime(model, compiled=True) if compiled else get_runtime(model)
+    # ZeroGPU cannot compile.
+    runtime = Runtime(model, compiled=True) if compiled and not ON_ZERO_GPU else get_runtime(model)
     try:
         runtime.defaults  # noqa: B018  looks up the model's configuration
     except ModelError as error:
@@ -57,7 +58,7 @@ except (ModelError, RequestError) as error:
     sys.exit(f"error: {error}")
 
 if __name__ == "__main__":
-    if args.compile:
+    if runtime.compiled:
         threading.Thread(target=runtime.warm_up, daemon=True).start()  # nobody waits for it, unless they must
     # No server-side rendering: it would need Node, and the page is quick without it.
     demo.launch(

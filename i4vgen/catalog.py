@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -24,16 +24,16 @@ ENVIRONMENT = "I4VGEN_MODEL"
 """The environment variable that names the model to use."""
 
 
-def _network(folder: str, stem: str = "diffusion_pytorch_model") -> list[str]:
+def _network(folder: str, stem: str = "diffusion_pytorch_model") -> tuple[str, ...]:
     """The files of one network: not the half-precision copies and other variants that lie beside it."""
     names = ("config.json", f"{stem}.safetensors", f"{stem}.safetensors.index.json", f"{stem}-0*.safetensors")
-    return [f"{folder}{name}" for name in names]
+    return tuple(f"{folder}{name}" for name in names)
 
 
-ENCODERS = [*_network("vae/"), *_network("text_encoder/", "model"), "tokenizer/*"]
-DIFFUSERS_MODEL = [
+ENCODERS = (*_network("vae/"), *_network("text_encoder/", "model"), "tokenizer/*")
+DIFFUSERS_MODEL = (
     *_network("unet/"), *ENCODERS, "scheduler/*", *_network("motion_adapter/"), "reward/*", "i4vgen.json",
-]  # fmt: skip
+)  # fmt: skip
 ROOT_NETWORK = _network("")
 
 
@@ -45,7 +45,7 @@ class Part:
     """
 
     place: str
-    files: Sequence[str]
+    files: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -93,20 +93,38 @@ ADAPTER_3 = Part(
     "guoyww/animatediff-motion-adapter-v1-5-3@2e8139b1d1269fd8a21deb96ad19455e187692eb", ROOT_NETWORK
 )
 SPARSECTRL = Part("guoyww/animatediff-sparsectrl-rgb@b8003d681d813c095e459b9141122894daff2d13", ROOT_NETWORK)
-LAVIE = Part("Vchitect/LaVie@f3d06bfd93356330d57296aaee1b48690e929f08", ["lavie_base.pt"])
+LAVIE = Part("Vchitect/LaVie@f3d06bfd93356330d57296aaee1b48690e929f08", ("lavie_base.pt",))
 IMAGE_REWARD = Part(
-    "zai-org/ImageReward@5736be03b2652728fb87788c9797b0570450ab72", ["ImageReward.pt", "med_config.json"]
+    "zai-org/ImageReward@5736be03b2652728fb87788c9797b0570450ab72",
+    (
+        "ImageReward.pt",
+        "med_config.json",
+    ),
 )
-BERT = Part("google-bert/bert-base-uncased@86b5e0934494bd15c9632b12f734a8a67f723594", ["token*", "*.txt"])
+BERT = Part(
+    "google-bert/bert-base-uncased@86b5e0934494bd15c9632b12f734a8a67f723594",
+    (
+        "token*",
+        "*.txt",
+    ),
+)
 PICK_SCORE = Part(
-    "yuvalkirstain/PickScore_v1@a4e4367c6dfa7288a00c550414478f865b875800", ["config.json", "model.safetensors"]
+    "yuvalkirstain/PickScore_v1@a4e4367c6dfa7288a00c550414478f865b875800",
+    (
+        "config.json",
+        "model.safetensors",
+    ),
 )
 PICK_SCORE_PROCESSOR = Part(
-    "laion/CLIP-ViT-H-14-laion2B-s32B-b79K@1c2b8495b28150b8a4922ee1c8edee224c284c0c", ["*.json", "merges.txt"]
+    "laion/CLIP-ViT-H-14-laion2B-s32B-b79K@1c2b8495b28150b8a4922ee1c8edee224c284c0c",
+    (
+        "*.json",
+        "merges.txt",
+    ),
 )
 CLIP = Part(
     "openai/clip-vit-large-patch14@32bd64288804d66eefd0ccbe215aa642df71cc41",
-    ["*.json", "merges.txt", "model.safetensors"],
+    ("*.json", "merges.txt", "model.safetensors"),
 )
 POCKET = Part(str(Path(__file__).resolve().parents[1] / "assets" / "pocket"), ())
 

@@ -106,8 +106,8 @@ def download(model: str, patterns: Sequence[str]) -> Iterator[tuple[int, int]]:
 
     patterns: of the files that are needed. An interrupted download is taken up again with the files that are
     not whole: the hub's client keeps no halves. Yields nothing for folders, where nothing is missing, and where
-    the hub cannot be reached: whether everything is there shows when it is loaded. Raises `ModelError` if the
-    download fails half-way.
+    the hub cannot be reached: whether everything is there shows when it is loaded. A listener that goes away
+    need not wait: the rest comes in by itself. Raises `ModelError` if the download fails half-way.
     """
     if Path(model).is_dir():
         return
@@ -132,24 +132,25 @@ def download(model: str, patterns: Sequence[str]) -> Iterator[tuple[int, int]]:
     options = {"revision": revision, "allow_patterns": list(patterns), "tqdm_class": Counter}
     try:
         plan = snapshot_download(repo, **options, dry_run=True)
-    except (OSError, httpx.TransportError):
+    except (OSError, HFValidationError, httpx.TransportError):
         return
     total = sum(file.file_size or 0 for file in plan if file.will_download)
     if not total:
         return
     done = 0
-    with ThreadPoolExecutor(1) as pool:
-        task = pool.submit(snapshot_download, repo, **options)
-        while wait([task], timeout=0.5).not_done:
-            done = max([done, *(bar.count for bar in bars)])
-            yield min(done, total), total
-        try:
-            task.result()
-        except (OSError, httpx.TransportError) as error:
-            raise ModelError(
-                f"the download of {repo} broke off ({first_line(error)}): start again, it goes on from there with"
-                " the files that are not whole"
-            ) from error
+    pool = ThreadPoolExecutor(1)
+    task = pool.submit(snapshot_download, repo, **options)
+    pool.shutdown(wait=False)
+    while wait([task], timeout=0.5).not_done:
+        done = max([done, *(bar.count for bar in bars)])
+        yield min(done, total), total
+    try:
+        task.result()
+    except (OSError, RuntimeError, httpx.TransportError) as error:  # RuntimeError: of Xet, which is not Python
+        raise ModelError(
+            f"the download of {repo} broke off ({first_line(error)}): start again, it goes on from there with"
+            " the files that are not whole"
+        ) from error
     yield total, total
 
 

@@ -155,7 +155,7 @@ class RunFolder:
             "anchor_index": self.anchor.index,
             "anchor_reason": self.anchor.reason,
             "candidate_scores": [candidate.score for candidate in self.candidates],
-            "rewards": self._scores_by_reward(),
+            "scores": self._scores_by_reward(),
             "seconds": {stage: round(seconds, 3) for stage, seconds in self.seconds.items()},
             **description,
         }

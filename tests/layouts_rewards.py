@@ -160,9 +160,15 @@ def clip_model(seed: int) -> CLIPModel:
 
 
 def write_hub_cache(cache: Path, repository: str, write: Callable[[Path], None]) -> None:
-    """A model in huggingface_hub's cache, as if it had been downloaded."""
+    """A model in huggingface_hub's cache, as if it had been downloaded.
+
+    repository: OWNER/NAME, or OWNER/NAME@COMMIT for a pinned one, which leaves no trace of a branch.
+    """
+    repository, _, commit = repository.partition("@")
     home = cache / f"models--{repository.replace('/', '--')}"
-    (home / "refs").mkdir(parents=True)
-    (home / "refs" / "main").write_text(SHA)
-    (home / "snapshots" / SHA).mkdir(parents=True)
-    write(home / "snapshots" / SHA)
+    if not commit:
+        (home / "refs").mkdir(parents=True)
+        (home / "refs" / "main").write_text(SHA)
+    snapshot = home / "snapshots" / (commit or SHA)
+    snapshot.mkdir(parents=True)
+    write(snapshot)

@@ -47,7 +47,7 @@ FORM = {
     "p_ni_vsds": 0.6,
     "p_re": 1.0,
     "preset": "faithful",
-    "sampler": "ddim",
+    "sampler": "own",
     "compare": ["vanilla"],
     "model": "pocket",
     "base": "",

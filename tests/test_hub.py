@@ -88,6 +88,11 @@ def fetch(model: str = MODEL) -> list[tuple[int, int]]:
     return list(hub.download(model, ROOT_NETWORK))
 
 
+def weights_are_here() -> bool:
+    """Whether the weights are in the cache."""
+    return isinstance(huggingface_hub.try_to_load_from_cache(MODEL, WEIGHTS), str)
+
+
 def wait_until(condition) -> None:
     end = time.monotonic() + 30
     while not condition():
@@ -142,6 +147,18 @@ def test_a_connection_that_is_lost_is_taken_up_in_the_middle_of_a_file(fake_hub)
     assert counts[-1] == TOTAL and counts == sorted(counts)
     asked = [asked.range for asked in fake_hub.asked if (asked.method, asked.path) == ("GET", WEIGHTS)]
     assert asked == [None, f"bytes={len(FILES[WEIGHTS]) // 2}-"]
+    assert hub.file(MODEL, WEIGHTS).read_bytes() == FILES[WEIGHTS]
+
+
+def test_a_listener_that_goes_away_does_not_wait_for_the_download(fake_hub):
+    go_on = threading.Event()
+    fake_hub.half_way[WEIGHTS] = lambda: go_on.wait(30)
+    loading = hub.download(MODEL, ROOT_NETWORK)
+    next(loading)
+    loading.close()
+    assert not go_on.is_set() and not weights_are_here(), "it waited"
+    go_on.set()
+    wait_until(weights_are_here)
     assert hub.file(MODEL, WEIGHTS).read_bytes() == FILES[WEIGHTS]
 
 

@@ -158,4 +158,4 @@ def test_off_zero_gpu_the_same_code_runs_in_this_process(zero_gpu, tiny_model_di
     own.device = "cpu"
     request = make_request()
     expected = list(runtime.stream(lambda pipeline: pipeline.vanilla(request)))
-    assert_same(own.stream(lambda pipeline: pipeline.vanilla(request)), expected)
+    assert_same(list(own.stream(lambda pipeline: pipeline.vanilla(request))), expected)

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from diffusers import AnimateDiffPipeline, UNetMotionModel
+from diffusers import UNetMotionModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -106,7 +106,9 @@ def _fuse(file: Path, weight: float, unet: UNetMotionModel, text_encoder: CLIPTe
     weights = load_file(file)
     if any("dora_scale" in name for name in weights):
         raise ValueError("it is a DoRA, which is not supported")
-    # diffusers' loader of LoRAs is a part of its pipelines.
+    # diffusers' loader of LoRAs is a part of its pipelines, whose import is slow and not quiet.
+    from diffusers import AnimateDiffPipeline
+
     pipe = AnimateDiffPipeline(
         vae=None, text_encoder=text_encoder, tokenizer=None, unet=unet, motion_adapter=None, scheduler=None
     )

@@ -203,6 +203,8 @@ class Desk:
                         changes = changes | {self.pick: Pick()}
                     shown = len(round_.candidates)
                 yield changes
+            if round_.candidates:  # once more, for API clients, who see the last update only
+                yield changes | self.show_choice(round_, Pick())
         except Exception as error:
             yield {self.choosing.status: live_value(texts.INTERRUPTED)}
             raise failure(error) from error

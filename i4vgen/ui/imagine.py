@@ -9,6 +9,7 @@ from pathlib import Path
 
 import gradio as gr
 
+from i4vgen.backbones.samplers import SCHEDULERS
 from i4vgen.catalog import MODELS, REWARDS, Choice
 from i4vgen.pipeline import COMPARISONS
 from i4vgen.request import Defaults, Request, RequestError
@@ -17,6 +18,9 @@ from i4vgen.ui import layout, texts
 
 CHUNKS = 4
 """The gallery fills in about so many steps: often enough to be alive, large enough chunks to be quick."""
+
+OWN = "own"
+"""In place of a sampler's name: the one that the model is best run with."""
 
 ROLL = "() => Math.floor(Math.random() * 2 ** 31)"
 
@@ -55,6 +59,7 @@ class Form:
             raise RequestError(texts.NEEDS_NUMBER.format(name=texts.SEED))
         names = {field.name for field in fields(Request)} & {field.name for field in fields(self)}
         given = {name: getattr(self, name) for name in names}
+        given |= {"sampler": None if self.sampler == OWN else self.sampler}
         given |= {"prompt": self.prompt.strip(), "negative_prompt": (self.negative_prompt or "").strip()}
         request = Request.for_model(defaults, **given)
         chunk = min(defaults.candidate_batch_size, -(-request.num_candidates // CHUNKS))
@@ -120,7 +125,7 @@ def build(runtime: Runtime, examples: Path) -> ImaginePanel:
                 )
                 leave = gr.Button(texts.LEAVE_QUEUE, size="lg", visible=False)
         with gr.Accordion(texts.ADVANCED, open=False, elem_id="advanced"):
-            negative_prompt = gr.Textbox(label=texts.NEGATIVE_PROMPT, info=texts.NEGATIVE_PROMPT_INFO)
+            negative_prompt = gr.Textbox(value="", label=texts.NEGATIVE_PROMPT, info=texts.NEGATIVE_PROMPT_INFO)
             with gr.Row():
                 steps = gr.Slider(
                     1,
@@ -154,7 +159,10 @@ def build(runtime: Runtime, examples: Path) -> ImaginePanel:
                     list(texts.PRESETS.items()), value="faithful", label=texts.PRESET, info=texts.PRESET_INFO
                 )
                 sampler = gr.Dropdown(
-                    list(d.samplers), value=d.sampler, label=texts.SAMPLER, info=texts.SAMPLER_INFO
+                    [(texts.OWN_SAMPLER, OWN), *SCHEDULERS],
+                    value=OWN,
+                    label=texts.SAMPLER,
+                    info=texts.SAMPLER_INFO,
                 )
                 compare = gr.CheckboxGroup(
                     [(texts.CLIP_LABELS[name], name) for name in COMPARISONS],
@@ -224,7 +232,7 @@ def show_model(panel: ImaginePanel, runtime: Runtime) -> dict:
         panel.num_frames: gr.update(value=d.num_frames, maximum=d.max_frames),
         panel.p_ni_vsds: d.p_ni_vsds,
         panel.p_re: d.p_re,
-        panel.sampler: gr.update(choices=list(d.samplers), value=d.sampler),
+        panel.sampler: OWN,
         panel.base: gr.update(value="", visible="base" in entry.takes),
         panel.loras: gr.update(value="", visible="loras" in entry.takes),
         panel.rewards: list(entry.rewards),

@@ -38,6 +38,7 @@ PRESET = "Preset"
 PRESETS = {"Faithful": "faithful", "Fast": "fast"}
 PRESET_INFO = "Faithful: the paper's settings. Fast: a better solver with half the steps."
 SAMPLER = "Sampler"
+OWN_SAMPLER = "the model's own"
 SAMPLER_INFO = "How noise becomes a picture."
 COMPARE = "Compare with"
 COMPARE_INFO = "Made from the same prompt and seed. FreeInit takes three times as long."

@@ -131,7 +131,9 @@ def animate(
                 yield known, {panel.player: in_order(shown)} | live(tracker.words(), tracker.fraction)
     strip = ""  # the player takes over
     if {"i4vgen", *compare} <= set(shown):
-        yield known, live(texts.animate_done(time.perf_counter() - started), None)
+        # The player once more, for API clients, who see the last update only.
+        done = live(texts.animate_done(time.perf_counter() - started), None)
+        yield known, done | {panel.player: in_order(shown)}
         return
     stopped = live(texts.animate_stopped(bool(half_way)), None)
     if half_way and "i4vgen" not in shown:

@@ -1,0 +1,191 @@
+"""Every model of the catalogue, small, under its real names in an offline hub cache, as people use it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import gradio_client
+import pytest
+from PIL import Image
+
+from i4vgen import catalog
+from i4vgen.__main__ import main
+from i4vgen.backbones import lavie
+from i4vgen.catalog import MODELS, Choice, Entry
+from i4vgen.errors import RequestError
+from i4vgen.request import Request
+from i4vgen.runtime import Runtime
+from i4vgen.ui import build_app
+from tests.layouts_animatediff import (
+    as_hub_cache,
+    write_motion_adapter,
+    write_motion_lora,
+    write_sparse_controlnet,
+    write_stable_diffusion,
+)
+from tests.layouts_lavie import write_lavie
+from tests.layouts_rewards import (
+    write_bert_tokenizer,
+    write_clip,
+    write_clip_processor,
+    write_hub_cache,
+    write_image_reward,
+    write_pick_score,
+)
+
+REAL = [name for name in MODELS if name != "pocket"]
+ZOOM_IN = "guoyww/animatediff-motion-lora-zoom-in"
+WRITERS = {
+    catalog.SD_1_5: write_stable_diffusion,
+    catalog.ADAPTER_2: write_motion_adapter,
+    catalog.ADAPTER_3: lambda folder: write_motion_adapter(folder, middle=False),
+    catalog.SPARSECTRL: write_sparse_controlnet,
+    catalog.LAVIE: write_lavie,
+    catalog.IMAGE_REWARD: write_image_reward,
+    catalog.BERT: write_bert_tokenizer,
+    catalog.PICK_SCORE: write_pick_score,
+    catalog.PICK_SCORE_PROCESSOR: write_clip_processor,
+    catalog.CLIP: write_clip,
+}
+
+
+@pytest.fixture(scope="session")
+def downloads(tmp_path_factory, tiny_model_dir) -> Path:
+    """A hub cache with everything that the catalogue names."""
+    cache = tmp_path_factory.mktemp("hub")
+    for part, write in WRITERS.items():
+        write_hub_cache(cache, part.place, write)
+    as_hub_cache(cache, catalog.SD_1_4.place, tiny_model_dir)  # of which only the encoders are used
+    write_hub_cache(cache, ZOOM_IN, write_motion_lora)
+    (config,) = cache.glob("models--stable-diffusion-v1-5*/snapshots/*/unet/config.json")
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"sample_size": 8}))  # small videos
+    return cache
+
+
+@pytest.fixture
+def warm(downloads, offline, monkeypatch) -> None:
+    """Offline, with that cache."""
+    shutil.copytree(downloads, offline)
+    monkeypatch.setattr(lavie, "DEFAULTS", replace(lavie.DEFAULTS, height=32, width=48, num_frames=4))
+
+
+def test_the_cache_of_these_tests_has_all_that_the_catalogue_names(downloads):
+    parts = [part for entry in [*MODELS.values(), *catalog.REWARDS.values()] for part in entry.parts.values()]
+    missing = {part.place for part in parts} - {part.place for part in WRITERS}
+    assert missing == {catalog.POCKET.place, catalog.SD_1_4.place}
+
+
+@pytest.mark.parametrize("model", REAL)
+def test_the_command_line_makes_a_video(model, warm, tmp_path, capsys):
+    out = tmp_path / "out"
+    options = ["--model", model, "--steps", "2", "--candidates", "2", "--frames", "4", "--out", str(out)]
+    options += ["--compare", "vanilla,freeinit", "--reward", "image_reward,pick_score,clip"]
+    options += ["--lora", f"{ZOOM_IN}@0.8"] if "loras" in MODELS[model].takes else []
+    status = main(["a corgi", *options])
+    assert status == 0, capsys.readouterr().err
+    run = json.loads((out / "run.json").read_text())
+    assert run["model"] == model and list(run["scores"]) == ["ImageReward", "PickScore", "CLIP score"]
+    assert run["scores"]["ImageReward"] == run["candidate_scores"]
+    assert {file.stem for file in out.glob("*.mp4")} == {"ni_vsds", "i4vgen", "vanilla", "freeinit"}
+
+    again = tmp_path / "again"
+    assert main(["--from", str(out / "run.json"), "--out", str(again)]) == 0
+    assert (again / "i4vgen.mp4").read_bytes() == (out / "i4vgen.mp4").read_bytes()
+
+
+def test_the_app_makes_a_video_with_every_model(warm, pocket_dir):
+    demo = build_app(Runtime("pocket", "cpu"))
+    _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False)
+    try:
+        for model in MODELS:
+            client = gradio_client.Client(url, verbose=False)
+            form = {"prompt": "a car", "num_candidates": 2, "num_inference_steps": 2, "num_frames": 4}
+            form |= {"model": model, "rewards": list(MODELS[model].rewards), "compare": ["vanilla", "freeinit"]}
+            gallery, *_ = client.predict(**form, api_name="/candidates")
+            assert len(gallery) == 2, model
+            player, *_ = client.predict(**form, api_name="/animate")
+            assert [pane["name"] for pane in player["panes"]] == ["vanilla", "freeinit", "i4vgen"], model
+    finally:
+        demo.close()
+
+
+def test_a_model_that_is_not_to_be_had_is_refused_and_the_app_goes_on(offline, pocket_dir):
+    demo = build_app(Runtime("pocket", "cpu"))
+    _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False)
+    try:
+        client = gradio_client.Client(url, verbose=False)
+        with pytest.raises(Exception, match="is not on this machine and the model hub cannot be reached"):
+            client.predict(prompt="a car", model="animatediff", api_name="/candidates")
+        form = {"prompt": "a car", "num_candidates": 1, "num_inference_steps": 1}
+        gallery, *_ = client.predict(**form, api_name="/candidates")
+        assert len(gallery) == 1
+    finally:
+        demo.close()
+
+
+def test_an_incomplete_download_is_named(warm, offline, capsys):
+    (weights,) = offline.glob("models--Vchitect--LaVie/snapshots/*/lavie_base.pt")
+    weights.write_bytes(weights.read_bytes()[:100])
+    assert main(["a corgi", "--model", "lavie", "--out", str(offline / "out")]) == 2
+    error = capsys.readouterr().err
+    assert "lavie_base.pt" in error and "download it" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(("model", "option"), [("lavie", {"loras": ("a/b",)}), ("pocket", {"base": "a/b"})])
+def test_what_a_model_does_not_take_is_refused(model, option):
+    with pytest.raises(RequestError, match=rf"{model} does not take --(lora|base): use it with animatediff"):
+        catalog.find(Choice(model, **option))
+
+
+def test_another_base_and_other_rewards_take_the_place_of_the_models_own():
+    entry = catalog.find(Choice("animatediff", "someone/toonyou", ("a.safetensors@0.5",), ("clip",)))
+    assert entry.places["model"] == "someone/toonyou" and entry.loras == ("a.safetensors@0.5",)
+    assert entry.rewards == ("clip",)
+    assert catalog.find(Choice("animatediff", rewards=())).rewards == ()
+    with pytest.raises(RequestError, match="there is no reward 'mine'"):
+        catalog.find(Choice("animatediff", rewards=("mine",)))
+
+
+def test_a_choice_survives_run_json():
+    choice = Choice("animatediff", "someone/toonyou", ("a@0.5", "b"), ("clip", "pick_score"))
+    assert Choice.from_dict(json.loads(json.dumps(choice.to_dict()))) == choice
+    assert Choice.from_dict({"model": "pocket", "device": "cpu"}) == Choice("pocket")
+
+
+def test_the_default_is_pocket_without_a_gpu_and_can_be_overridden(monkeypatch):
+    monkeypatch.delenv(catalog.ENVIRONMENT, raising=False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert catalog.default_model() == "pocket"
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert catalog.default_model() == "animatediff"
+    monkeypatch.setenv(catalog.ENVIRONMENT, "lavie")
+    assert catalog.default_model() == "lavie"
+
+
+@pytest.mark.parametrize("entry", MODELS.values(), ids=MODELS)
+def test_every_entry_says_what_it_costs(entry: Entry):
+    assert entry.title and entry.licence and entry.memory > 0
+    assert entry.download > 0 or entry.places["model"] == catalog.POCKET.place
+    pinned = [place for place in entry.places.values() if place != catalog.POCKET.place]
+    assert all(len(place.partition("@")[2]) == 40 for place in pinned), "a name and the commit it was read at"
+
+
+def test_sparsectrl_animates_a_picture_of_ones_own(warm, tmp_path):
+    Image.new("RGB", (50, 40), "orange").save(tmp_path / "mine.png")
+    out = tmp_path / "out"
+    options = [
+        "--model",
+        "sparsectrl",
+        "--anchor-image",
+        str(tmp_path / "mine.png"),
+        "--steps",
+        "2",
+        "--frames",
+        "4",
+    ]
+    assert main(["a corgi", *options, "--reward", "none", "--compare", "vanilla", "--out", str(out)]) == 0
+    run = json.loads((out / "run.json").read_text())
+    assert run["anchor_reason"] == "own picture" and Request.from_dict(run["request"]).num_frames == 4
