@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from i4vgen.errors import ModelError, RequestError
+from i4vgen.errors import ModelError, OutOfMemory, RequestError
 from i4vgen.events import Candidate, Event, Loading, Progress, Result, Selected, Stage
 
 DESCRIPTION = """\
@@ -150,6 +150,9 @@ def main(argv: list[str] | None = None) -> int:
     except (RequestError, ModelError) as error:
         print(f"i4vgen: error: {error}", file=sys.stderr)
         return 2
+    except OutOfMemory as error:
+        print(f"i4vgen: error: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("i4vgen: stopped", file=sys.stderr)
         return 130

@@ -47,6 +47,7 @@ def fake_hub(tmp_path, monkeypatch):
             "HF_HUB_OFFLINE": False,
             "HF_HUB_DISABLE_XET": True,
             "HF_HUB_DISABLE_IMPLICIT_TOKEN": True,
+            "HF_HUB_DOWNLOAD_TIMEOUT": 60,
             "DOWNLOAD_CHUNK_SIZE": 1024,
         }
         for name, value in settings.items():
