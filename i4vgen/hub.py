@@ -59,9 +59,10 @@ def file(model: str, path: str) -> Path | None:
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, httpx.TransportError) as error:
         if cached is not None or _lacks(repo, revision, path):
             return cached
+        command = f"hf download {repo}" + (f" --revision {revision}" if revision else "")
         raise ModelError(
-            f"{repo} is not on this machine and the model hub cannot be reached: connect to the internet, or"
-            f" run `hf download {repo}` where there is a connection and copy its cache; pocket is here"
+            f"{repo} is not on this machine and the model hub cannot be reached: connect to the internet, or run"
+            f" `{command}` where there is a connection and copy its cache; the model pocket is always here"
         ) from error
     except EntryNotFoundError:
         return None

@@ -7,9 +7,9 @@ import torch
 from training.config import PRESETS
 from training.data import render, to_tensor
 from training.evaluate import make_prompts
-from training.motion_words import change, told_motions
+from training.motion_words import told_motions
 from training.patch_pca import PatchPCA
-from training.text_to_image import make_scheduler
+from training.text_to_image import make_scheduler, velocity_error
 from training.tokenizer import make_tokenizer
 from training.vae import make_vae, psnr
 from training.world import MOTIONS, SETTINGS, SUBJECTS, caption, draw_clip, draw_track
@@ -79,7 +79,7 @@ def test_evaluation_prompts_use_every_subject_setting_and_motion(preset):
     assert set(preset.motions) <= set(MOTIONS)
 
 
-def test_a_change_of_the_noise_counts_for_what_it_does_to_the_picture():
+def test_an_error_of_the_noise_counts_for_what_it_does_to_the_picture():
     scheduler = make_scheduler()
     noise, clean = torch.randn(2, 2, 3, 4, 4)
     timesteps = torch.tensor([100, 950])
@@ -87,5 +87,5 @@ def test_a_change_of_the_noise_counts_for_what_it_does_to_the_picture():
     velocity = [alpha.sqrt() * (noise + extra) - (1 - alpha).sqrt() * picture for extra, picture in (
         (0.0, clean), (0.1, clean - 0.1 * ((1 - alpha) / alpha).sqrt()),
     )]  # fmt: skip
-    expected = (velocity[1] - velocity[0]).square().mean()
-    torch.testing.assert_close(change(noise + 0.1, noise, timesteps, scheduler), expected)
+    expected = (velocity[1] - velocity[0]).square().mean((1, 2, 3))
+    torch.testing.assert_close(velocity_error(noise + 0.1, noise, timesteps, scheduler), expected)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from diffusers import MotionAdapter, UNet2DConditionModel, UNetMotionModel
+from diffusers import DDIMScheduler, MotionAdapter, UNet2DConditionModel, UNetMotionModel
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -15,7 +15,7 @@ from i4vgen.backbones.animatediff import adopt_motion_modules
 from training.config import Preset
 from training.data import LatentClips
 from training.loop import parse_arguments, train
-from training.text_to_image import dropped, make_scheduler, noise_loss, tokenize
+from training.text_to_image import dropped, make_scheduler, tokenize, velocity_error
 from training.vae import load_or_fit_pca
 
 
@@ -36,6 +36,18 @@ def start_as_identity(adapter: MotionAdapter) -> None:
         if name.endswith("proj_out"):
             nn.init.zeros_(module.weight)
             nn.init.zeros_(module.bias)
+
+
+def velocity_loss(predicted: Tensor, noise: Tensor, timesteps: Tensor, scheduler: DDIMScheduler) -> Tensor:
+    """Error of the velocity, weighted by min(SNR, 5) / SNR as the images' loss is.
+
+    Where something goes is decided while there is almost nothing but noise. Counted in noise, as images are
+    learned, a wrong way costs nothing there: it is less than what the noise lets show through by accident, and
+    the model follows the accident, not the prompt.
+    """
+    alpha = scheduler.alphas_cumprod.to(timesteps.device)[timesteps]
+    snr = alpha / (1 - alpha)
+    return (snr.clamp(max=5) / snr * velocity_error(predicted, noise, timesteps, scheduler)).mean()
 
 
 def main() -> None:
@@ -69,7 +81,7 @@ def main() -> None:
                 # The UNet folds frames into its batch and wants the caption once for each.
                 prompt_embeds = prompt_embeds.repeat_interleave(preset.num_frames, dim=0)
             predicted = unet(noisy, timesteps.to(device), prompt_embeds).sample
-        return noise_loss(predicted, noise, timesteps.to(device), scheduler)
+        return velocity_loss(predicted, noise, timesteps.to(device), scheduler)
 
     train(run, unet, loss, learning_rate=1e-3, ema_decay=0.998)
     unet.save_motion_modules(run.folder / "motion_adapter")

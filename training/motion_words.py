@@ -14,7 +14,7 @@ import copy
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -22,7 +22,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from training.config import Preset
 from training.data import LatentClips
 from training.loop import parse_arguments, train
-from training.text_to_image import make_scheduler, tokenize
+from training.text_to_image import make_scheduler, tokenize, velocity_error
 from training.vae import load_or_fit_pca
 from training.world import MOTIONS
 
@@ -51,15 +51,6 @@ class MotionProbe(nn.Module):
         """Logits [B, motions] of the UNet's last forward pass."""
         seen = torch.cat([F.layer_norm(f, f.shape[1:]) for f in self.features], dim=1)
         return PROBE_PACE * self.name(seen)
-
-
-def change(after: Tensor, before: Tensor, timesteps: Tensor, scheduler: DDIMScheduler) -> Tensor:
-    """How much else is drawn: the squared error of the noise times 1 + 1 / SNR, which is that of the velocity
-    (Salimans and Ho 2022). Early on, where the scene is decided, little of the noise means much of the picture.
-    """
-    alpha = scheduler.alphas_cumprod.to(timesteps.device)[timesteps]
-    error = F.mse_loss(after.float(), before.float(), reduction="none").flatten(1).mean(1)
-    return (error / alpha).mean()
 
 
 def told_motions(preset: Preset, captions: list[str], shown: list[str]) -> Tensor:
@@ -99,7 +90,8 @@ def main() -> None:
             after = unet(noisy, timesteps.to(device), text_encoder(ids).last_hidden_state).sample
         motions = told_motions(preset, captions, [clips.labels[i][2] for i in index.tolist()])
         naming = F.cross_entropy(probe(), motions.to(device))
-        return change(after, before, timesteps.to(device), scheduler) + NAMING * naming
+        change = velocity_error(after, before, timesteps.to(device), scheduler).mean()
+        return change + NAMING * naming
 
     train(run, nn.ModuleList([text_encoder, probe]), loss, learning_rate=3e-4, ema_decay=0.99)
     text_encoder.save_pretrained(run.folder / "text_encoder")

@@ -103,6 +103,15 @@ def told_motions(preset: Preset, captions: list[str], shown: list[str]) -> Tenso
     return torch.tensor([number if tells else -100 for number, tells in zip(numbers, told, strict=True)])
 
 
+def velocity_error(predicted: Tensor, noise: Tensor, timesteps: Tensor, scheduler: DDIMScheduler) -> Tensor:
+    """Mean squared error of the velocity (Salimans and Ho 2022), [B]: that of the noise, divided by alpha_bar.
+
+    Where almost everything is noise, the whole picture hides in a small error of it; this one sees it.
+    """
+    alpha = scheduler.alphas_cumprod.to(timesteps.device)[timesteps]
+    return F.mse_loss(predicted.float(), noise.float(), reduction="none").flatten(1).mean(1) / alpha
+
+
 def main() -> None:
     run = parse_arguments("text_to_image", __doc__)
     preset, device = run.preset, run.device
