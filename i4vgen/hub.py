@@ -61,7 +61,7 @@ def file(model: str, path: str) -> Path | None:
             return cached
         command = f"hf download {repo}" + (f" --revision {revision}" if revision else "")
         raise ModelError(
-            f"{repo} is not on this machine and the model hub cannot be reached: connect to the internet, or run"
+            f"{repo} is not on this machine and the model hub cannot be reached: connect to the internet or run"
             f" `{command}` where there is a connection and copy its cache; the model pocket is always here"
         ) from error
     except EntryNotFoundError:

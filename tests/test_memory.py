@@ -1,4 +1,4 @@
-"""Running out of memory, as far as that can be had without a GPU: the error is torch's own, raised by the network."""
+"""Running out of memory, as far as that can be had without a GPU: the network raises torch's own error."""
 
 from __future__ import annotations
 
