@@ -24,7 +24,7 @@ from i4vgen.backbones.animatediff import SCHEDULE, STEP_SIZES, AnimateDiffBackbo
 from i4vgen.backbones.lavie import LaVieBackbone, LaVieUNet
 from i4vgen.backbones.sparsectrl import SparseCtrlBackbone
 from i4vgen.backbones.stable_diffusion import PromptEmbeds, StableDiffusionBackbone
-from i4vgen.hub import default_dtype
+from i4vgen.hub import default_dtype, quiet
 from i4vgen.request import Defaults
 
 TOKENS, TEXT_WIDTH = 77, 768
@@ -73,7 +73,8 @@ def _motion_unet(dtype: torch.dtype, mid_block: bool) -> UNetMotionModel:
 
 
 def _ready(network: nn.Module, dtype: torch.dtype) -> nn.Module:
-    return network.to(dtype).requires_grad_(False).eval()
+    with quiet():  # diffusers warns of every cast
+        return network.to(dtype).requires_grad_(False).eval()
 
 
 def _animatediff(device: str, dtype: torch.dtype) -> AnimateDiffBackbone:

@@ -19,6 +19,10 @@ from training.text_to_image import dropped, make_scheduler, tokenize, velocity_e
 from training.vae import load_or_fit_pca
 
 
+BLIND = 0.5  # share of the clips of which nothing is shown
+FIRST = 940  # samplers of 16 steps and more begin above this timestep
+
+
 def make_motion_adapter(preset: Preset) -> MotionAdapter:
     return MotionAdapter(
         block_out_channels=preset.unet_channels,
@@ -36,6 +40,22 @@ def start_as_identity(adapter: MotionAdapter) -> None:
         if name.endswith("proj_out"):
             nn.init.zeros_(module.weight)
             nn.init.zeros_(module.bias)
+
+
+def begin(
+    latents: Tensor, noise: Tensor, timesteps: Tensor, blind: Tensor, scheduler: DDIMScheduler
+) -> tuple[Tensor, Tensor]:
+    """Noisy latents and the noise that is to be seen in them.
+
+    A sampler begins with noise alone, but the schedule leaves a trace of the picture at its noisiest: enough to
+    tell which way something goes, so that a model trained on it looks for that trace and does not listen to the
+    prompt. Where `blind` is true, the latents are noise alone, and all that is not the picture is the noise.
+    """
+    noisy = scheduler.add_noise(latents, noise, timesteps)
+    alpha = scheduler.alphas_cumprod.to(latents.device)[timesteps].view(-1, 1, 1, 1, 1)
+    blind = blind.view(-1, 1, 1, 1, 1).to(latents.device)
+    seen = (noise - alpha.sqrt() * latents) / (1 - alpha).sqrt()
+    return torch.where(blind, noise, noisy), torch.where(blind, seen, noise)
 
 
 def velocity_loss(predicted: Tensor, noise: Tensor, timesteps: Tensor, scheduler: DDIMScheduler) -> Tensor:
@@ -73,8 +93,10 @@ def main() -> None:
         latents = clips.latents[index].float().movedim(2, 1).to(device)  # [B, C, F, h, w]
         captions = dropped(clips.captions(np.random.default_rng(step), index), generator)
         timesteps = torch.randint(1000, (batch,), generator=generator)
+        blind = torch.rand(batch, generator=generator) < BLIND
+        timesteps[blind] = torch.randint(FIRST, 1000, (int(blind.sum()),), generator=generator)
         noise = torch.randn(latents.shape, generator=generator).to(device)
-        noisy = scheduler.add_noise(latents, noise, timesteps)
+        noisy, noise = begin(latents, noise, timesteps, blind, scheduler)
         with run.autocast():
             with torch.no_grad():
                 prompt_embeds = text_encoder(tokenize(tokenizer, captions).to(device)).last_hidden_state

@@ -25,7 +25,10 @@ class DiffusersSampler:
         last so many of the timesteps.
         """
         # Latents are not bounded by 1, so clipping them, diffusers' default, is wrong for any latent model.
-        self._scheduler = SCHEDULERS[name].from_config(schedule, clip_sample=False)
+        options = {"clip_sample": False}
+        if name == "dpm++":  # so few steps must not begin late: what they begin with is noise alone
+            options = {"timestep_spacing": "linspace"}
+        self._scheduler = SCHEDULERS[name].from_config(schedule, **options)
         self._scheduler.set_timesteps(num_inference_steps)
         timesteps = self._scheduler.timesteps.tolist()
         self.timesteps: list[int] = timesteps if last is None else timesteps[len(timesteps) - last :]
