@@ -50,7 +50,7 @@ def assert_same(events, expected):
                 slack = 1 if value.dtype == np.uint8 else 1e-5 * np.abs(wanted).max()
                 assert np.abs(value.astype(float) - wanted).max() <= slack, (event, name)
             elif name == "scores":
-                assert value == pytest.approx(wanted, abs=1e-4)
+                assert value == pytest.approx(wanted, abs=0.01)  # of a picture that differs by a level
             elif name != "seconds":
                 assert value == wanted
 
