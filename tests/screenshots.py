@@ -36,9 +36,11 @@ def walk(page: Page, out: Path, name: str) -> None:
     shoot(page, out / f"{name}-3-candidates.png")
     page.locator("#gallery button.thumbnail-lg").filter(has_not_text="✓").first.click()
     page.get_by_text("your pick").wait_for()
-    page.get_by_role("button", name="Advanced settings").click()
+    for settings in ("Advanced settings", "Model and reward"):
+        page.get_by_role("button", name=settings).click()
     shoot(page, out / f"{name}-4-overruled.png")
-    page.get_by_role("button", name="Advanced settings").click()
+    for settings in ("Advanced settings", "Model and reward"):
+        page.get_by_role("button", name=settings).click()
     page.locator("#animate").click()
     page.locator("#live .film img").wait_for(timeout=60_000)
     shoot(page, out / f"{name}-5-animating.png")

@@ -57,7 +57,9 @@ def weakest(figures: dict[str, float], count: int) -> str:
 def write_card(preset: Preset, figures: dict[str, dict], device: str, date: str) -> str:
     seen = figures["evaluation"]
     training = [
-        [title, str(figures[stage]["steps"]), str(figures[stage]["minutes"])] for stage, title in STAGES.items()
+        [title, str(figures[stage]["steps"]), str(figures[stage]["minutes"])]
+        for stage, title in STAGES.items()
+        if stage in figures
     ]
     images = [
         [
@@ -127,6 +129,7 @@ right about {accuracy}) judged what this model made of 24 prompts x 2 seeds, wit
 
 {table(["videos", "subject right", "setting right", "motion right", "reward", "frame difference"], videos)}
 
+By chance, motion would be right in {percent(1 / len(preset.motions))}.
 Reward: its mean, of videos over all frames. Frame difference: mean absolute difference of neighbouring
 frames, of pixels from 0 to 1. Less is
 calmer; none at all is

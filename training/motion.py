@@ -18,7 +18,6 @@ from training.loop import parse_arguments, train
 from training.text_to_image import dropped, make_scheduler, tokenize, velocity_error
 from training.vae import load_or_fit_pca
 
-
 BLIND = 0.5  # share of the clips of which nothing is shown
 FIRST = 940  # samplers of 16 steps and more begin above this timestep
 
