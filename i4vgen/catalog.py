@@ -223,7 +223,8 @@ class Choice:
 
     def to_dict(self) -> dict:
         """As JSON types, for run.json: only what was chosen."""
-        return {name: value for name, value in asdict(self).items() if value not in (None, ())}
+        nothing = {"base": None, "loras": (), "rewards": None}  # rewards of () are a choice: nobody judges
+        return {name: value for name, value in asdict(self).items() if value != nothing.get(name)}
 
     @classmethod
     def from_dict(cls, values: Mapping) -> Choice:

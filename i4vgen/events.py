@@ -6,7 +6,7 @@ can cross threads and processes. Images and frames are uint8 RGB.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -45,6 +45,9 @@ class Progress:
     step: counts from 1 to `total`.
     timestep: the diffusion timestep of this step, in the units of the model's noise schedule.
     seconds: how long this step took.
+    weight: the noise level 1 - alpha_bar at this timestep; NI-VSDS weighs its update with it.
+    update: mean size of the change to the latents; only in runs with previews, as reading it waits for the
+    device.
     """
 
     stage: str
@@ -52,6 +55,8 @@ class Progress:
     total: int
     timestep: int
     seconds: float
+    weight: float | None = None
+    update: float | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ class Preview:
 
     Where the stage denoises, this is the clean video that the model expects at this point, not the noise.
 
-    frames: uint8 [F, H, W, 3].
+    frames: uint8 [F, h, w, 3]; large videos are shown smaller than they are.
     """
 
     stage: str
@@ -89,6 +94,16 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Scores:
+    """What the reward models say about one picture.
+
+    scores: by the name of the reward model; the first one decides.
+    """
+
+    scores: dict[str, float]
+
+
+@dataclass(frozen=True)
 class Selected:
     """The anchor is chosen.
 
@@ -110,6 +125,7 @@ class Result:
     frames: uint8 [F, H, W, 3], to be played at `fps` frames per second.
     seconds: how long its stage took.
     latents: float32 [C, F, h, w], the video before decoding.
+    scores: the mean score of its frames by the name of the reward model, where the run was to judge it.
     """
 
     name: str
@@ -117,6 +133,7 @@ class Result:
     fps: int
     seconds: float
     latents: np.ndarray
+    scores: dict[str, float] = field(default_factory=dict)
 
 
-Event = Loading | Stage | Progress | Preview | Candidate | Selected | Result
+Event = Loading | Stage | Progress | Preview | Candidate | Scores | Selected | Result

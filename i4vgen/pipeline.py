@@ -14,16 +14,17 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from i4vgen.backbones.base import Backbone, Prompt, Sampler
 from i4vgen.errors import RequestError
-from i4vgen.events import Candidate, Event, Preview, Progress, Result, Selected, Stage
+from i4vgen.events import Candidate, Event, Preview, Progress, Result, Scores, Selected, Stage
 from i4vgen.free_init import ITERATIONS, FrequencyMixer
 from i4vgen.media import fit_picture
 from i4vgen.ni_vsds import ni_vsds
@@ -90,11 +91,14 @@ class SeedNoise:
 
 @dataclass(frozen=True)
 class DenoiseStep:
-    """timestep: t. latents: [B, C, F, h, w] after the step. clean: computes the clean latents that were
-    expected at this step.
+    """timestep: t. weight: 1 - alpha_bar_t. update: mean size of the change to the latents, left where it was
+    computed: reading it waits for the device. latents: [B, C, F, h, w] after the step. clean: computes the
+    clean latents that were expected at this step.
     """
 
     timestep: int
+    weight: float
+    update: torch.Tensor
     latents: torch.Tensor
     clean: Callable[[], torch.Tensor]
 
@@ -115,11 +119,18 @@ def denoise(
     for t in sampler.timesteps:
         noise = backbone.predict_noise(latents, t, prompt, guidance_scale)
         clean = partial(backbone.clean, latents, noise, t)
-        latents = sampler.step(noise, t, latents, generators)
-        yield DenoiseStep(t, latents, clean)
+        before, latents = latents, sampler.step(noise, t, latents, generators)
+        yield DenoiseStep(t, backbone.noise_level(t), (latents - before).abs().mean(), latents, clean)
 
 
 COMPARISONS = ("vanilla", "freeinit")
+
+SCORED_AT_ONCE = 16  # images
+
+PREVIEW_SIDE = 32  # latents
+
+PREVIEWS = 0.1
+"""So much of a video's time, on top, may go into showing how it looks meanwhile, where somebody watches."""
 
 
 class I4VGenPipeline:
@@ -127,7 +138,8 @@ class I4VGenPipeline:
 
     Every method takes a `Request` and returns an iterator of events (see `events.py`), which raises
     `RequestError` when it is first advanced if the backbone cannot serve the request.
-    preview_every: a `Preview` follows every so many steps, at the cost of decoding the video; 0 is never.
+    previews: the share of its time, on top, that a video may spend on being decoded for a `Preview`, which then
+    follow as often as that allows; 0 is never.
     """
 
     def __init__(self, backbone: Backbone, rewards: Sequence[Reward] = (), noise=SeedNoise):
@@ -144,12 +156,14 @@ class I4VGenPipeline:
         request: Request,
         anchor: Anchor | int | None = None,
         compare: Sequence[str] = ("vanilla",),
-        preview_every: int = 0,
+        previews: float = 0.0,
+        judge: bool = False,
     ) -> Iterator[Event]:
         """The chain: candidates, selection, NI-VSDS, regeneration, and what they are to be compared with.
 
         anchor: None selects the highest reward; an int picks that candidate; an `Anchor` needs no candidates,
-        so none are made. compare: any of `COMPARISONS`.
+        so none are made. compare: any of `COMPARISONS`. judge: whether the reward models look at every finished
+        video.
         """
         if unknown := [name for name in compare if name not in COMPARISONS]:
             raise RequestError(f"cannot compare with {unknown[0]!r}: only with {' and '.join(COMPARISONS)}")
@@ -164,13 +178,17 @@ class I4VGenPipeline:
                 anchor = Anchor.from_candidate(max(candidates, key=lambda c: c.score), "highest reward")
             else:
                 anchor = Anchor.from_candidate(candidates[anchor])
-        yield from self.animate(request, anchor, preview_every, compare)
+        yield from self.animate(request, anchor, previews, compare, judge)
 
-    def candidates(self, request: Request) -> Iterator[Event]:
-        """Stage 1. For each chunk Progress for every step, then a Candidate for each of its images."""
+    def candidates(self, request: Request, first: int = 0) -> Iterator[Event]:
+        """Stage 1. For each chunk Progress for every step, then a Candidate for each of its images.
+
+        first: the index to begin with, where the ones before it are there already: the noise goes on where
+        theirs ended.
+        """
         prompt, noise = self._prepare(request)
         count, size = request.num_candidates, request.candidate_batch_size
-        chunks = [range(start, min(start + size, count)) for start in range(0, count, size)]
+        chunks = [range(start, min(start + size, count)) for start in range(first, count, size)]
         tracker = _Tracker("candidates", request.sampling.steps * len(chunks))
         yield tracker.begin()
         for chunk in chunks:
@@ -190,29 +208,39 @@ class I4VGenPipeline:
             for i, index in enumerate(chunk):
                 yield Candidate(index, images[i], scores[i], latents[i].cpu().numpy())
 
+    def score(self, prompt: str, images: Sequence[np.ndarray]) -> Iterator[Scores]:
+        """Judges pictures uint8 [H, W, 3] against a prompt: a `Scores` for each, in order."""
+        if not self.rewards:
+            raise RequestError("this model has no reward model: choose one, or another model")
+        for start in range(0, len(images), SCORED_AT_ONCE):
+            for scores in self._score(prompt, images[start : start + SCORED_AT_ONCE]):
+                yield Scores(scores)
+
     def animate(
         self,
         request: Request,
         anchor: Anchor,
-        preview_every: int = 0,
+        previews: float = 0.0,
         compare: Sequence[str] = (),
+        judge: bool = False,
     ) -> Iterator[Event]:
         """Stage 2. Selected, then Stage, Progress and Result of NI-VSDS, then those of the regeneration and of
-        every comparison.
+        every comparison. judge: as in `run`.
         """
         prompt, _ = self._prepare(request)
         image, still = self._anchor_latents(request, anchor)
         yield Selected(anchor.index, image, anchor.reason)
         prompt = self.backbone.condition(prompt, still)
-        latents = yield from self.distill(request, still, preview_every, prompt)
-        yield from self.regenerate(request, latents, preview_every, prompt)
+        watch = partial(self._judged, request.prompt) if judge else iter
+        latents = yield from watch(self.distill(request, still, previews, prompt))
+        yield from watch(self.regenerate(request, latents, previews, prompt))
         if "vanilla" in compare:
-            yield from self.vanilla(request, preview_every, prompt)
+            yield from watch(self.vanilla(request, previews, prompt))
         if "freeinit" in compare:
-            yield from self.freeinit(request, preview_every, prompt)
+            yield from watch(self.freeinit(request, previews, prompt))
 
     def distill(
-        self, request: Request, latents: torch.Tensor, preview_every: int = 0, prompt: Prompt | None = None
+        self, request: Request, latents: torch.Tensor, previews: float = 0.0, prompt: Prompt | None = None
     ) -> Generator[Event, None, torch.Tensor]:
         """Stage 2-1: NI-VSDS moves the anchor's latents [1, C, 1, h, w]. Returns [1, C, F, h, w].
 
@@ -228,10 +256,10 @@ class I4VGenPipeline:
             prompt or text,
             request.guidance_scale,
         )
-        return (yield from self._video("ni_vsds", "ni_vsds", steps, len(timesteps), preview_every))
+        return (yield from self._video("ni_vsds", "ni_vsds", steps, len(timesteps), previews))
 
     def regenerate(
-        self, request: Request, latents: torch.Tensor, preview_every: int = 0, prompt: Prompt | None = None
+        self, request: Request, latents: torch.Tensor, previews: float = 0.0, prompt: Prompt | None = None
     ) -> Generator[Event, None, torch.Tensor]:
         """Stage 2-2: the video latents [1, C, F, h, w] are noised to the first of the last steps * p_re
         timesteps and denoised again. Returns [1, C, F, h, w].
@@ -247,25 +275,25 @@ class I4VGenPipeline:
             request.guidance_scale,
             [noise.generator("regeneration sampler")],
         )
-        return (yield from self._video("regeneration", "i4vgen", steps, len(sampler.timesteps), preview_every))
+        return (yield from self._video("regeneration", "i4vgen", steps, len(sampler.timesteps), previews))
 
     def vanilla(
-        self, request: Request, preview_every: int = 0, prompt: Prompt | None = None
+        self, request: Request, previews: float = 0.0, prompt: Prompt | None = None
     ) -> Generator[Event, None, torch.Tensor]:
         """The backbone without I4VGen, from the same video noise that the candidates start from."""
         text, noise = self._prepare(request)
         latents, total = self._video_noise(request, noise), request.baseline_sampling.steps
         steps = self._denoise_video(request, latents, prompt or text, noise, "vanilla")
-        return (yield from self._video("vanilla", "vanilla", steps, total, preview_every))
+        return (yield from self._video("vanilla", "vanilla", steps, total, previews))
 
     def freeinit(
-        self, request: Request, preview_every: int = 0, prompt: Prompt | None = None
+        self, request: Request, previews: float = 0.0, prompt: Prompt | None = None
     ) -> Generator[Event, None, torch.Tensor]:
         """The backbone with FreeInit, from the same video noise as the vanilla video."""
         text, noise = self._prepare(request)
         total = ITERATIONS * request.baseline_sampling.steps
         steps = self._free_init_steps(request, prompt or text, noise)
-        return (yield from self._video("freeinit", "freeinit", steps, total, preview_every))
+        return (yield from self._video("freeinit", "freeinit", steps, total, previews))
 
     def _free_init_steps(self, request: Request, prompt: Prompt, noise: SeedNoise) -> Iterator[DenoiseStep]:
         initial = latents = self._video_noise(request, noise)
@@ -300,11 +328,11 @@ class I4VGenPipeline:
         return self.backbone.sampler(sampling.sampler, sampling.steps, last)
 
     def _video(
-        self, stage: str, name: str, steps: Iterator, total: int, preview_every: int
+        self, stage: str, name: str, steps: Iterator, total: int, previews: float
     ) -> Generator[Event, None, torch.Tensor]:
         tracker = _Tracker(stage, total)
         yield tracker.begin()
-        latents = yield from tracker.follow(steps, preview_every, self.backbone.decode)
+        latents = yield from tracker.follow(steps, previews, self.backbone.decode)
         start = time.perf_counter()
         frames = self.backbone.decode(latents)[0]
         seconds = tracker.seconds + time.perf_counter() - start
@@ -320,11 +348,30 @@ class I4VGenPipeline:
         shape = self.backbone.latent_shape(request.height, request.width)
         return self._encoded[1], self._make_noise(request.seed, shape)
 
-    def _score(self, prompt: str, images: np.ndarray) -> list[dict[str, float]]:
+    def _score(self, prompt: str, images: Sequence[np.ndarray]) -> list[dict[str, float]]:
         """The scores of every image by the names of the reward models."""
         pictures = [Image.fromarray(image) for image in images]
         by_reward = {reward.name: reward.score(prompt, pictures) for reward in self.rewards}
         return [{name: scores[i] for name, scores in by_reward.items()} for i in range(len(images))]
+
+    def _judged(
+        self, prompt: str, events: Generator[Event, None, torch.Tensor]
+    ) -> Generator[Event, None, torch.Tensor]:
+        """The same events, but every Result with the mean scores of its frames."""
+
+        def judge(event: Event) -> Event:
+            if not isinstance(event, Result):
+                return event
+            scores = self._score(prompt, event.frames)
+            means = {name: float(np.mean([s[name] for s in scores])) for name in scores[0]}
+            return replace(event, scores=means)
+
+        while True:
+            try:
+                event = next(events)
+            except StopIteration as end:
+                return end.value
+            yield judge(event)
 
     def _check_choice(self, request: Request, anchor: int | None) -> None:
         if anchor is None and not self.rewards:
@@ -359,16 +406,31 @@ class _Tracker:
         return Stage(self.stage, self.total)
 
     def follow(
-        self, steps: Iterable, preview_every: int = 0, decode=None
+        self, steps: Iterable, previews: float = 0.0, decode: Callable | None = None
     ) -> Generator[Event, None, torch.Tensor]:
         """Yields events while the sampler runs; returns its last latents. Only the sampler's time counts."""
-        start = time.perf_counter()
+        start, spent = time.perf_counter(), 0.0
         for step in steps:
-            seconds = time.perf_counter() - start
+            update = float(step.update) if previews else None  # waits for the device, so the time is right
+            now = time.perf_counter()
             self.done += 1
-            self.seconds += seconds
-            yield Progress(self.stage, self.done, self.total, step.timestep, seconds)
-            if preview_every and self.done % preview_every == 0 and self.done < self.total:
-                yield Preview(self.stage, self.done, decode(step.clean())[0])
+            self.seconds += now - start
+            yield Progress(self.stage, self.done, self.total, step.timestep, now - start, step.weight, update)
+            if previews and self.done < self.total and spent <= previews * self.seconds:
+                start = time.perf_counter()
+                frames = decode(_smaller(step.clean()))[0]
+                spent += time.perf_counter() - start
+                yield Preview(self.stage, self.done, frames)
             start = time.perf_counter()
         return step.latents
+
+
+def _smaller(latents: torch.Tensor) -> torch.Tensor:
+    """The latents [1, C, F, h, w] of a preview: no side longer than `PREVIEW_SIDE`, which saves most of the
+    decoding of large videos.
+    """
+    scale = PREVIEW_SIDE / max(latents.shape[3:])
+    if scale >= 1:
+        return latents
+    size = [round(side * scale) for side in latents.shape[3:]]
+    return F.adaptive_avg_pool2d(latents[0].transpose(0, 1), size).transpose(0, 1)[None]

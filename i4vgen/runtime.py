@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import platform
-import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -22,6 +21,7 @@ from i4vgen.events import Event, Loading
 from i4vgen.pipeline import I4VGenPipeline
 from i4vgen.request import Defaults, Request
 from i4vgen.rewards.base import Reward
+from i4vgen.vocabulary import Vocabulary
 
 
 class StopToken:
@@ -74,19 +74,13 @@ class Runtime:
         return self.entry.backbone.read_defaults(**self.entry.places)
 
     @cached_property
-    def known_words(self) -> frozenset[str] | None:
-        """The words that the model knows, if it only knows a small vocabulary of whole words; None if it
-        reads any text.
-        """
+    def vocabulary(self) -> Vocabulary | None:
+        """What the model can read, if it knows no more than a few words; None if it reads any text."""
         return self.entry.backbone.read_vocabulary(self.entry.places["model"])
 
     def unknown_words(self, prompt: str) -> list[str]:
         """The words of the prompt that the model does not know, in order, each once."""
-        known = self.known_words
-        if known is None:
-            return []
-        words = re.findall(r"[^\W\d_]+", prompt.lower())
-        return list(dict.fromkeys(word for word in words if word not in known))
+        return self.vocabulary.unknown(prompt) if self.vocabulary else []
 
     def stream(
         self,
@@ -134,17 +128,19 @@ class Runtime:
             pass
 
     def describe(self) -> dict:
-        """The model, the device and the versions of everything that computes, as JSON types, for run.json."""
-        name = torch.cuda.get_device_name(self.device) if self.device.startswith("cuda") else self.device
+        """The model, the device and the versions of everything that computes, as JSON types, for run.json; once
+        it is loaded, also its precision and how it shares the memory.
+        """
         versions = {module.__name__: module.__version__ for module in (i4vgen, torch, diffusers, transformers)}
-        backbone = self._load().backbone
-        return {
-            **self.choice.to_dict(),
-            "device": name,
-            "dtype": str(backbone.dtype).removeprefix("torch."),
-            "memory": backbone.memory.value,
-            "versions": versions | {"python": platform.python_version()},
-        }
+        loaded = {}
+        if self._pipeline is not None:
+            backbone = self._pipeline.backbone
+            loaded = {"dtype": str(backbone.dtype).removeprefix("torch."), "memory": backbone.memory.value}
+        versions["python"] = platform.python_version()
+        return {**self.choice.to_dict(), "device": self._device_name(), **loaded, "versions": versions}
+
+    def _device_name(self) -> str:
+        return torch.cuda.get_device_name(self.device) if self.device.startswith("cuda") else self.device
 
     def _download(self) -> Iterator[Loading]:
         if self._pipeline is not None:

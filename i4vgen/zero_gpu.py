@@ -65,6 +65,9 @@ class ZeroGPURuntime(runtime.Runtime):
         """
         return super()._load()
 
+    def _device_name(self) -> str:
+        return "ZeroGPU"
+
     def _load(self) -> RemotePipeline:
         return RemotePipeline(self.choice)
 
@@ -85,6 +88,9 @@ class RemotePipeline:
 
     def candidates(self, *args, **kwargs) -> Iterator[Event]:
         return self._start("candidates", *args, **kwargs)
+
+    def score(self, *args, **kwargs) -> Iterator[Event]:
+        return self._start("score", *args, **kwargs)
 
     def animate(self, *args, **kwargs) -> Iterator[Event]:
         return self._start("animate", *args, **kwargs)
@@ -112,7 +118,8 @@ class RemotePipeline:
 
 def duration(choice: Choice, method: str, arguments: dict[str, Any]) -> int:
     """The seconds to ask ZeroGPU for. Takes the arguments of `_run`, as `spaces` wants it."""
-    return min(math.ceil(estimate(method, **arguments)), LONGEST)
+    seconds = STARTING if method == "score" else estimate(method, **arguments)
+    return min(math.ceil(seconds), LONGEST)
 
 
 @spaces.GPU(duration=duration)
@@ -132,15 +139,17 @@ def estimate(
     request: Request,
     anchor: Anchor | int | None = None,
     compare: Sequence[str] = (),
-    preview_every: int = 0,
+    previews: float = 0.0,
     prompt: None = None,
+    first: int = 0,
+    judge: bool = False,
 ) -> float:
     """Seconds that a method of the pipeline will take on a GPU, generously. Takes the method's arguments."""
     steps = request.sampling.steps
     baselines = {"vanilla": request.baseline_sampling.steps}
     baselines["freeinit"] = ITERATIONS * baselines["vanilla"]
     draws = method == "candidates" or method == "run" and not isinstance(anchor, Anchor)
-    candidates = request.num_candidates if draws else 0
+    candidates = request.num_candidates - first if draws else 0
     videos: list[int] = []  # the steps of each
     if method in baselines:
         videos = [baselines[method]]
@@ -150,9 +159,9 @@ def estimate(
 
     calls = steps * math.ceil(candidates / request.candidate_batch_size) + sum(videos)
     frames = steps * candidates + sum(videos) * request.num_frames
-    previews = sum(video // preview_every for video in videos) if preview_every else 0
-    decoded = candidates + (len(videos) + previews) * request.num_frames
+    decoded = candidates + len(videos) * request.num_frames
     if request.guidance_scale > 1:  # every frame with the prompt and without
         frames *= 2
     size = request.height * request.width / 512**2
-    return STARTING + PER_CALL * calls + size * (PER_FRAME * frames + PER_DECODED * decoded)
+    seconds = PER_CALL * calls + size * (PER_FRAME * frames + PER_DECODED * decoded)
+    return STARTING + seconds * (1 + previews)

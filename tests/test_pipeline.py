@@ -1,5 +1,6 @@
 """The chain of stages on a tiny model: its events, its random numbers, its choices."""
 
+import math
 import pickle
 from dataclasses import fields, replace
 
@@ -24,7 +25,7 @@ def events(pipeline, runtime):
     request = Request.for_model(
         runtime.defaults, prompt="a red rocket rising", num_candidates=3, candidate_batch_size=2
     )
-    return list(pipeline.run(request, compare=COMPARISONS, preview_every=2))
+    return list(pipeline.run(request, compare=COMPARISONS, previews=math.inf))
 
 
 def test_stages_come_in_order_and_count_their_steps(events):
@@ -55,11 +56,64 @@ def test_shapes_and_types(events):
         assert preview.frames.shape == (4, 32, 24, 3)
 
 
-def test_previews_come_every_so_many_steps_but_not_with_the_result(events):
-    assert [(p.stage, p.step) for p in only(events, Preview)] == [
-        ("ni_vsds", 2), ("regeneration", 2), ("regeneration", 4), ("vanilla", 2), ("vanilla", 4),
-        *(("freeinit", step) for step in range(2, 15, 2)),
-    ]  # fmt: skip
+def test_steps_tell_their_weight_and_update_where_somebody_watches(events, pipeline, make_request):
+    watched = [p for p in only(events, Progress) if p.stage != "candidates"]
+    assert all(p.update > 0 and 0 < p.weight < 1 for p in watched)
+    weights = [p.weight for p in watched if p.stage == "ni_vsds"]
+    assert weights == sorted(weights, reverse=True), "from noisy to clean"
+    unwatched = only(pipeline.vanilla(make_request()), Progress)
+    assert all(p.update is None for p in unwatched)
+
+
+def test_more_candidates_go_on_where_the_first_ones_ended(pipeline, make_request):
+    all_at_once = only(pipeline.candidates(make_request(num_candidates=4)), Candidate)
+    more = only(pipeline.candidates(make_request(num_candidates=4), first=2), Candidate)
+    assert [c.index for c in more] == [2, 3]
+    for one, other in zip(all_at_once[2:], more, strict=True):
+        np.testing.assert_allclose(one.latents, other.latents, atol=1e-4)
+
+
+def test_every_finished_video_is_judged_if_asked(pipeline, make_request):
+    request = make_request(num_candidates=1)
+    results = only(pipeline.run(request, judge=True), Result)
+    assert [r.name for r in results] == ["ni_vsds", "i4vgen", "vanilla"]
+    for result in results:
+        scores = [event.scores for event in pipeline.score(request.prompt, list(result.frames))]
+        for name, mean in result.scores.items():
+            assert mean == pytest.approx(np.mean([s[name] for s in scores]), abs=1e-4)
+    assert not any(r.scores for r in only(pipeline.run(request), Result))
+
+
+def test_pictures_are_judged_against_another_prompt(pipeline, make_request):
+    request = make_request(num_candidates=3)
+    drawn = only(pipeline.candidates(request), Candidate)
+    images = [c.image for c in drawn]
+    again = [event.scores for event in pipeline.score(request.prompt, images)]
+    assert [list(s.values()) for s in again] == [
+        pytest.approx(list(c.scores.values()), abs=1e-3) for c in drawn
+    ]
+    assert again != [event.scores for event in pipeline.score("a blue whale under water", images)]
+    with pytest.raises(RequestError, match="no reward model"):
+        list(I4VGenPipeline(pipeline.backbone).score("a rocket", images))
+
+
+def test_previews_come_after_every_step_but_the_last_if_time_is_no_matter(events):
+    totals = {"ni_vsds": 4, "regeneration": 5, "vanilla": 5, "freeinit": 15}
+    expected = [(stage, step) for stage, total in totals.items() for step in range(1, total)]
+    assert [(p.stage, p.step) for p in only(events, Preview)] == expected
+
+
+def test_previews_keep_to_their_share_of_the_time(pipeline, make_request, monkeypatch):
+    clock = iter(range(10**6))  # every look at the clock is a second later: a step takes one, a preview too
+    monkeypatch.setattr("i4vgen.pipeline.time.perf_counter", lambda: next(clock))
+    seen = only(pipeline.vanilla(make_request(num_inference_steps=20), previews=0.25), Preview)
+    assert [p.step for p in seen] == [1, 4, 8, 12, 16]
+
+
+def test_previews_of_large_videos_are_smaller(pipeline, make_request, monkeypatch):
+    monkeypatch.setattr("i4vgen.pipeline.PREVIEW_SIDE", 4)  # of latents of 8 x 6
+    seen = only(pipeline.vanilla(make_request(), previews=math.inf), Preview)
+    assert {p.frames.shape for p in seen} == {(4, 16, 12, 3)}
 
 
 def test_the_highest_reward_is_selected(events):
@@ -159,7 +213,7 @@ def test_p_re_starts_later(pipeline, make_request):
 
 
 def test_listeners_keep_their_own_grad_mode(pipeline, make_request):
-    for event in pipeline.run(make_request(), preview_every=1):
+    for event in pipeline.run(make_request(), previews=math.inf):
         assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled(), event
 
 
@@ -185,10 +239,10 @@ def test_the_fast_preset_takes_fewer_steps_but_not_for_the_baseline(pipeline, ma
 
 def test_freeinit_begins_with_the_vanilla_video(pipeline, make_request):
     vanilla = [p.timestep for p in only(pipeline.vanilla(make_request()), Progress)]
-    first, *later = only(pipeline.freeinit(make_request(), preview_every=1), Preview)
+    first, *later = only(pipeline.freeinit(make_request(), previews=math.inf), Preview)
     steps = [p.timestep for p in only(pipeline.freeinit(make_request()), Progress)]
     assert steps == 3 * vanilla
-    (same, *_) = only(pipeline.vanilla(make_request(), preview_every=1), Preview)
+    (same, *_) = only(pipeline.vanilla(make_request(), previews=math.inf), Preview)
     assert np.array_equal(first.frames, same.frames)
     assert not np.array_equal(later[4].frames, first.frames), "the second pass starts from other noise"
 

@@ -80,14 +80,14 @@ def test_the_pipeline_is_loaded_once(runtime):
 
 
 def test_words(runtime):
-    assert {"rocket", "sea"} <= runtime.known_words
+    assert {"rocket", "sea"} <= runtime.vocabulary.words
     assert runtime.unknown_words("A RED Zeppelin, over the sea; zeppelin's night!") == ["zeppelin", "s"]
 
 
 def test_model_that_reads_any_text(tiny_model_dir, tmp_path):
     model = shutil.copytree(tiny_model_dir, tmp_path / "model")
     (model / "i4vgen.json").write_text("{}")
-    assert Runtime(str(model), "cpu").known_words is None
+    assert Runtime(str(model), "cpu").vocabulary is None
     assert Runtime(str(model), "cpu").unknown_words("zeppelin") == []
 
 

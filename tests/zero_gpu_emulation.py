@@ -27,7 +27,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 # What the runs ask for; the pretended CUDA is slow.
 REQUEST = {"prompt": "a red rocket", "seed": 5, "num_candidates": 2, "num_inference_steps": 2, "num_frames": 2}
-ANIMATE = {"preview_every": 1, "compare": ("vanilla",)}
+ANIMATE = {"previews": 100.0, "compare": ("vanilla",)}
 TOKEN = "header.e30.signature"  # who asks for the GPU: a JWT with an empty payload
 
 

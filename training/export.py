@@ -23,6 +23,7 @@ from i4vgen.rewards.pocket import PocketReward
 from training.config import POCKET, Preset
 from training.evaluate import make_prompts
 from training.loop import Run, parse_arguments
+from training.world import MOTIONS, SETTINGS
 
 NETWORKS = {
     "vae": AutoencoderKL,
@@ -67,6 +68,11 @@ def assemble(run: Run, folder: Path) -> None:
             "width": preset.size,
             "fps": preset.fps,
             "guidance_scale": GUIDANCE_SCALE,
+            "phrases": {
+                "subject": [[name] for name in preset.subjects],
+                "motion": [list(MOTIONS[name]) for name in preset.motions],
+                "setting": [list(SETTINGS[name]) for name in preset.settings],
+            },
             "words": preset.words,
         },
     )

@@ -23,6 +23,7 @@ from i4vgen.backbones.memory import Memory
 from i4vgen.backbones.stable_diffusion import StableDiffusionBackbone
 from i4vgen.errors import ModelError
 from i4vgen.request import Defaults
+from i4vgen.vocabulary import Vocabulary
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -133,10 +134,10 @@ class AnimateDiffBackbone(StableDiffusionBackbone):
         return Defaults(**values | {k: v for k, v in own.items() if k in names})
 
     @staticmethod
-    def read_vocabulary(model: str) -> frozenset[str] | None:
+    def read_vocabulary(model: str) -> Vocabulary | None:
         """All words that the model was trained on, if its i4vgen.json lists them."""
-        words = (hub.read_json(model, "i4vgen.json") or {}).get("words")
-        return None if words is None else frozenset(words)
+        own = hub.read_json(model, "i4vgen.json") or {}
+        return Vocabulary(frozenset(own["words"]), own.get("phrases", {})) if "words" in own else None
 
     def call_unet(
         self,

@@ -368,9 +368,14 @@ class RelativePositionBias(nn.Module):
         return weight[distance_buckets(num_frames, weight.device)].permute(2, 0, 1).contiguous()
 
 
-@lru_cache(maxsize=8)
+@torch.compiler.assume_constant_result  # else compiled code works them out in every layer at every step
 def distance_buckets(num_frames: int, device: torch.device) -> torch.Tensor:
-    """The bucket of every pair of frames, [F, F]. Kept, as all layers at all steps want the same."""
+    """The bucket of every pair of frames, [F, F]."""
+    return _distance_buckets(num_frames, device)
+
+
+@lru_cache(maxsize=8)  # all layers at all steps want the same
+def _distance_buckets(num_frames: int, device: torch.device) -> torch.Tensor:
     frames = torch.arange(num_frames)
     offsets = frames[None] - frames[:, None]
     distances = offsets.abs()
