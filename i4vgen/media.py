@@ -1,23 +1,24 @@
-"""Pictures and videos on disk: reading, writing, and the folder that a run leaves behind."""
+"""Pictures and videos on disk: reading and writing."""
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import imageio_ffmpeg
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 
 from i4vgen.errors import RequestError
-from i4vgen.events import VIDEOS, Candidate, Event, Result, Selected, Stage
-from i4vgen.request import Request
 
 MIN_SIDE = 256
+"""Videos are written at least this large, in pixels of the short side."""
+
+CAPTION_HEIGHT, CAPTION_SIZE = 36, 18
+GAP = 8
+PAPER, INK = (255, 255, 255), (31, 42, 46)
+"""How `side_by_side` looks, in pixels and RGB."""
 
 
 def open_picture(path: str | os.PathLike) -> Image.Image:
@@ -32,18 +33,25 @@ def open_picture(path: str | os.PathLike) -> Image.Image:
     return image
 
 
-def fit_picture(image: Image.Image, height: int, width: int) -> np.ndarray:
+def fit_picture(image: Image.Image, height: int, width: int, position: float = 0.5) -> np.ndarray:
     """A picture of any size and mode as uint8 RGB [height, width, 3].
 
-    It is turned upright (EXIF), flattened on white, cropped in the middle to the aspect ratio, and resized.
+    It is turned upright (EXIF), flattened on white, cropped to the aspect ratio, and resized.
+    position: where to crop, from 0, the left or the top, to 1, the right or the bottom.
     """
+    size, at = (width, height), (position, position)
+    return np.array(ImageOps.fit(upright(image), size, Image.Resampling.LANCZOS, centering=at))
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The picture in RGB, turned upright (EXIF) and flattened on white."""
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.array(ImageOps.fit(image.convert("RGB"), (width, height), Image.Resampling.LANCZOS))
+    return image.convert("RGB")
 
 
 def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
@@ -60,7 +68,7 @@ def write_video(path: str | os.PathLike, frames: np.ndarray, fps: int, scale: in
     The same frames give the same bytes.
     """
     height, width = frames.shape[1:3]
-    factor = max(scale, math.ceil(MIN_SIDE / min(height, width)))
+    factor = _factor(frames, scale)
     size = (width * factor, height * factor)
     padding = ((0, size[1] % 2), (0, size[0] % 2), (0, 0))
     writer = imageio_ffmpeg.write_frames(
@@ -82,10 +90,8 @@ def write_video(path: str | os.PathLike, frames: np.ndarray, fps: int, scale: in
     writer.send(None)
     try:
         for frame in frames:
-            image = Image.fromarray(frame)
-            if factor > 1:
-                image = image.resize(size, Image.Resampling.LANCZOS)
-            writer.send(np.ascontiguousarray(np.pad(np.asarray(image), padding, mode="edge")))
+            image = np.asarray(_enlarged(frame, factor))
+            writer.send(np.ascontiguousarray(np.pad(image, padding, mode="edge")))
     finally:
         writer.close()
 
@@ -99,80 +105,61 @@ def read_video(path: str | os.PathLike) -> tuple[np.ndarray, float]:
     return np.stack(frames), meta["fps"]
 
 
-class RunFolder:
-    """What a run leaves behind: candidates/00.png ..., anchor.png, one mp4 per finished video, and run.json.
+def write_gif(path: str | os.PathLike, frames: np.ndarray, fps: int, scale: int = 1) -> None:
+    """Writes uint8 frames [F, H, W, 3] as a GIF that loops for ever, enlarged as `write_video` does.
 
-    Opening a folder removes these files of an earlier run in it, and nothing else.
+    All frames share the 256 colours that suit them best together, without dithering: colours of their own, and
+    dots that change places, would make a calm video flicker. The format counts in hundredths of a second; where
+    those do not divide evenly, frames differ by one so that the whole lasts F / fps. The same frames give the
+    same bytes.
     """
+    factor = _factor(frames, scale)
+    thin = math.ceil(min(frames.shape[1:3]) / MIN_SIDE)  # so many pixels are enough to choose the colours by
+    palette = Image.fromarray(np.concatenate(list(frames[:, ::thin, ::thin]))).quantize(256, kmeans=1)
+    first, *others = (
+        _enlarged(frame, factor).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames
+    )
+    ends = np.rint(100 * np.arange(len(frames) + 1) / fps).astype(int)
+    milliseconds = (10 * np.diff(ends)).tolist()
+    first.save(path, "GIF", save_all=True, append_images=others, duration=milliseconds, loop=0)
 
-    def __init__(self, path: str | os.PathLike):
-        """Raises `RequestError` if the folder cannot be made."""
-        self.path = Path(path)
-        self.candidates: list[Candidate] = []
-        self.anchor: Selected | None = None
-        self.seconds: dict[str, float] = {}
-        self._stage: str | None = None
-        self._since = 0.0
-        try:
-            (self.path / "candidates").mkdir(parents=True, exist_ok=True)
-            earlier = [self.path / "run.json", self.path / "anchor.png"]
-            earlier += [self.path / f"{name}.mp4" for name in VIDEOS]
-            earlier += (self.path / "candidates").glob("[0-9][0-9].png")
-            for file in earlier:
-                file.unlink(missing_ok=True)
-        except OSError as error:
-            raise RequestError(f"cannot write to {path} ({error.strerror}): choose another folder") from None
 
-    def record(self, event: Event) -> Path | None:
-        """Takes note of an event; the file that was written for it, if any."""
-        match event:
-            case Stage():
-                self._close_stage()
-                self._stage, self._since = event.name, time.perf_counter()
-            case Candidate():
-                self.candidates.append(event)
-                return self._write_image(f"candidates/{event.index:02d}.png", event.image)
-            case Selected():
-                self._close_stage()
-                self.anchor = event
-                return self._write_image("anchor.png", event.image)
-            case Result():
-                self._close_stage()
-                path = self.path / f"{event.name}.mp4"
-                write_video(path, event.frames, event.fps)
-                return path
-        return None
+def side_by_side(videos: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:
+    """One video of several, from left to right, each under its caption: uint8 [F, H', W', 3] with even sides.
 
-    def finish(self, request: Request, compare: Sequence[str], description: dict) -> Path:
-        """Writes run.json, which `python -m i4vgen --from` reads. It comes last and in one piece: a folder
-        that has one holds a finished run.
+    videos: (caption, uint8 frames [F, H, W, 3]). Small ones are enlarged as `write_video` does; the shorter
+    ones wait on their last frame. A caption that is wider than its video is cut off.
+    """
+    num_frames = max(len(frames) for _, frames in videos)
+    panes = []
+    for caption, frames in videos:
+        images = [np.asarray(_enlarged(frame, _factor(frames))) for frame in frames]
+        line = _caption(caption, images[0].shape[1])
+        pane = [np.concatenate([line, image]) for image in images]
+        panes.append(np.stack(pane + pane[-1:] * (num_frames - len(pane))))
+    height = max(pane.shape[1] for pane in panes)
+    width = sum(pane.shape[2] + GAP for pane in panes) - GAP
+    sheet = np.full((num_frames, height + height % 2, width + width % 2, 3), PAPER, np.uint8)
+    left = 0
+    for pane in panes:
+        sheet[:, : pane.shape[1], left : left + pane.shape[2]] = pane
+        left += pane.shape[2] + GAP
+    return sheet
 
-        description: the model and where it ran, `Runtime.describe()`.
-        """
-        run = {
-            "request": request.to_dict(),
-            "compare": list(compare),
-            "anchor_index": self.anchor.index,
-            "anchor_reason": self.anchor.reason,
-            "candidate_scores": [candidate.score for candidate in self.candidates],
-            "scores": self._scores_by_reward(),
-            "seconds": {stage: round(seconds, 3) for stage, seconds in self.seconds.items()},
-            **description,
-        }
-        path = self.path / "run.json"
-        draft = path.with_suffix(".tmp")
-        draft.write_text(json.dumps(run, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        return draft.replace(path)
 
-    def _scores_by_reward(self) -> dict[str, list[float]]:
-        names = self.candidates[0].scores if self.candidates else ()
-        return {name: [candidate.scores[name] for candidate in self.candidates] for name in names}
+def _caption(text: str, width: int) -> np.ndarray:
+    """One line of text in the middle of uint8 [CAPTION_HEIGHT, width, 3]."""
+    line = Image.new("RGB", (width, CAPTION_HEIGHT), PAPER)
+    middle = (width / 2, CAPTION_HEIGHT / 2)
+    ImageDraw.Draw(line).text(middle, text, INK, ImageFont.load_default(CAPTION_SIZE), anchor="mm")
+    return np.asarray(line)
 
-    def _close_stage(self) -> None:
-        if self._stage is not None:
-            self.seconds[self._stage] = time.perf_counter() - self._since
-            self._stage = None
 
-    def _write_image(self, name: str, image: np.ndarray) -> Path:
-        write_image(self.path / name, image)
-        return self.path / name
+def _factor(frames: np.ndarray, scale: int = 1) -> int:
+    """The smallest integer, `scale` at least, that brings the short side of the frames to `MIN_SIDE` pixels."""
+    return max(scale, math.ceil(MIN_SIDE / min(frames.shape[1:3])))
+
+
+def _enlarged(frame: np.ndarray, factor: int) -> Image.Image:
+    """A frame uint8 [H, W, 3], `factor` times as large."""
+    return ImageOps.scale(Image.fromarray(frame), factor, Image.Resampling.LANCZOS)

@@ -1,14 +1,11 @@
 """Pictures and videos: fitting, writing, reading back."""
 
-import json
-
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from i4vgen.errors import RequestError
-from i4vgen.events import Candidate, Progress, Result, Selected, Stage
-from i4vgen.media import RunFolder, fit_picture, open_picture, read_video, write_video
+from i4vgen.media import fit_picture, open_picture, read_video, side_by_side, write_gif, write_video
 
 
 def clip(height: int, width: int, num_frames: int = 6) -> np.ndarray:
@@ -98,27 +95,75 @@ def test_unreadable_pictures(tmp_path):
         open_picture(tmp_path / "cut.png")
 
 
-def test_run_folder(tmp_path, picture, make_request):
-    latents = np.zeros((4, 1, 8, 6), np.float32)
-    (tmp_path / "notes.txt").write_text("mine")
-    (tmp_path / "vanilla.mp4").write_text("of an earlier run")
-    folder = RunFolder(tmp_path)
-    assert not (tmp_path / "vanilla.mp4").exists() and (tmp_path / "notes.txt").exists()
-    folder.record(Stage("candidates", 1))
-    assert folder.record(Progress("candidates", 1, 1, 961, 0.1)) is None
-    file = folder.record(Candidate(0, picture, {"pocket": 0.5}, latents))
-    assert file == tmp_path / "candidates" / "00.png"
-    assert np.array_equal(np.asarray(Image.open(file)), picture)
-    folder.record(Selected(0, picture, "highest reward"))
-    folder.record(Stage("ni_vsds", 1))
-    folder.record(Result("ni_vsds", clip(64, 64), 8, 0.2, latents))
-    run = json.loads(folder.finish(make_request(), ["vanilla"], {"device": "cpu"}).read_text())
-    assert run["request"] == make_request().to_dict()
-    assert (run["anchor_index"], run["candidate_scores"], run["device"]) == (0, [0.5], "cpu")
-    assert set(run["seconds"]) == {"candidates", "ni_vsds"}
+def read_gif(path) -> tuple[np.ndarray, list[int], int | None]:
+    """Its frames uint8 [F, H, W, 3], how many milliseconds each one stays, and how often it loops."""
+    with Image.open(path) as gif:
+        shown = [
+            (np.asarray(frame.convert("RGB")), frame.info["duration"]) for frame in ImageSequence.Iterator(gif)
+        ]
+        return np.stack([frame for frame, _ in shown]), [stay for _, stay in shown], gif.info.get("loop")
 
 
-def test_run_folder_that_cannot_be_made(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(RequestError, match="choose another folder"):
-        RunFolder(tmp_path / "file")
+def test_gifs_loop_for_ever_at_the_right_pace(tmp_path):
+    write_gif(tmp_path / "a.gif", clip(64, 48), fps=8)
+    back, stay, loop = read_gif(tmp_path / "a.gif")
+    assert back.shape == (6, 64 * 6, 48 * 6, 3)
+    assert loop == 0
+    assert sum(stay) == 750 and set(stay) <= {120, 130}
+
+
+def test_gifs_keep_colours_and_motion(tmp_path):
+    frames = clip(300, 400)
+    write_gif(tmp_path / "a.gif", frames, fps=10)
+    back, stay, _ = read_gif(tmp_path / "a.gif")
+    assert stay == [100] * 6
+    assert np.abs(back - frames.astype(int)).mean() < 1
+    assert np.abs(back - frames.astype(int)).max() < 16
+
+
+def test_what_is_still_does_not_flicker_in_a_gif(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 256, (1, 256, 256, 3), dtype=np.uint8).repeat(3, axis=0)
+    for i, frame in enumerate(frames):
+        frame[:128] = (80 * i, 200, 40)
+    write_gif(tmp_path / "a.gif", frames, fps=8)
+    back, _, _ = read_gif(tmp_path / "a.gif")
+    assert len(back) == 3
+    assert (back[:, 128:] == back[0, 128:]).all()
+
+
+def test_same_frames_same_gif(tmp_path):
+    for name in "ab":
+        write_gif(tmp_path / f"{name}.gif", clip(64, 64), fps=8)
+    assert (tmp_path / "a.gif").read_bytes() == (tmp_path / "b.gif").read_bytes()
+
+
+def test_side_by_side_shows_every_video_under_its_caption():
+    sheet = side_by_side([("Vanilla", clip(64, 64)), ("I4VGen", clip(260, 131))])
+    num_frames, height, width, _ = sheet.shape
+    assert num_frames == 6 and height % 2 == width % 2 == 0
+    top = height - 520  # where the panes begin; the right one is enlarged to 520 x 262
+    right = width - 262
+    for i in range(6):
+        np.testing.assert_allclose(sheet[i, top + 32, 4 * (8 + 2 * i)], (240, 30, 60), atol=12)
+        np.testing.assert_allclose(sheet[i, top + 16, right + 2 * (8 + 2 * i)], (240, 30, 60), atol=12)
+    for caption in (sheet[0, :top, :256], sheet[0, :top, right:]):
+        assert caption.min() < 100, "no caption"
+    assert (sheet[:, :, 256:right] == 255).all(), "nothing belongs between the panes"
+
+
+def test_shorter_videos_wait_for_longer_ones():
+    short, long = clip(64, 64, num_frames=2), clip(64, 64, num_frames=5)
+    sheet = side_by_side([("short", short), ("long", long)])
+    assert len(sheet) == 5
+    assert (sheet[2:, :, :256] == sheet[1, :, :256]).all()
+    assert (sheet[1, :, :256] != sheet[0, :, :256]).any() and (sheet[4] != sheet[3]).any()
+
+
+def test_long_captions_stay_above_their_video():
+    sheet = side_by_side([("so many words " * 20, clip(64, 64)), ("", clip(64, 64))])
+    assert (sheet[0, :20, 256:] == 255).all()
+
+
+def test_side_by_side_is_the_same_every_time():
+    videos = [("Vanilla", clip(64, 64)), ("I4VGen", clip(64, 64))]
+    assert np.array_equal(side_by_side(videos), side_by_side(videos))

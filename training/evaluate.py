@@ -13,11 +13,11 @@ from collections import defaultdict
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 from tqdm import tqdm
 
 from i4vgen.backbones.animatediff import AnimateDiffBackbone
 from i4vgen.events import Candidate, Result, Selected
+from i4vgen.metrics import frame_difference
 from i4vgen.pipeline import I4VGenPipeline
 from i4vgen.request import PRESETS, Request
 from i4vgen.rewards.pocket import PocketReward
@@ -50,12 +50,6 @@ def judge(referee: Referee, preset: Preset, frames: np.ndarray) -> tuple[str, st
     return preset.subjects[subject], preset.settings[setting], preset.motions[motion]
 
 
-def flicker(frames: np.ndarray) -> float:
-    """Mean absolute difference of neighbouring frames, of pixels in 0..1."""
-    pixels: Tensor = torch.from_numpy(frames).float() / 255
-    return pixels.diff(dim=0).abs().mean().item()
-
-
 def main() -> None:
     run = parse_arguments("evaluate", __doc__)
     preset = run.preset
@@ -79,7 +73,7 @@ def main() -> None:
                     found[f"{what} {kind} right"].append(asked == shown)
             found[f"{what} reward"] += reward.score(prompt, [Image.fromarray(frame) for frame in frames])
             if len(frames) > 1:
-                found[f"{what} frame difference"].append(flicker(frames))
+                found[f"{what} frame difference"].append(frame_difference(frames))
 
         for event in pipeline.run(request, compare=("vanilla",) if way == "faithful" else ()):
             if isinstance(event, Candidate):
