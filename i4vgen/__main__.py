@@ -124,25 +124,6 @@ def names(text: str) -> list[str]:
     return [item for item in items if item and item != "none"]
 
 
-def read_run(path: str) -> dict:
-    """An earlier run.json. Raises `RequestError` if it is not one.
-
-    The request in it is checked like any other; here it is only made sure that its parts are there.
-    """
-    try:
-        run = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RequestError(
-            f"cannot read {path} ({error.strerror}): give the run.json of a finished run"
-        ) from None
-    except ValueError as error:
-        raise RequestError(f"{path} is not valid JSON ({error}): give the run.json of a finished run") from None
-    parts = {"request": dict, "compare": list, "model": str, "anchor_reason": str}
-    if not isinstance(run, dict) or not all(isinstance(run.get(k), kind) for k, kind in parts.items()):
-        raise RequestError(f"{path} holds no run: give the run.json of a finished run")
-    return run
-
-
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     try:
@@ -162,27 +143,29 @@ def main(argv: list[str] | None = None) -> int:
 def run(args: argparse.Namespace) -> None:
     # Reading these takes seconds; --help and a mistyped option should not.
     from i4vgen.catalog import Choice, default_model
-    from i4vgen.media import RunFolder, open_picture
+    from i4vgen.media import open_picture
     from i4vgen.pipeline import Anchor
     from i4vgen.request import Request
+    from i4vgen.runs import RunFolder, open_run
     from i4vgen.runtime import Runtime
 
-    earlier = read_run(args.source) if args.source else {}
+    earlier = open_run(args.source) if args.source else None
     given = {SETTINGS[k]: v for k, v in vars(args).items() if k in SETTINGS and v is not None}
     chosen = {name: getattr(args, name) for name in ("model", "base", "loras", "rewards")}
     chosen = {name: value for name, value in chosen.items() if value is not None}
-    choice = Choice.from_dict({"model": default_model()} | earlier | chosen)
+    choice = earlier.choice.to_dict() if earlier else {"model": default_model()}
+    choice = Choice.from_dict(choice | chosen)
     runtime = Runtime(choice, args.device, args.compile)
-    request = Request.for_model(runtime.defaults, **earlier.get("request", {}) | given)
+    request = Request.for_model(runtime.defaults, **(earlier.request.to_dict() if earlier else {}) | given)
 
     anchor: Anchor | int | None = args.anchor
     if args.anchor_image:
         anchor = Anchor.from_image(open_picture(args.anchor_image))
-    elif anchor is None and earlier.get("anchor_reason") == "own picture":
-        anchor = Anchor.from_image(open_picture(Path(args.source).with_name("anchor.png")))
-    elif anchor is None and earlier.get("anchor_reason") == "picked":
-        anchor = earlier.get("anchor_index")
-    compare = earlier.get("compare", []) if args.compare is None else args.compare
+    elif anchor is None and earlier:
+        anchor = earlier.chosen()
+    compare = args.compare
+    if compare is None:
+        compare = earlier.compare if earlier else ()
 
     if unknown := runtime.unknown_words(request.prompt):
         print(f"i4vgen: the model does not know: {', '.join(unknown)}", file=sys.stderr)

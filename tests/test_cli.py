@@ -44,8 +44,8 @@ def test_a_run_leaves_everything(cli, tmp_path):
     assert "vanilla.mp4" in out and "run.json" in out
     names = sorted(str(p.relative_to(tmp_path / "run")) for p in (tmp_path / "run").rglob("*.*"))
     assert names == [
-        "anchor.png", "candidates/00.png", "candidates/01.png", "candidates/02.png",
-        "i4vgen.mp4", "ni_vsds.mp4", "run.json", "vanilla.mp4",
+        "anchor.png", "candidates.safetensors", "candidates/00.png", "candidates/01.png", "candidates/02.png",
+        "i4vgen.mp4", "ni_vsds.mp4", "run.json", "scores.csv", "vanilla.mp4",
     ]  # fmt: skip
     run = json.loads((tmp_path / "run" / "run.json").read_text())
     assert run["request"]["prompt"] == RUN[0] and run["request"]["seed"] == 7

@@ -1,0 +1,286 @@
+"""A run on disk: written while it goes, packed into one file, read back.
+
+run.json                 the request, the model, the anchor, scores, seconds, versions
+scores.csv               one line per candidate
+candidates/00.png ...    the candidates, by their index
+candidates.safetensors   their latents, from which they are animated
+anchor.png               the anchor as the model saw it
+ni_vsds.mp4 ...          one video per result
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import time
+import zipfile
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save_file
+
+from i4vgen.catalog import Choice
+from i4vgen.errors import RequestError
+from i4vgen.events import VIDEOS, Candidate, Event, Result, Selected, Stage
+from i4vgen.media import open_picture, write_image, write_video
+from i4vgen.pipeline import Anchor
+from i4vgen.request import MAX_CANDIDATES, Request
+
+LATENTS = "candidates.safetensors"
+
+LARGEST = 256 * 2**20
+"""Bytes that one file of a packed run may have once unpacked: more than any video here, less than a memory."""
+
+
+class RunFolder:
+    """What a run leaves behind.
+
+    Opening a folder removes these files of an earlier run in it, and nothing else.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        """Raises `RequestError` if the folder cannot be made."""
+        self.path = Path(path)
+        self.candidates: list[Candidate] = []
+        self.anchor: Selected | None = None
+        self.seconds: dict[str, float] = {}
+        self._stage: str | None = None
+        self._since = 0.0
+        try:
+            (self.path / "candidates").mkdir(parents=True, exist_ok=True)
+            earlier = [self.path / name for name in ("run.json", "scores.csv", LATENTS, "anchor.png")]
+            earlier += [self.path / f"{name}.mp4" for name in VIDEOS]
+            earlier += (self.path / "candidates").glob("[0-9][0-9].png")
+            for file in earlier:
+                file.unlink(missing_ok=True)
+        except OSError as error:
+            raise RequestError(f"cannot write to {path} ({error.strerror}): choose another folder") from None
+
+    def record(self, event: Event) -> Path | None:
+        """Takes note of an event; the file that was written for it, if any."""
+        match event:
+            case Stage():
+                self._close_stage()
+                self._stage, self._since = event.name, time.perf_counter()
+            case Candidate():
+                self.candidates.append(event)
+                return self._write_image(_picture(event.index), event.image)
+            case Selected():
+                self._close_stage()
+                self.anchor = event
+                return self._write_image("anchor.png", event.image)
+            case Result():
+                self._close_stage()
+                path = self.path / f"{event.name}.mp4"
+                write_video(path, event.frames, event.fps)
+                return path
+        return None
+
+    def finish(
+        self, request: Request, compare: Sequence[str], description: Mapping, stars: Collection[int] = ()
+    ) -> Path:
+        """Writes run.json, which `open_run` reads. It comes last and in one piece: a folder that has one holds
+        a finished run.
+
+        description: the model and where it ran, `Runtime.describe()`. stars: the indices of the favourites.
+        """
+        self._close_stage()
+        if self.candidates:
+            save_file({_number(c.index): c.latents for c in self.candidates}, self.path / LATENTS)
+            self._write_scores(request, stars)
+        run = {
+            "request": request.to_dict(),
+            "compare": list(compare),
+            "anchor_index": self.anchor and self.anchor.index,
+            "anchor_reason": self.anchor and self.anchor.reason,
+            "candidate_indices": [candidate.index for candidate in self.candidates],
+            "candidate_scores": [candidate.score for candidate in self.candidates],
+            "scores": self._scores_by_reward(),
+            "stars": sorted(stars),
+            "seconds": {stage: round(seconds, 3) for stage, seconds in self.seconds.items()},
+            **description,
+        }
+        path = self.path / "run.json"
+        draft = path.with_suffix(".tmp")
+        draft.write_text(json.dumps(run, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        return draft.replace(path)
+
+    def pack(self, path: str | os.PathLike) -> Path:
+        """The whole folder as one zip file, which `open_run` reads too."""
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+            for file in sorted(self.path.rglob("*")):
+                if file.is_file():
+                    packed.write(file, file.relative_to(self.path))
+        return Path(path)
+
+    def _scores_by_reward(self) -> dict[str, list[float]]:
+        names = self.candidates[0].scores if self.candidates else ()
+        return {name: [candidate.scores[name] for candidate in self.candidates] for name in names}
+
+    def _write_scores(self, request: Request, stars: Collection[int]) -> None:
+        rewards = list(self._scores_by_reward())
+        ranked = sorted(self.candidates, key=lambda c: -(c.score or 0.0))
+        with (self.path / "scores.csv").open("w", encoding="utf-8", newline="") as file:
+            lines = csv.writer(file)
+            lines.writerow(["file", "seed", "index", "rank", "starred", *rewards])
+            for candidate in self.candidates:
+                rank, starred = ranked.index(candidate) + 1, int(candidate.index in stars)
+                scores = [f"{candidate.scores[name]:.6g}" for name in rewards]
+                lines.writerow(
+                    [_picture(candidate.index), request.seed, candidate.index, rank, starred, *scores]
+                )
+
+    def _close_stage(self) -> None:
+        if self._stage is not None:
+            self.seconds[self._stage] = time.perf_counter() - self._since
+            self._stage = None
+
+    def _write_image(self, name: str, image: np.ndarray) -> Path:
+        write_image(self.path / name, image)
+        return self.path / name
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """A run read back. Its pictures and videos are read when they are asked for.
+
+    values: what run.json holds.
+    """
+
+    values: Mapping
+    request: Request
+    choice: Choice
+    compare: tuple[str, ...]
+    stars: frozenset[int]
+    _files: _Files
+
+    @property
+    def anchor_index(self) -> int | None:
+        """Which candidate is the anchor; None for a picture of one's own, and before anything is chosen."""
+        return self.values.get("anchor_index")
+
+    @property
+    def picked(self) -> bool:
+        """Whether a person chose the anchor."""
+        return self.values.get("anchor_reason") not in ("highest reward", None)
+
+    def anchor_picture(self) -> np.ndarray | None:
+        """The anchor as the model saw it, uint8 [H, W, 3]."""
+        data = self._files.read("anchor.png")
+        return None if data is None else _pixels(data)
+
+    def chosen(self) -> Anchor | int | None:
+        """The person's choice as `I4VGenPipeline.run` takes it; None if it was the reward's."""
+        if not self.picked:
+            return None
+        if self.anchor_index is not None:
+            return self.anchor_index
+        picture = self.anchor_picture()
+        if picture is None:
+            raise RequestError("anchor.png is missing: the run was animated from a picture of one's own")
+        return Anchor.from_image(Image.fromarray(picture))
+
+    def candidates(self) -> tuple[Candidate, ...]:
+        """All candidates that are there in full, in the order in which they were drawn.
+
+        Raises `RequestError` for pictures or latents that cannot be read.
+        """
+        try:
+            data = self._files.read(LATENTS)
+            latents = load_tensors(data) if data else {}
+            return tuple(self._candidates(latents))
+        except (SafetensorError, LookupError, TypeError, ValueError, AttributeError) as error:
+            raise RequestError(
+                f"the candidates of this run cannot be read ({error}): export it again"
+            ) from None
+
+    def _candidates(self, latents: Mapping[str, np.ndarray]) -> Iterator[Candidate]:
+        for position, index in enumerate(self.values.get("candidate_indices", ())[:MAX_CANDIDATES]):
+            picture = self._files.read(_picture(index))
+            if picture is not None and _number(index) in latents:
+                scores = {name: values[position] for name, values in self.values["scores"].items()}
+                yield Candidate(index, _pixels(picture), scores, latents[_number(index)])
+
+    def videos(self) -> dict[str, bytes]:
+        """The finished videos, mp4, by name."""
+        found = {name: self._files.read(f"{name}.mp4") for name in VIDEOS}
+        return {name: data for name, data in found.items() if data is not None}
+
+
+def open_run(path: str | os.PathLike) -> SavedRun:
+    """A run from its folder, its run.json, or the zip file that it was packed into.
+
+    Raises `RequestError`, in words for whoever chose the file, if there is no run in it.
+    """
+    path = Path(path)
+    hint = "give the run.json of a finished run, or a run that was packed into a zip file"
+    try:
+        files = _Zip(path) if zipfile.is_zipfile(path) else _Folder(path if path.is_dir() else path.parent)
+        text = files.read(path.name if path.is_file() and isinstance(files, _Folder) else "run.json")
+    except (OSError, zipfile.BadZipFile) as error:
+        raise RequestError(f"cannot read {path} ({error}): {hint}") from None
+    if text is None:
+        raise RequestError(f"cannot read {path} (no such file, or no run in it): {hint}")
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise RequestError(f"{path} is not valid JSON ({error}): {hint}") from None
+    wanted = {"request": dict, "compare": list, "model": str}
+    if not isinstance(values, dict) or not all(isinstance(values.get(k), kind) for k, kind in wanted.items()):
+        raise RequestError(f"{path} holds no run: {hint}")
+    return SavedRun(
+        values,
+        Request.from_dict(values["request"]),
+        Choice.from_dict(values),
+        tuple(values["compare"]),
+        frozenset(values.get("stars", ())),
+        files,
+    )
+
+
+class _Folder:
+    """Files of a folder, by name."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def read(self, name: str) -> bytes | None:
+        file = self.path / name
+        return file.read_bytes() if file.is_file() else None
+
+
+class _Zip:
+    """Files of a zip file, by name. Nothing is ever unpacked to the disk."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def read(self, name: str) -> bytes | None:
+        with zipfile.ZipFile(self.path) as packed:
+            if name not in packed.namelist():
+                return None
+            if packed.getinfo(name).file_size > LARGEST:
+                raise RequestError(f"{name} in {self.path.name} is too large to be part of a run")
+            return packed.read(name)
+
+
+_Files = _Folder | _Zip
+
+
+def _number(index: int) -> str:
+    return f"{index:02d}"
+
+
+def _picture(index: int) -> str:
+    return f"candidates/{_number(index)}.png"
+
+
+def _pixels(data: bytes) -> np.ndarray:
+    return np.array(open_picture(io.BytesIO(data)).convert("RGB"))

@@ -1,0 +1,139 @@
+"""A run on disk: what is written, and that it comes back as it was."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from i4vgen.errors import RequestError
+from i4vgen.events import Candidate, Progress, Result, Selected, Stage
+from i4vgen.runs import LATENTS, RunFolder, open_run
+
+
+def clip(num_frames: int = 4) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 255, (num_frames, 64, 64, 3), np.uint8)
+
+
+@pytest.fixture
+def picture() -> np.ndarray:
+    return clip(1)[0]
+
+
+@pytest.fixture
+def folder(tmp_path, make_request) -> RunFolder:
+    """A finished run: two candidates of which the second was picked, and one video."""
+    folder = RunFolder(tmp_path / "run")
+    rng = np.random.default_rng(1)
+    for index, score in ((0, 0.5), (3, -0.25)):
+        latents = rng.standard_normal((4, 1, 8, 8), np.float32)
+        folder.record(Candidate(index, rng.integers(0, 255, (64, 64, 3), np.uint8), {"pocket": score}, latents))
+    folder.record(Selected(3, folder.candidates[1].image, "picked"))
+    folder.record(Result("i4vgen", clip(), 8, 0.2, np.zeros((4, 4, 8, 8), np.float32)))
+    folder.finish(make_request(seed=9), ["vanilla"], {"model": "pocket", "device": "cpu"}, stars={3})
+    return folder
+
+
+def test_run_folder(tmp_path, picture, make_request):
+    latents = np.zeros((4, 1, 8, 6), np.float32)
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "vanilla.mp4").write_text("of an earlier run")
+    folder = RunFolder(tmp_path)
+    assert not (tmp_path / "vanilla.mp4").exists() and (tmp_path / "notes.txt").exists()
+    folder.record(Stage("candidates", 1))
+    assert folder.record(Progress("candidates", 1, 1, 961, 0.1)) is None
+    file = folder.record(Candidate(0, picture, {"pocket": 0.5}, latents))
+    assert file == tmp_path / "candidates" / "00.png"
+    assert np.array_equal(np.asarray(Image.open(file)), picture)
+    folder.record(Selected(0, picture, "highest reward"))
+    folder.record(Stage("ni_vsds", 1))
+    folder.record(Result("ni_vsds", clip(), 8, 0.2, latents))
+    run = json.loads(folder.finish(make_request(), ["vanilla"], {"device": "cpu"}).read_text())
+    assert run["request"] == make_request().to_dict()
+    assert (run["anchor_index"], run["candidate_scores"], run["device"]) == (0, [0.5], "cpu")
+    assert set(run["seconds"]) == {"candidates", "ni_vsds"}
+
+
+def test_run_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RequestError, match="choose another folder"):
+        RunFolder(tmp_path / "file")
+
+
+@pytest.mark.parametrize("how", ["folder", "run.json", "zip"])
+def test_a_run_comes_back_as_it_was(folder, tmp_path, make_request, how):
+    places = {"folder": folder.path, "run.json": folder.path / "run.json"}
+    run = open_run(places.get(how) or folder.pack(tmp_path / "run.zip"))
+    assert (run.request, run.choice.model, run.compare) == (make_request(seed=9), "pocket", ("vanilla",))
+    assert (run.chosen(), run.anchor_index, run.stars) == (3, 3, {3})
+    for before, after in zip(folder.candidates, run.candidates(), strict=True):
+        assert (before.index, before.scores) == (after.index, after.scores)
+        assert np.array_equal(before.image, after.image) and np.array_equal(before.latents, after.latents)
+    assert np.array_equal(run.anchor_picture(), folder.candidates[1].image)
+    assert run.videos() == {"i4vgen": (folder.path / "i4vgen.mp4").read_bytes()}
+
+
+def test_the_best_candidate_is_nobodys_choice_and_a_picture_of_ones_own_is(folder, tmp_path, make_request):
+    folder.record(Selected(0, folder.candidates[0].image, "highest reward"))
+    folder.finish(make_request(), [], {"model": "pocket"})
+    assert open_run(folder.path).chosen() is None
+    folder.record(Selected(None, folder.candidates[0].image, "own picture"))
+    folder.finish(make_request(), [], {"model": "pocket"})
+    anchor = open_run(folder.path).chosen()
+    assert anchor.index is None and np.array_equal(np.asarray(anchor.image), folder.candidates[0].image)
+    (folder.path / "anchor.png").unlink()
+    with pytest.raises(RequestError, match="anchor.png is missing"):
+        open_run(folder.path).chosen()
+
+
+def test_the_scores_stand_in_a_table(folder):
+    with (folder.path / "scores.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["index"] for row in rows] == ["0", "3"] and rows[0]["seed"] == "9"
+    assert [row["rank"] for row in rows] == ["1", "2"] and [row["starred"] for row in rows] == ["0", "1"]
+    assert float(rows[1]["pocket"]) == -0.25
+
+
+def test_a_run_json_alone_gives_the_settings(folder, tmp_path, make_request):
+    shutil.copy(folder.path / "run.json", tmp_path / "alone.json")
+    run = open_run(tmp_path / "alone.json")
+    assert run.request == make_request(seed=9) and run.candidates() == () and run.videos() == {}
+
+
+def write(path, text):
+    path.write_text(text)
+    return path
+
+
+def test_what_is_no_run_is_refused_in_words(folder, tmp_path):
+    with pytest.raises(RequestError, match="no such file"):
+        open_run(tmp_path / "none.json")
+    with pytest.raises(RequestError, match="not valid JSON"):
+        open_run(write(tmp_path / "a.json", "{"))
+    for text in ("[]", "{}", '{"request": {}, "compare": []}'):
+        with pytest.raises(RequestError, match="holds no run"):
+            open_run(write(tmp_path / "b.json", text))
+    with zipfile.ZipFile(tmp_path / "empty.zip", "w") as packed:
+        packed.writestr("readme.txt", "nothing")
+    with pytest.raises(RequestError, match="no run in it"):
+        open_run(tmp_path / "empty.zip")
+    (folder.path / LATENTS).write_bytes(b"not tensors")
+    with pytest.raises(RequestError, match="cannot be read"):
+        open_run(folder.path).candidates()
+    values = json.loads((folder.path / "run.json").read_text()) | {"scores": {"pocket": [0.5]}}
+    shutil.copy(folder.pack(tmp_path / "run.zip"), tmp_path / "short.zip")
+    write(folder.path / "run.json", json.dumps(values))
+    with pytest.raises(RequestError, match="cannot be read"):
+        open_run(folder.path).candidates()
+
+
+def test_a_packed_file_that_would_fill_the_memory_is_refused(folder, tmp_path, monkeypatch):
+    path = folder.pack(tmp_path / "run.zip")
+    monkeypatch.setattr("i4vgen.runs.LARGEST", 1000)
+    with pytest.raises(RequestError, match="too large"):
+        open_run(path).candidates()
