@@ -36,6 +36,7 @@ UNET = {
     "attention_head_dim": 8,
 }
 VAE = {
+    "sample_size": 512,  # of the tiles of the leaner memory modes
     "block_out_channels": (128, 256, 512, 512),
     "down_block_types": ("DownEncoderBlock2D",) * 4,
     "up_block_types": ("UpDecoderBlock2D",) * 4,
@@ -50,6 +51,8 @@ CONTROLNET = {
     "use_simplified_condition_embedding": True,
     "conditioning_channels": 4,
 }
+
+DEFAULTS = {"animatediff": Defaults(), "sparsectrl": Defaults(), "lavie": lavie.DEFAULTS}
 
 
 def backbone(model: str, device: str) -> StableDiffusionBackbone:
@@ -68,7 +71,8 @@ def _vae(dtype: torch.dtype) -> AutoencoderKL:
 
 def _motion_unet(dtype: torch.dtype, mid_block: bool) -> UNetMotionModel:
     adapter = MotionAdapter(**MOTION, use_motion_mid_block=mid_block)
-    unet = UNetMotionModel.from_unet2d(UNet2DConditionModel(**UNET), adapter)
+    with quiet():
+        unet = UNetMotionModel.from_unet2d(UNet2DConditionModel(**UNET), adapter)
     return _ready(adopt_motion_modules(unet), dtype)
 
 
@@ -78,8 +82,14 @@ def _ready(network: nn.Module, dtype: torch.dtype) -> nn.Module:
 
 
 def _animatediff(device: str, dtype: torch.dtype) -> AnimateDiffBackbone:
-    unet, scheduler = _motion_unet(dtype, mid_block=True), DDIMScheduler(**SCHEDULE)
-    return AnimateDiffBackbone(unet, scheduler, Defaults(), _vae(dtype), step_sizes=STEP_SIZES, device=device)
+    return AnimateDiffBackbone(
+        _motion_unet(dtype, mid_block=True),
+        DDIMScheduler(**SCHEDULE),
+        DEFAULTS["animatediff"],
+        _vae(dtype),
+        step_sizes=STEP_SIZES,
+        device=device,
+    )
 
 
 def _sparsectrl(device: str, dtype: torch.dtype) -> SparseCtrlBackbone:
@@ -88,7 +98,7 @@ def _sparsectrl(device: str, dtype: torch.dtype) -> SparseCtrlBackbone:
         controlnet,
         unet=_motion_unet(dtype, mid_block=False),
         scheduler=DDIMScheduler(**SCHEDULE),
-        defaults=Defaults(),
+        defaults=DEFAULTS["sparsectrl"],
         vae=_vae(dtype),
         step_sizes=STEP_SIZES,
         device=device,
@@ -96,8 +106,8 @@ def _sparsectrl(device: str, dtype: torch.dtype) -> SparseCtrlBackbone:
 
 
 def _lavie(device: str, dtype: torch.dtype) -> LaVieBackbone:
-    scheduler, defaults = DDIMScheduler(**lavie.SCHEDULE), lavie.DEFAULTS
-    return LaVieBackbone(_ready(LaVieUNet(), dtype), scheduler, defaults, _vae(dtype), device=device)
+    unet, scheduler = _ready(LaVieUNet(), dtype), DDIMScheduler(**lavie.SCHEDULE)
+    return LaVieBackbone(unet, scheduler, DEFAULTS["lavie"], _vae(dtype), device=device)
 
 
 MAKERS: dict[str, Callable[[str, torch.dtype], StableDiffusionBackbone]] = {

@@ -2,6 +2,7 @@
 
     python -m benchmarks.speed                                   # the pocket model
     python -m benchmarks.speed --model animatediff --random-weights --preset fast
+    python -m benchmarks.speed --model animatediff --random-weights --authors CHECKOUT PYTHON
 
 Runs candidates, NI-VSDS, regeneration and the vanilla video through the pipeline that the product runs,
 decoding included, files not. Loading is counted apart. FLOPs are counted in the networks' own calls; the rate
@@ -15,17 +16,25 @@ import datetime
 import json
 import math
 import resource
+import statistics
+import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
+from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import random_weights
+from i4vgen.backbones.animatediff import SCHEDULE
 from i4vgen.catalog import default_model
+from i4vgen.errors import RequestError
 from i4vgen.events import Candidate, Result, Stage
-from i4vgen.pipeline import I4VGenPipeline
+from i4vgen.hub import default_dtype
+from i4vgen.pipeline import PREVIEWS, Anchor, I4VGenPipeline
 from i4vgen.request import Request
 from i4vgen.runtime import Runtime, pick_device
 
@@ -58,9 +67,25 @@ def measure(pipeline: I4VGenPipeline, request: Request) -> dict[str, Cost]:
     return costs
 
 
+def preview_cost(pipeline: I4VGenPipeline, request: Request) -> float:
+    """The share by which the previews of the app lengthen an animation: the median of three pairs of runs."""
+    anchor = Anchor.from_image(Image.new("RGB", (request.width, request.height), "gray"))
+
+    def seconds(previews: float) -> float:
+        start = time.perf_counter()
+        for _ in pipeline.animate(request, anchor, previews):
+            pass
+        return time.perf_counter() - start
+
+    return statistics.median(seconds(PREVIEWS) / seconds(0.0) - 1 for _ in range(3))
+
+
 @torch.inference_mode()
 def count_flops(pipeline: I4VGenPipeline, request: Request) -> dict[str, float]:
-    """FLOPs of the denoiser per stage: those of one call times the number of calls. Also warms up."""
+    """FLOPs of the denoiser per stage: those of one call times the number of calls.
+
+    They are those of the network as it is written: while FLOPs are counted, torch compiles nothing.
+    """
     backbone = pipeline.backbone
     prompt = backbone.encode_prompt(request.prompt, request.negative_prompt)
     shape = backbone.latent_shape(request.height, request.width)
@@ -101,22 +126,53 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
+def time_authors(
+    checkout: str, python: str, request: Request, device: torch.device, dtype: torch.dtype, warm_up: int
+) -> dict[str, Any]:
+    """What the authors' implementation of AnimateDiff takes for a request: see `authors.measure`.
+
+    checkout: of their repository. python: an interpreter in whose environment it runs.
+    Raises `RequestError` for a request that is another one to them, and if they cannot be run.
+    """
+    if request.num_candidates != request.num_frames:
+        raise RequestError("the authors draw as many candidates as the video has frames: ask for the same")
+    if request.num_frames < 16:
+        raise RequestError("the authors leave the motion modules out below 16 frames: ask for more")
+    spec = {
+        "checkout": str(Path(checkout).resolve()),
+        "unet": random_weights.UNET,
+        "vae": random_weights.VAE,
+        "text": [random_weights.TOKENS, random_weights.TEXT_WIDTH],
+        "schedule": SCHEDULE,
+        "device": str(device),
+        "half": dtype == torch.float16,
+        "threads": torch.get_num_threads(),
+        "warm_up": warm_up,
+        "call": {
+            "prompt": request.prompt,
+            "video_length": request.num_frames,
+            "height": request.height,
+            "width": request.width,
+            "num_inference_steps": request.num_inference_steps,
+            "guidance_scale": request.guidance_scale,
+            "p_ni_vsds": request.p_ni_vsds,
+            "p_re": request.p_re,
+        },
+    }
+    script = Path(__file__).with_name("authors.py")
+    done = subprocess.run([python, script], input=json.dumps(spec), capture_output=True, text=True)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        raise RequestError(f"the authors' implementation does not run with {python}: {reason}")
+    return json.loads(done.stdout)
+
+
 def report(args: argparse.Namespace) -> dict:
     """Everything that is measured, as JSON types."""
     device = torch.device(pick_device(args.device))
-    start = time.perf_counter()
-    if args.random_weights:
-        pipeline = I4VGenPipeline(random_weights.backbone(args.model, str(device)))
-        if args.compile:
-            pipeline.backbone.compile()
-    else:
-        runtime, loaded = Runtime(args.model, str(device), args.compile), []
-        list(runtime.stream(lambda made: iter(loaded.append(made) or ())))
-        (pipeline,) = loaded
-    loading = time.perf_counter() - start
-    defaults = pipeline.backbone.defaults
+    runtime = None if args.random_weights else Runtime(args.model, str(device), args.compile)
     request = Request.for_model(
-        defaults,
+        runtime.defaults if runtime else random_weights.DEFAULTS[args.model],
         prompt=PROMPT,
         num_candidates=args.candidates,
         num_inference_steps=args.steps,
@@ -125,6 +181,19 @@ def report(args: argparse.Namespace) -> dict:
         width=args.width,
         preset=args.preset,
     )
+    authors = None
+    if args.authors:  # first, while the device is empty
+        authors = time_authors(*args.authors, request, device, default_dtype(str(device)), args.warm_up)
+    start = time.perf_counter()
+    if runtime:
+        loaded = []
+        list(runtime.stream(lambda made: iter(loaded.append(made) or ())))
+        (pipeline,) = loaded
+    else:
+        pipeline = I4VGenPipeline(random_weights.backbone(args.model, str(device)))
+        if args.compile:
+            pipeline.backbone.compile()
+    loading = time.perf_counter() - start
     for _ in range(args.warm_up):
         measure(pipeline, request)
     costs = measure(pipeline, request)
@@ -147,7 +216,10 @@ def report(args: argparse.Namespace) -> dict:
             "i4vgen": sum(costs[name].flops for name in STAGES[:3]) / total / rate,
             "vanilla": costs["vanilla"].flops / seconds["vanilla"] / rate,
         },
+        "preview_cost": preview_cost(pipeline, request),
         "peak_memory_gb": peak_memory(),
+        "authors": authors,
+        "authors_over_i4vgen": authors and authors["seconds"] / total,
     }
 
 
@@ -171,7 +243,14 @@ def show(found: dict) -> None:
         f"  Matrix products run at {found['product_rate'] / 1e12:.2f} TFLOP/s here; I4VGen reaches"
         f" {share['i4vgen']:.0%} of that, vanilla {share['vanilla']:.0%}."
     )
+    print(f"  Previews, as the app shows them, lengthen an animation by {found['preview_cost']:.0%}.")
     print(f"  Loading took {found['loading']:.1f} s, the process {found['peak_memory_gb']:.2f} GB.")
+    if authors := found["authors"]:
+        print(
+            f"  The authors' implementation took {authors['seconds']:.2f} s, {found['authors_over_i4vgen']:.2f}"
+            f" times as long (diffusers {authors['diffusers']}, torch {authors['torch']},"
+            f" {'with' if authors['xformers'] else 'without'} xformers)."
+        )
 
 
 def main() -> None:
@@ -188,11 +267,22 @@ def main() -> None:
     parser.add_argument("--warm-up", type=int, default=1, metavar="N", help="runs before the one that counts")
     for name in ("candidates", "steps", "frames", "height", "width"):
         parser.add_argument(f"--{name}", type=int, metavar="N", help="default: the model's")
+    parser.add_argument(
+        "--authors",
+        nargs=2,
+        metavar=("CHECKOUT", "PYTHON"),
+        help="time the authors' code as well, with an interpreter that has what it needs (see authors.py)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args()
     if args.random_weights and args.model not in random_weights.MAKERS:
         parser.error(f"random weights are for {', '.join(random_weights.MAKERS)}")
-    found = report(args)
+    if args.authors and not (args.random_weights and args.model == "animatediff"):
+        parser.error("--authors goes with --model animatediff --random-weights")
+    try:
+        found = report(args)
+    except RequestError as error:
+        parser.error(str(error))
     if args.json:
         print(json.dumps(found, indent=2))
     else:

@@ -7,10 +7,13 @@ import sys
 
 import pytest
 import torch
+from diffusers import DDIMScheduler
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import random_weights, speed
+from i4vgen.errors import RequestError
 from i4vgen.pipeline import I4VGenPipeline
+from i4vgen.request import Request
 
 
 def test_every_stage_is_timed_and_its_flops_are_those_of_its_calls(pipeline, make_request):
@@ -29,21 +32,103 @@ def test_every_stage_is_timed_and_its_flops_are_those_of_its_calls(pipeline, mak
     assert costs["candidates"].flops == pytest.approx(drawn, rel=0.01)
 
 
-def test_the_report_is_json(tiny_model_dir, monkeypatch, capsys):
-    options = ["--model", str(tiny_model_dir), "--steps", "2", "--candidates", "2", "--warm-up", "0", "--json"]
-    monkeypatch.setattr(sys, "argv", ["speed", *options, "--device", "cpu"])
+def run(monkeypatch, *options: str) -> None:
+    """The command, on the CPU and without a warm-up."""
+    monkeypatch.setattr(sys, "argv", ["speed", "--device", "cpu", "--warm-up", "0", *options])
     speed.main()
+
+
+def test_the_report_is_json(tiny_model_dir, monkeypatch, capsys):
+    run(monkeypatch, "--model", str(tiny_model_dir), "--steps", "2", "--candidates", "2", "--json")
     report = json.loads(capsys.readouterr().out)
     assert report["i4vgen_over_vanilla"] > 0 and report["product_rate"] > 0
-    assert report["request"]["num_candidates"] == 2
+    assert report["request"]["num_candidates"] == 2 and report["authors"] is None
+
+
+STAND_IN = """#!{python}
+import json, sys
+spec = json.load(sys.stdin)
+if spec["call"]["prompt"] == "fail":
+    sys.exit("their last line")
+versions = {{"torch": "1", "diffusers": "2", "xformers": False}}
+print(json.dumps({{"seconds": 30.0, "asked": spec, **versions}}))
+"""
+
+
+@pytest.fixture
+def stand_in(tmp_path) -> str:
+    """Stands in for an interpreter that runs the authors' code: it says what it was asked."""
+    program = tmp_path / "python"
+    program.write_text(STAND_IN.format(python=sys.executable))
+    program.chmod(0o755)
+    return str(program)
+
+
+def test_random_weights_run_beside_the_authors(stand_in, monkeypatch, capsys):
+    for sizes in (random_weights.UNET, random_weights.MOTION, random_weights.VAE):
+        monkeypatch.setitem(sizes, "block_out_channels", (32,) * 4)
+    monkeypatch.setattr(speed, "product_rate", lambda *_: 1e9)
+    sizes = ("--steps", "1", "--height", "64", "--width", "64")
+    run(monkeypatch, "--model", "animatediff", "--random-weights", "--authors", "checkout", stand_in, *sizes)
+    shown = capsys.readouterr().out
+    assert "animatediff (random weights) on cpu, float32" in shown
+    assert "The authors' implementation took 30.00 s" in shown and "without xformers" in shown
+
+
+def time_authors(python: str, **given):
+    values = {"prompt": "a rocket", "num_frames": 16, "num_candidates": 16, "height": 64, "width": 128}
+    request = Request(**values | {"num_inference_steps": 20, "guidance_scale": 7.5, "p_re": 0.8} | given)
+    return speed.time_authors("checkout", python, request, torch.device("cpu"), torch.float32, warm_up=1)
+
+
+def test_the_authors_run_the_same_request(stand_in):
+    asked = time_authors(stand_in)["asked"]
+    assert asked["unet"]["block_out_channels"] == [320, 640, 1280, 1280]
+    assert asked["device"] == "cpu" and not asked["half"] and asked["warm_up"] == 1
+    assert asked["call"] == {
+        "prompt": "a rocket",
+        "video_length": 16,
+        "height": 64,
+        "width": 128,
+        "num_inference_steps": 20,
+        "guidance_scale": 7.5,
+        "p_ni_vsds": 0.6,
+        "p_re": 0.8,
+    }
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ({"num_candidates": 8}, "as many candidates"),
+        ({"num_candidates": 8, "num_frames": 8}, "below 16 frames"),
+        ({"prompt": "fail"}, "their last line"),
+    ],
+)
+def test_what_the_authors_do_not_run_is_said(stand_in, given, message):
+    with pytest.raises(RequestError, match=message):
+        time_authors(stand_in, **given)
+
+
+# AnimateDiff v2 and v3: as many as the authors' UNet has, built by their code from their configurations. The
+# others are, at 4 bytes each, what the released files weigh: SparseCtrl RGB 1.85 GiB, lavie_base.pt 3.64 GB.
+STABLE_DIFFUSION = 859_520_964
+RELEASED = {
+    "animatediff": {"unet": STABLE_DIFFUSION + 453_209_280},
+    "sparsectrl": {"unet": STABLE_DIFFUSION + 417_137_600, "controlnet": 496_730_880},
+    "lavie": {"unet": 909_124_100},
+}
 
 
 @pytest.mark.parametrize("model", random_weights.MAKERS)
 def test_random_weights_have_the_full_size(model, monkeypatch):
     """Built without memory for the weights; the numbers of parameters are those of the released models."""
-    monkeypatch.setattr(random_weights, "_ready", lambda network, dtype: network.requires_grad_(False))
+    monkeypatch.setattr(random_weights, "_ready", lambda network, dtype: network)
+    scheduler = DDIMScheduler()  # its numbers are needed
+    monkeypatch.setattr(random_weights, "DDIMScheduler", lambda **_: scheduler)
     monkeypatch.setattr("i4vgen.backbones.stable_diffusion.StableDiffusionBackbone.set_memory", lambda *_: None)
     with torch.device("meta"):
-        unet = random_weights.MAKERS[model]("cpu", torch.float32).unet
-    million = sum(parameter.numel() for parameter in unet.parameters()) / 1e6
-    assert round(million) == {"animatediff": 1313, "sparsectrl": 1277, "lavie": 909}[model]
+        backbone = random_weights.MAKERS[model]("cpu", torch.float32)
+    for name, parameters in (RELEASED[model] | {"vae": 83_653_863}).items():
+        assert sum(p.numel() for p in getattr(backbone, name).parameters()) == parameters, name
+    assert backbone.vae.config.sample_size == 512
