@@ -17,11 +17,8 @@ from training.data import LatentClips
 from training.loop import parse_arguments, train
 from training.tokenizer import load_or_make_tokenizer
 from training.vae import load_or_fit_pca
-from training.world import MOTIONS
 
 CAPTION_DROPOUT = 0.1  # how often the caption is left empty, for classifier-free guidance
-PROBE_WEIGHT = 0.1  # of the loss that makes the text encoder tell motions apart
-PROBE_SCALE = 2.0
 
 
 def make_unet(preset: Preset) -> UNet2DConditionModel:
@@ -94,15 +91,6 @@ def noise_loss(predicted: Tensor, noise: Tensor, timesteps: Tensor, scheduler: D
     return (weight * error).mean()
 
 
-def told_motions(preset: Preset, captions: list[str], shown: list[str]) -> Tensor:
-    """The motion that each caption tells of; -100, which cross-entropy ignores, if it tells of none."""
-    told = [
-        any(phrase in text for phrase in MOTIONS[motion]) for text, motion in zip(captions, shown, strict=True)
-    ]
-    numbers = [preset.motions.index(motion) for motion in shown]
-    return torch.tensor([number if tells else -100 for number, tells in zip(numbers, told, strict=True)])
-
-
 def velocity_error(predicted: Tensor, noise: Tensor, timesteps: Tensor, scheduler: DDIMScheduler) -> Tensor:
     """Mean squared error of the velocity (Salimans and Ho 2022), [B]: that of the noise, divided by alpha_bar.
 
@@ -119,12 +107,7 @@ def main() -> None:
     tokenizer = load_or_make_tokenizer(run)
     text_encoder = run.begin(make_text_encoder(preset, tokenizer), "text_encoder")
     unet = run.begin(make_unet(preset), "unet")
-    # A single frame cannot tell rising from falling: nothing in it keeps the text encoder from reading the
-    # two words alike, and then no motion module can tell them apart. AnimateDiff's text encoder knows words
-    # already; ours learns to know these: a linear probe must name the motion from the embeddings.
-    # Its weights have a fixed length, so that the embeddings have to differ by much.
-    probe = nn.Linear(preset.text_width, len(preset.motions), bias=False)
-    model = nn.ModuleDict({"unet": unet, "text_encoder": text_encoder, "probe": probe}).to(device).train()
+    model = nn.ModuleDict({"unet": unet, "text_encoder": text_encoder}).to(device).train()
     scheduler = make_scheduler()
     clips = LatentClips.load_or_draw(run.folder / "latents.pt", preset, load_or_fit_pca(run))
 
@@ -140,10 +123,7 @@ def main() -> None:
         with run.autocast():
             prompt_embeds = text_encoder(tokenize(tokenizer, captions).to(device)).last_hidden_state
             predicted = unet(noisy, timesteps.to(device), prompt_embeds).sample
-            named = F.linear(prompt_embeds.mean(1), PROBE_SCALE * F.normalize(probe.weight))
-        motions = told_motions(preset, captions, [clips.labels[i][2] for i in index.tolist()])
-        naming = F.cross_entropy(named.float(), motions.to(device), reduction="sum") / batch
-        return noise_loss(predicted, noise, timesteps.to(device), scheduler) + PROBE_WEIGHT * naming
+        return noise_loss(predicted, noise, timesteps.to(device), scheduler)
 
     train(run, model, loss, learning_rate=8e-4, ema_decay=0.9985)
     unet.save_pretrained(run.folder / "unet")
