@@ -31,6 +31,9 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         "--compile", action="store_true", help="compile the network while the app starts: quicker runs on a GPU"
     )
     parser.add_argument("--share", action="store_true", help="also open a public link through gradio.live")
+    parser.add_argument(
+        "--mcp", action="store_true", help="also offer the API as MCP tools, at /gradio_api/mcp/"
+    )
     return parser.parse_args(arguments)
 
 
@@ -65,6 +68,7 @@ if __name__ == "__main__":
         server_name=args.host,
         server_port=args.port,
         share=args.share or None,
+        mcp_server=args.mcp or None,
         ssr_mode=False,
         **launch_options(),
     )

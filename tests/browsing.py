@@ -43,7 +43,7 @@ def running_app(*arguments: str) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "app.py", "--host", "127.0.0.1", "--port", str(port), *arguments]
-    environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2")}
+    environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
     process = subprocess.Popen(command, cwd=ROOT, env=environment)
     url = f"http://127.0.0.1:{port}"
     try:
@@ -80,8 +80,10 @@ def running_browser() -> Iterator[Browser]:
 
 
 @contextmanager
-def quiet_page(browser: Browser, url: str, **options) -> Iterator[Page]:
-    """A fresh tab on `url`. Fails on any error in its console and on any request to another server."""
+def quiet_page(browser: Browser, url: str, ready: str = "Draw candidates", **options) -> Iterator[Page]:
+    """A fresh tab on `url`, once its button `ready` is there. Fails on any error in its console and on any
+    request to another server.
+    """
     context = browser.new_context(**({"viewport": {"width": 1440, "height": 900}} | options))
     page = context.new_page()
     page.set_default_timeout(30_000)
@@ -99,7 +101,7 @@ def quiet_page(browser: Browser, url: str, **options) -> Iterator[Page]:
 
     page.on("request", check)
     page.goto(url)
-    page.get_by_role("button", name="Draw candidates").wait_for()
+    page.get_by_role("button", name=ready).wait_for()
     try:
         yield page
         assert not trouble, "\n".join(trouble)

@@ -8,11 +8,13 @@ import argparse
 from contextlib import nullcontext
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import Page
 
 from tests.browsing import quiet_page, running_app, running_browser
 
 WIDTHS = {1440: 900, 390: 844}
+PATIENCE = 300_000  # milliseconds, for a run of the model
 
 
 def shoot(page: Page, path: Path) -> None:
@@ -23,30 +25,54 @@ def shoot(page: Page, path: Path) -> None:
     assert overflow <= 0, f"{path.name}: {overflow} px wider than the screen"
 
 
-def walk(page: Page, out: Path, name: str) -> None:
+def walk(page: Page, out: Path, name: str, picture: Path) -> None:
     """One person's way through the app."""
-    shoot(page, out / f"{name}-1-empty.png")
+
+    def shot(state: str) -> None:
+        shoot(page, out / f"{name}-{state}.png")
+
+    page.locator("#player video").first.wait_for(state="attached")
+    page.locator("#report table").wait_for()
+    shot("01-start")
     page.get_by_label("Prompt", exact=True).fill("a rocket rising next to a giraffe in a starry night")
     page.get_by_text("never learned").wait_for()
     page.get_by_role("button", name="Draw candidates").click()
     page.get_by_text("step ").first.wait_for()
-    page.locator("#gallery img").first.wait_for()
-    shoot(page, out / f"{name}-2-drawing.png")
-    page.get_by_text("candidates in").wait_for(timeout=120_000)
-    shoot(page, out / f"{name}-3-candidates.png")
+    page.wait_for_timeout(1500)
+    shot("02-drawing")
+    page.get_by_text("candidates in").wait_for(timeout=PATIENCE)
+    shot("03-candidates")
     page.locator("#gallery button.thumbnail-lg").filter(has_not_text="✓").first.click()
     page.get_by_text("your pick").wait_for()
+    page.locator("#star").click()
+    page.get_by_text("Starred").wait_for()
     for settings in ("Advanced settings", "Model and reward"):
         page.get_by_role("button", name=settings).click()
-    shoot(page, out / f"{name}-4-overruled.png")
+    shot("04-overruled")
     for settings in ("Advanced settings", "Model and reward"):
         page.get_by_role("button", name=settings).click()
+    page.get_by_role("button", name="Use a picture of my own").click()
+    page.locator("#own-picture input[type=file]").set_input_files(picture)
+    page.locator("#crop img").wait_for()
+    shot("05-own-picture")
+    page.get_by_role("button", name="Back to the best candidate").click()
+    page.get_by_text("highest reward").first.wait_for()
+    page.get_by_role("button", name="Use a picture of my own").click()
     page.locator("#animate").click()
-    page.locator("#live .film img").wait_for(timeout=60_000)
-    shoot(page, out / f"{name}-5-animating.png")
-    page.get_by_text("Done in").wait_for(timeout=180_000)
-    page.wait_for_timeout(600)
-    shoot(page, out / f"{name}-6-compare.png")
+    page.locator("#live .trace").wait_for(timeout=PATIENCE)
+    shot("06-animating")
+    page.get_by_text("Done in").wait_for(timeout=PATIENCE)
+    page.locator("#history img").first.wait_for(timeout=PATIENCE)
+    shot("07-side-by-side")
+    page.get_by_role("button", name="Wipe").click()
+    shot("08-wipe")
+    page.get_by_role("button", name="Grid").click()
+    shot("09-grid")
+    page.get_by_role("button", name="Keyboard shortcuts").click()
+    shot("10-help")
+    page.keyboard.press("Escape")
+    page.locator("#report thead button").first.focus()
+    shot("11-meaning")
 
 
 def main() -> None:
@@ -57,6 +83,8 @@ def main() -> None:
     parser.add_argument("--only", help="just the runs with this in their name, such as 390 or dark")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
+    picture = args.out / "mine.png"
+    Image.linear_gradient("L").resize((300, 200)).convert("RGB").save(picture)
     with nullcontext(args.url) if args.url else running_app() as url, running_browser() as browser:
         for width, height in WIDTHS.items():
             for theme in ("light", "dark"):
@@ -65,7 +93,7 @@ def main() -> None:
                     continue
                 viewport = {"width": width, "height": height}
                 with quiet_page(browser, f"{url}/?__theme={theme}", viewport=viewport) as page:
-                    walk(page, args.out, name)
+                    walk(page, args.out, name, picture)
                 print(name)
 
 

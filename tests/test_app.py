@@ -7,6 +7,7 @@ import io
 import json
 import pickle
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import gradio as gr
@@ -19,16 +20,16 @@ from i4vgen.errors import RequestError
 from i4vgen.events import Candidate
 from i4vgen.pipeline import Anchor
 from i4vgen.runtime import StopToken
-from i4vgen.ui import build_app, choose, imagine, pictures, texts, watch
+from i4vgen.ui import choose, imagine, pictures, texts, watch
+from i4vgen.ui.chart import chart_value
 from i4vgen.ui.progress import Tracker
 from i4vgen.ui.session import (
     Baselines,
     Clip,
     Pick,
     Round,
-    anchor_position,
+    anchor_index,
     baseline_key,
-    best_position,
     caption,
     describe_anchor,
     say_score,
@@ -66,50 +67,81 @@ def candidates(*scores: float | None) -> tuple[Candidate, ...]:
     return tuple(Candidate(i, image, score, latents) for i, score in enumerate(named))
 
 
+def round_of(*scores: float | None, **given) -> Round:
+    cards = candidates(*scores)
+    return Round(candidates=cards, files=tuple(f"{card.index}.png" for card in cards), **given)
+
+
 @pytest.fixture
 def panels(runtime):
     with gr.Blocks(analytics_enabled=False):
-        yield choose.build(runtime.defaults), watch.build(runtime.defaults)
+        yield choose.build(), watch.build()
 
 
 # What a tab remembers
 
 
 def test_the_highest_score_is_the_anchor_until_somebody_picks():
-    cards = candidates(0.1, 1.5, -2.0)
-    assert best_position(cards) == anchor_position(cards, Pick()) == 1
-    assert anchor_position(cards, Pick(position=2)) == 2
-    assert anchor_position(cards, Pick(picture=np.zeros((8, 8, 3), np.uint8))) is None
-    assert best_position(candidates(None, None)) == 0
-    assert best_position(()) is anchor_position((), Pick()) is None
+    cards = round_of(0.1, 1.5, -2.0)
+    assert cards.best == anchor_index(cards, Pick()) == 1
+    assert anchor_index(cards, Pick(2)) == 2
+    assert anchor_index(cards, Pick(picture=np.zeros((8, 8, 3), np.uint8))) is None
+    assert round_of(None, None).best == 0
+    assert Round().best is anchor_index(Round(), Pick()) is None
 
 
-def test_captions_mark_the_best_and_the_anchor():
-    cards = candidates(0.1, 1.5, -2.0)
-    assert [caption(cards, i, Pick(position=2)) for i in range(3)] == ["+0.10", "♛ +1.50", "−2.00 ✓"]
-    assert caption(cards, 1, Pick()) == "♛ +1.50 ✓"
-    assert say_score(None) == ""
+def test_the_gallery_is_sorted_by_index_or_by_score():
+    cards = round_of(0.1, 1.5, -2.0)
+    assert [c.index for c in cards.shown] == [0, 1, 2]
+    assert [c.index for c in replace(cards, by_score=True).shown] == [1, 0, 2]
+    assert [cards.rank(i) for i in range(3)] == [2, 1, 3]
+
+
+def test_what_was_dropped_is_no_anchor_any_more_and_can_come_back():
+    cards = round_of(0.1, 1.5, -2.0).drop(1)
+    assert [c.index for c in cards.shown] == [0, 2] and cards.best == 0
+    assert anchor_index(cards, Pick(1)) == 0, "the pick was dropped"
+    assert cards.next_index == 3, "further candidates never repeat a number"
+    assert replace(cards, dropped=frozenset()).best == 1
+
+
+def test_captions_mark_the_best_the_favourites_and_the_anchor():
+    cards = round_of(0.1, 1.5, -2.0).toggle_star(0)
+    lines = [caption(cards, c, Pick(2)) for c in cards.candidates]
+    assert lines == ["★ +0.10\nrank 2 · seed 0#1", "♛ +1.50\nrank 1 · seed 0#2", "−2.00 ✓\nrank 3 · seed 0#3"]
+    assert caption(cards, cards.candidates[1], Pick()).startswith("♛ +1.50 ✓\n")
+    assert cards.toggle_star(0).stars == frozenset() and say_score(None) == ""
 
 
 def test_captions_show_what_every_reward_says():
     image, latents = np.zeros((8, 8, 3), np.uint8), np.zeros((4, 1, 2, 2), np.float32)
-    cards = (Candidate(0, image, {"ImageReward": 0.5, "PickScore": 21.3}, latents),)
-    assert caption(cards, 0, Pick()) == "♛ +0.50 · PickScore +21.30 ✓"
+    card = Candidate(0, image, {"ImageReward": 0.5, "PickScore": 21.3}, latents)
+    lines = caption(Round(candidates=(card,), files=("0.png",)), card, Pick()).split("\n")
+    assert lines[:2] == ["♛ +0.50 ✓", "PickScore +21.30"]
 
 
-def test_the_anchor_is_described_in_words():
-    cards = candidates(0.1, 1.5)
+def test_the_anchor_is_described_in_words(make_request):
+    cards = round_of(0.1, 1.5, request=make_request(prompt="a red rocket"))
     assert "Candidate 2" in describe_anchor(cards, Pick())
     assert "highest reward" in describe_anchor(cards, Pick())
-    assert "your pick" in describe_anchor(cards, Pick(position=0))
-    assert describe_anchor((), Pick()) == texts.NO_ANCHOR
+    assert "your pick" in describe_anchor(cards, Pick(0))
+    assert describe_anchor(Round(), Pick()) == texts.NO_ANCHOR
+    judged = cards.with_scores("a <b>blue</b> whale", [{"reward": 2.0}, {"reward": 1.0}])
+    assert "&lt;b&gt;blue" in describe_anchor(judged, Pick()) and judged.best == 0
+
+
+def test_the_chart_ranks_all_scores():
+    cards = round_of(0.5, 1.5, -0.5).toggle_star(2)
+    value = chart_value(cards, Pick(0))
+    assert [mark["index"] for mark in value["marks"]] == [2, 0, 1]
+    assert [mark["height"] for mark in value["marks"]] == [0, 0.5, 1]
+    assert [mark["state"] for mark in value["marks"]] == ["starred", "picked", "best"]
+    assert (value["low"], value["high"], value["zero"]) == ("−0.50", "+1.50", 0.25)
+    assert chart_value(round_of(None, None), Pick()) is chart_value(round_of(1.0), Pick()) is None
 
 
 def test_what_a_tab_remembers_pickles():
-    remembered = (
-        Round(files=("a.png",), candidates=candidates(0.5)),
-        Pick(picture=np.zeros((2, 2, 3), np.uint8)),
-    )
+    remembered = (round_of(0.5), Pick(picture=np.zeros((2, 2, 3), np.uint8)))
     for value in (*remembered, Baselines(("key",), {"vanilla": Clip("vanilla", "a.mp4", 8, 8, 1.0)})):
         assert type(pickle.loads(pickle.dumps(value))) is type(value)
 
@@ -189,23 +221,15 @@ def test_durations_are_said_as_people_say_them():
 
 
 def test_the_film_strip_holds_every_frame():
-    frames = np.random.default_rng(0).integers(0, 255, (5, 16, 24, 3), np.uint8)
+    frames = np.arange(0, 250, 50, dtype=np.uint8)[:, None, None, None] * np.ones((1, 16, 24, 3), np.uint8)
     kind, data = pictures.film_strip(frames).split(",")
     assert kind == "data:image/webp;base64"
     strip = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"))
-    assert np.array_equal(strip, np.concatenate(frames, axis=1)), "small frames are sent without loss"
+    assert np.abs(strip.astype(int) - np.concatenate(frames, axis=1)).mean() < 3
     large = Image.open(
         io.BytesIO(base64.b64decode(pictures.film_strip(np.zeros((2, 512, 1024, 3), np.uint8))[23:]))
     )
     assert large.size == (2 * pictures.PREVIEW_SIDE, pictures.PREVIEW_SIDE // 2)
-
-
-def test_only_small_videos_are_enlarged():
-    small = np.arange(2 * 64 * 64 * 3, dtype=np.uint8).reshape(2, 64, 64, 3)
-    shown = pictures.enlarge(small)
-    assert shown.shape == (2, 512, 512, 3) and np.array_equal(shown[:, ::8, ::8], small)
-    large = np.zeros((2, 320, 512, 3), np.uint8)
-    assert pictures.enlarge(large) is large
 
 
 # Stopping
@@ -227,16 +251,22 @@ def test_stop_reaches_the_run_of_its_own_session_only():
 # The two runs, on the tiny model
 
 
+def drawn(runtime, panel, request, token=None, round_=None):
+    """The last round of stage 1, and all changes of the page."""
+    steps = list(choose.draw(runtime, panel, round_ or Round(request, runtime.choice), token or StopToken()))
+    return steps[-1][0], [changes for _, changes in steps]
+
+
 def test_drawing_yields_each_candidate_and_stops_where_it_is_told(runtime, panels):
     panel, _ = panels
     request = request_of(runtime)
-    rounds = [round_ for round_, _ in choose.draw(runtime, panel, request, StopToken())]
+    rounds = [r for r, _ in choose.draw(runtime, panel, Round(request, runtime.choice), StopToken())]
     assert sorted({len(r.candidates) for r in rounds}) == [0, 1, 2, 3]
     assert all(Path(file).is_file() for file in rounds[-1].files)
 
     token = StopToken()
     seen = []
-    for round_, changes in choose.draw(runtime, panel, request, token):
+    for round_, changes in choose.draw(runtime, panel, Round(request, runtime.choice), token):
         seen.append(changes)
         if round_.candidates:
             token.stop()
@@ -244,24 +274,55 @@ def test_drawing_yields_each_candidate_and_stops_where_it_is_told(runtime, panel
     assert seen[-1][panel.status]["words"] == texts.candidates_stopped(1, 3)
 
 
+def test_more_candidates_join_the_ones_that_are_there(runtime, panels):
+    panel, _ = panels
+    round_, _ = drawn(runtime, panel, request_of(runtime))
+    more, changes = drawn(
+        runtime, panel, None, round_=replace(round_, request=replace(round_.request, num_candidates=5))
+    )
+    assert [c.index for c in more.candidates] == [0, 1, 2, 3, 4] and more.candidates[:3] == round_.candidates
+    assert "2 candidates" in changes[-1][panel.status]["words"]
+
+
+def test_candidates_are_judged_again_or_stay_as_they_are(runtime, panels):
+    panel, _ = panels
+    round_, _ = drawn(runtime, panel, request_of(runtime))
+    *_, (judged, changes) = choose.score_again(runtime, panel, round_, "a blue whale", StopToken())
+    assert judged.judged_by == "a blue whale" and "a blue whale" in changes[panel.status]["words"]
+    assert [c.score for c in judged.candidates] != [c.score for c in round_.candidates]
+    token = StopToken()
+    token.stop()
+    *_, (same, _) = choose.score_again(runtime, panel, round_, "a blue whale", token)
+    assert same is round_
+
+
+def animated(runtime, panel, request, anchor, known=None, token=None):
+    """The baselines, the take and all changes of the page of an animation."""
+    known, token = known or Baselines(), token or StopToken()
+    steps = list(watch.animate(runtime, panel, Round(), request, anchor, ["vanilla"], known, token))
+    return steps[-1][0], steps[-1][1], [changes for *_, changes in steps]
+
+
 def test_animating_gives_two_videos_and_keeps_the_vanilla_one(runtime, panels):
     panel, watching = panels
     request = request_of(runtime)
-    *_, (round_, _) = choose.draw(runtime, panel, request, StopToken())
+    round_, _ = drawn(runtime, panel, request)
     anchor = watch.make_anchor(round_, Pick())
     assert anchor.reason == "highest reward" and watch.make_anchor(Round(), Pick()) is None
-    steps = list(watch.animate(runtime, watching, request, anchor, ["vanilla"], Baselines(), StopToken()))
-    known, shown = steps[-1][0], [c[watching.player] for _, c in steps if watching.player in c][-1]
-    assert [clip.name for clip in shown] == ["vanilla", "i4vgen"]
-    value = watching.player.postprocess(shown)
-    assert value["num_frames"] == 4 and all(Path(p["video"]["path"]).is_file() for p in value["panes"])
+    known, take, changes = animated(runtime, watching, request, anchor)
+    assert [clip.name for clip in take.clips] == ["vanilla", "anchor", "ni_vsds", "i4vgen"]
+    assert all(clip.scores for clip in take.videos), "the reward has seen every video"
+    traces = [c[watching.live]["trace"] for c in changes if c[watching.live]["trace"]]
+    assert traces and "weight" in changes[-3][watching.live]["facts"]
+    value = watching.player.postprocess(take.clips)
+    assert value["num_frames"] == 4
+    assert all(Path(p["video"]["path"]).is_file() for p in value["panes"] if p["name"] != "anchor")
     assert watching.player.postprocess(None) is None
 
     own = Anchor.from_image(Image.new("RGB", (9, 9), "red"))
-    steps = list(watch.animate(runtime, watching, request, own, ["vanilla"], known, StopToken()))
-    shown = [c[watching.player] for _, c in steps if watching.player in c][-1]
-    stages = {stage["name"] for _, changes in steps for stage in changes[watching.live]["stages"]}
-    assert steps[-1][0] is known and shown[0] is known.clips["vanilla"]
+    again, take, changes = animated(runtime, watching, request, own, known)
+    stages = {stage["name"] for c in changes for stage in c[watching.live]["stages"]}
+    assert again is known and take.clips[0] is known.clips["vanilla"]
     assert stages == {"ni_vsds", "regeneration"}, "the same vanilla video is not made twice"
 
 
@@ -274,32 +335,42 @@ def test_a_stopped_animation_leaves_what_was_finished(runtime, panels, last_word
     anchor = Anchor.from_image(Image.new("RGB", (9, 9), "red"))
     request = request_of(runtime)
     seen = []
-    for _, changes in watch.animate(runtime, watching, request, anchor, ["vanilla"], Baselines(), token):
+    run = watch.animate(runtime, watching, Round(), request, anchor, ["vanilla"], Baselines(), token)
+    for _, now, changes in run:
+        take = now
         seen.append(changes)
         if last_words in changes[watching.live]["words"]:
             token.stop()
     assert seen[-1][watching.live]["words"] == texts.animate_stopped(bool(left))
-    assert [clip.name for clip in seen[-1].get(watching.player, [])] == left
+    assert [clip.name for clip in take.videos] == left
+    assert (watching.player in seen[-1]) == bool(left)
 
 
-def test_a_picture_of_ones_own_is_cropped_and_a_broken_one_refused(tmp_path):
+# One's own picture
+
+
+def test_a_picture_of_ones_own_is_cropped_where_one_says_and_a_broken_one_refused(tmp_path, panels):
+    panel, _ = panels
     Image.new("RGBA", (40, 20), (0, 0, 0, 0)).save(tmp_path / "clear.png")
     pick = choose.pick_upload(str(tmp_path / "clear.png"), 32, 24)
     assert pick.picture.shape == (32, 24, 3) and pick.picture.min() == 255
+    halves = Image.new("RGB", (80, 20), "red")
+    halves.paste("blue", (40, 0, 80, 20))
+    halves.save(tmp_path / "halves.png")
+    left, right = (choose.pick_upload(str(tmp_path / "halves.png"), 20, 20, p).picture for p in (0, 1))
+    assert (left == (255, 0, 0)).all() and (right == (0, 0, 255)).all()
+    view = choose.show_crop(panel, str(tmp_path / "halves.png"), 20, 20, 0.0)
+    assert view[panel.crop]["visible"] and view[panel.position]["visible"]
+    shown = view[panel.crop]["value"]
+    assert tuple(shown[10, 5]) == (255, 0, 0) and shown[10, 70].max() < 128, "what is cut off is dark"
+    assert not choose.show_crop(panel, str(tmp_path / "halves.png"), 20, 80, 0.5)[panel.crop]["visible"]
+    assert not choose.show_crop(panel, None, 20, 20, 0.5)[panel.crop]["visible"]
     (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(gr.Error, match="could not be read"):
+    with pytest.raises(RequestError, match="cannot be read"):
         choose.pick_upload(str(tmp_path / "text.png"), 32, 24)
 
 
 # The whole
-
-
-def test_the_app_builds_with_its_named_endpoints(runtime):
-    demo = build_app(runtime)
-    endpoints = demo.get_api_info()["named_endpoints"]
-    assert set(endpoints) == {"/candidates", "/animate"}
-    names = [parameter["parameter_name"] for parameter in endpoints["/candidates"]["parameters"]]
-    assert names == list(FORM)
 
 
 def test_only_the_ui_knows_gradio():

@@ -21,7 +21,8 @@ CARDS = "#gallery button.thumbnail-lg"
 
 STRAY = """async () => {
   // Watches the two videos for some loops: how far apart they ever are, and how far each of them got.
-  const [a, b] = document.querySelectorAll('#player video');
+  const visible = video => video.checkVisibility();
+  const [a, b] = [...document.querySelectorAll('#player video')].filter(visible);
   const { fps, frames } = document.querySelector('#player .player').dataset;
   const duration = frames / fps, seen = [new Set(), new Set()];
   let apart = 0, checks = 0;
@@ -33,7 +34,8 @@ STRAY = """async () => {
     [a, b].forEach((video, i) => seen[i].add(Math.floor(video.currentTime * fps)));
     checks++;
   }
-  return { apart: apart * fps, seen: seen.map(s => s.size), checks, paused: [a.paused, b.paused],
+  const { state } = document.querySelector('#player .player').dataset;
+  return { apart: apart * fps, seen: seen.map(s => s.size), checks, state,
            sizes: [a.videoWidth, b.videoWidth] };
 }"""
 
@@ -101,9 +103,9 @@ def test_generate_override_animate_and_compare(page):
     page.locator("#animate").click()
     expect(page.locator("#live")).to_contain_text(re.compile(r"step \d+ of \d+"), timeout=PATIENCE)
     expect(page.get_by_text("Done in")).to_be_visible(timeout=PATIENCE)
-    expect(page.locator("#player video")).to_have_count(2)
+    expect(page.locator("#player video:visible")).to_have_count(2)
     watched = page.evaluate(STRAY)
-    assert watched["paused"] == [False, False], watched
+    assert watched["state"] == "playing", watched
     assert min(watched["seen"]) >= 3, f"the videos do not play: {watched}"
     assert watched["apart"] < 1, f"the videos are a frame or more apart: {watched}"
     assert min(watched["sizes"]) >= 256, watched
@@ -111,7 +113,10 @@ def test_generate_override_animate_and_compare(page):
     page.get_by_role("button", name="Pause").click()
     page.locator("#player .scrub").fill("2")
     expect(page.locator("#player .where")).to_have_text(re.compile(r"^3 / "))
-    at = "[...document.querySelectorAll('#player video')].map(v => [v.paused, v.seeking, v.currentTime])"
+    at = (
+        "[...document.querySelectorAll('#player video')].filter(v => v.checkVisibility())"
+        ".map(v => [v.paused, v.seeking, v.currentTime])"
+    )
     page.wait_for_function(f"{at}.every(([paused, seeking]) => paused && !seeking)")
     (_, _, left), (_, _, right) = page.evaluate(at)
     assert left == pytest.approx(right, abs=0.02)
@@ -128,20 +133,27 @@ def test_a_picture_of_my_own(page, tmp_path):
     Image.fromarray(pixels).save(picture)
     fill_form(page, candidates=2, steps=3)
     draw(page, 2)
-    page.locator("#choose input[type=file]").set_input_files(picture)
+    page.get_by_role("button", name="Use a picture of my own").click()
+    page.locator("#own-picture input[type=file]").set_input_files(picture)
     expect(page.locator("#anchor-words")).to_contain_text("Your own picture")
     assert not any("✓" in text for text in captions(page))
     page.locator("#animate").click()
     expect(page.get_by_text("Done in")).to_be_visible(timeout=PATIENCE)
-    expect(page.locator("#player video")).to_have_count(2)
+    expect(page.locator("#player video:visible")).to_have_count(2)
 
-    text = tmp_path / "broken.png"
-    text.write_text("not a picture")
-    page.locator("#choose input[type=file]").set_input_files(text)
-    expect(page.get_by_text("could not be read as a picture")).to_be_visible()
-    expect(page.locator("#anchor-words")).to_contain_text("Your own picture")
     page.get_by_role("button", name="Back to the best candidate").click()
     expect(page.locator("#anchor-words")).to_contain_text("highest reward")
+
+
+def test_a_file_that_is_no_picture_is_refused(page, tmp_path):
+    expect(page.locator(CARDS)).to_have_count(16)
+    text = tmp_path / "broken.png"
+    text.write_text("not a picture")
+    page.get_by_role("button", name="Use a picture of my own").click()
+    page.locator("#own-picture input[type=file]").set_input_files(text)
+    expect(page.get_by_text("could not be read as a picture")).to_be_visible()
+    expect(page.locator("#anchor-words")).to_contain_text("highest reward")
+    expect(page.locator("#own-picture input[type=file]")).to_have_count(1)  # ready for another one
 
 
 def test_stop_keeps_what_is_there(page):

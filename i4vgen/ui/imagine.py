@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import html
 import json
-from dataclasses import dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 
 import gradio as gr
 
+from i4vgen import catalog
 from i4vgen.backbones.samplers import SCHEDULERS
 from i4vgen.catalog import MODELS, REWARDS, Choice
 from i4vgen.pipeline import COMPARISONS
 from i4vgen.request import Defaults, Request, RequestError
-from i4vgen.runtime import Runtime
+from i4vgen.runtime import Runtime, get_runtime
 from i4vgen.ui import layout, texts
 
 CHUNKS = 4
@@ -73,13 +75,34 @@ def with_choice(form: Form, choice: Choice) -> Form:
         model=choice.model,
         base=choice.base or "",
         loras=" ".join(choice.loras),
-        rewards=list(choice.rewards or ()),
+        rewards=list(catalog.find(choice).rewards),
     )
+
+
+def with_request(form: Form, request: Request, choice: Choice, compare: Sequence[str]) -> Form:
+    """The form that asks for this run."""
+    names = {field.name for field in fields(Request)} & {field.name for field in fields(Form)}
+    asked = {name: getattr(request, name) for name in names}
+    own = catalog.find(choice).backbone.read_defaults(**catalog.find(choice).places).sampler
+    asked |= {"sampler": OWN if request.sampler == own else request.sampler, "compare": list(compare)}
+    return with_choice(replace(form, **asked), choice)
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt and a seed worth trying, and the packed run that was made of them, if there is one."""
+
+    prompt: str
+    seed: int
+    run: Path | None
 
 
 @dataclass
 class ImaginePanel:
-    """The components of panel 1. `settings` are the fields of `Form`, in its order."""
+    """The components of panel 1. `settings` are the fields of `Form`, in its order.
+
+    chips: by the group of the model's phrases that they offer. dataset: shows the `examples`.
+    """
 
     settings: list[gr.components.Component]
     dice: gr.Button
@@ -87,6 +110,9 @@ class ImaginePanel:
     stop: gr.Button
     leave: gr.Button
     note: gr.HTML
+    chips: dict[str, gr.Dataset]
+    dataset: gr.Dataset
+    examples: list[Example]
 
     def __getattr__(self, name: str) -> gr.components.Component:
         for field, component in zip(fields(Form), self.settings, strict=True):
@@ -98,9 +124,12 @@ class ImaginePanel:
 def build(runtime: Runtime, examples: Path) -> ImaginePanel:
     """Draws panel 1 with the defaults of the model, and connects what needs no other panel."""
     d = runtime.defaults
+    stored = read_examples(examples)
+    first = stored[0] if stored else Example("", 7, None)
     with layout.panel(1, texts.IMAGINE, texts.IMAGINE_HINT, "imagine"):
         with gr.Row(elem_classes="ask"):
             prompt = gr.Textbox(
+                value=first.prompt,
                 label=texts.PROMPT,
                 placeholder=texts.PROMPT_PLACEHOLDER,
                 lines=2,
@@ -111,9 +140,12 @@ def build(runtime: Runtime, examples: Path) -> ImaginePanel:
                 submit_btn=False,
             )
         note = gr.HTML("", elem_id="note", visible=False, apply_default_css=False)
+        chips = build_chips(runtime)
         with gr.Row(elem_classes="knobs", equal_height=True):
             with gr.Row(elem_classes="seed", equal_height=True, scale=2):
-                seed = gr.Number(label=texts.SEED, value=7, precision=0, minimum=0, min_width=100, scale=3)
+                seed = gr.Number(
+                    label=texts.SEED, value=first.seed, precision=0, minimum=0, min_width=100, scale=3
+                )
                 dice = gr.Button(texts.DICE, elem_classes="dice", size="md", min_width=120, scale=1)
             num_candidates = gr.Slider(
                 1, 64, d.num_candidates, step=1, label=texts.NUM_CANDIDATES, scale=3, min_width=220
@@ -185,14 +217,38 @@ def build(runtime: Runtime, examples: Path) -> ImaginePanel:
                 )
         with gr.Accordion(texts.MODEL, open=False, elem_id="model"):
             model, base, loras, rewards = build_model(runtime)
-        load_examples(examples, prompt, seed)
+        dataset = gr.Dataset(
+            components=[gr.Textbox(visible=False)],
+            samples=[[example.prompt] for example in stored],
+            type="index",
+            label=texts.EXAMPLES,
+            samples_per_page=12,
+            visible=bool(stored),
+            elem_id="examples",
+        )
 
     dice.click(None, None, seed, js=ROLL, queue=False, api_visibility="private")
     settings = [
         prompt, seed, num_candidates, negative_prompt, steps, guidance_scale, frames, p_ni_vsds, p_re,
         preset, sampler, compare, model, base, loras, rewards,
     ]  # fmt: skip
-    return ImaginePanel(settings, dice, generate, stop, leave, note)
+    return ImaginePanel(settings, dice, generate, stop, leave, note, chips, dataset, stored)
+
+
+def build_chips(runtime: Runtime) -> dict[str, gr.Dataset]:
+    """The words that a small model knows, to make a prompt of."""
+    phrases = runtime.vocabulary.phrases if runtime.vocabulary else {}
+    with gr.Row(elem_id="chips", visible=bool(phrases)):
+        return {
+            group: gr.Dataset(
+                components=[gr.Textbox(visible=False)],
+                samples=[[ways[0]] for ways in things],
+                label=texts.CHIPS.get(group, group),
+                samples_per_page=len(things),
+                elem_classes="chips",
+            )
+            for group, things in phrases.items()
+        }
 
 
 def build_model(runtime: Runtime) -> tuple[gr.Dropdown, gr.Textbox, gr.Textbox, gr.CheckboxGroup]:
@@ -239,20 +295,29 @@ def show_model(panel: ImaginePanel, runtime: Runtime) -> dict:
     }
 
 
-def load_examples(path: Path, prompt: gr.Textbox, seed: gr.Number) -> None:
-    """Chips that fill the form. A missing file just means no chips."""
+def show_form(panel: ImaginePanel, form: Form) -> dict:
+    """The form with every field as given; a model that this app does not offer is said and left out."""
+    offered = {name for _, name in panel.model.choices}
+    if form.model not in offered:
+        gr.Warning(texts.OTHER_MODEL.format(model=form.model))
+        kept = {panel.model, panel.base, panel.loras, panel.rewards}
+        return {c: v for c, v in zip(panel.settings, astuple(form), strict=True) if c not in kept}
+    changes = show_model(panel, get_runtime(Choice(form.model)))
+    for component, value in zip(panel.settings, astuple(form), strict=True):
+        known = changes.get(component)
+        changes[component] = {**known, "value": value} if isinstance(known, dict) else value
+    return changes
+
+
+def read_examples(path: Path) -> list[Example]:
+    """The examples of a JSON file; runs are named relative to it. None, if there is no such file."""
     if not path.is_file():
-        return
-    entries = json.loads(path.read_text(encoding="utf-8"))
-    gr.Examples(
-        [[entry["prompt"], entry["seed"]] for entry in entries],
-        [prompt, seed],
-        label=texts.EXAMPLES,
-        example_labels=[entry["prompt"] for entry in entries],
-        examples_per_page=12,
-        elem_id="examples",
-        api_visibility="private",
-    )
+        return []
+    examples = []
+    for entry in json.loads(path.read_text(encoding="utf-8")):
+        run = path.parent / entry["run"] if "run" in entry else None
+        examples.append(Example(entry["prompt"], entry["seed"], run if run and run.is_file() else None))
+    return examples
 
 
 def show_unknown_words(runtime: Runtime, prompt: str) -> dict:

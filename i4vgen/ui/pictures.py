@@ -11,11 +11,8 @@ from PIL import Image
 PREVIEW_SIDE = 256
 """A preview is sent at most this many pixels wide: it is looked at for a second, then replaced."""
 
-SHARP_BELOW = 160
-"""Frames up to this side are sent lossless: they are enlarged on the screen, so every pixel is seen."""
-
-SHOWN_SIDE = 512
-"""About how large a video is in the player."""
+CROP_SIDE = 480
+"""Pixels of the longer side of a picture that shows what is cut off another."""
 
 
 def film_strip(frames: np.ndarray) -> str:
@@ -31,22 +28,21 @@ def film_strip(frames: np.ndarray) -> str:
         size = (round(width * scale) * len(frames), round(height * scale))
         strip = strip.resize(size, Image.Resampling.BILINEAR)
     buffer = io.BytesIO()
-    if max(height, width) <= SHARP_BELOW:
-        strip.save(buffer, "WEBP", lossless=True, method=0)
-    else:
-        strip.save(buffer, "WEBP", quality=80, method=0)
+    strip.save(buffer, "WEBP", quality=85, method=0)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def is_small(height: int, width: int) -> bool:
-    """Whether pictures of this size are enlarged so much on a screen that their pixels should stay crisp."""
-    return max(height, width) <= SHARP_BELOW
+def crop_view(image: Image.Image, height: int, width: int, position: float) -> np.ndarray:
+    """A picture as a whole, with what `media.fit_picture` cuts off darkened: uint8 [h, w, 3].
 
-
-def enlarge(frames: np.ndarray) -> np.ndarray:
-    """Small frames [F, H, W, 3] with every pixel made a square of pixels. Larger ones are left alone."""
-    height, width = frames.shape[1:3]
-    if not is_small(height, width):
-        return frames
-    factor = max(1, SHOWN_SIDE // max(height, width))
-    return frames.repeat(factor, axis=1).repeat(factor, axis=2)
+    position: see there.
+    """
+    scale = min(1.0, CROP_SIDE / max(image.size))
+    image = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
+    side = min(image.width / width, image.height / height)
+    box = round(side * width), round(side * height)
+    left, top = round((image.width - box[0]) * position), round((image.height - box[1]) * position)
+    view = Image.blend(image, Image.new("RGB", image.size), 0.7)
+    where = (left, top, left + box[0], top + box[1])
+    view.paste(image.crop(where), where)
+    return np.array(view)

@@ -60,6 +60,11 @@ class Tracker:
         total = sum(self.plan.values())
         return sum(self.done.values()) / total if total else 0.0
 
+    @property
+    def total(self) -> int:
+        """The steps of the stage under way."""
+        return self.plan.get(self.stage, 0)
+
     def words(self) -> str:
         """The progress line."""
         if self.stage is None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from i4vgen.catalog import Choice
-from i4vgen.events import Candidate
+from i4vgen.events import Candidate, Selected
+from i4vgen.metrics import Measures
 from i4vgen.pipeline import Anchor
 from i4vgen.request import Request
 from i4vgen.ui import texts
@@ -17,41 +19,101 @@ from i4vgen.ui import texts
 
 @dataclass(frozen=True)
 class Round:
-    """One round of candidates: what was asked of which model, and what is finished so far, in the order of
-    their index.
+    """The candidates on the page, and what a person did with them.
+
+    request, choice: what was asked of which model. made: on what, `Runtime.describe()`.
+    candidates: what is finished so far, in the order of their index. files: where the picture of each lies for
+    the browser (a path in Gradio's cache). judged_by: the prompt that the scores were given for.
+    stars, dropped: indices of candidates.
+    by_score: whether the gallery is sorted by score rather than by index.
     """
 
     request: Request | None = None
     choice: Choice | None = None
+    made: Mapping = field(default_factory=dict)
     candidates: tuple[Candidate, ...] = ()
     files: tuple[str, ...] = ()
-    """Where the picture of each candidate lies for the browser (a path in Gradio's cache)."""
+    judged_by: str = ""
+    stars: frozenset[int] = frozenset()
+    dropped: frozenset[int] = frozenset()
+    by_score: bool = False
 
     def with_candidate(self, candidate: Candidate, file: str) -> Round:
         """This round with one more finished candidate."""
         return dataclasses.replace(self, candidates=(*self.candidates, candidate), files=(*self.files, file))
 
+    def with_scores(self, prompt: str, scores: Sequence[Mapping[str, float]]) -> Round:
+        """The same candidates, judged against another prompt."""
+        judged = (dataclasses.replace(c, scores=dict(s)) for c, s in zip(self.candidates, scores, strict=True))
+        return dataclasses.replace(self, candidates=tuple(judged), judged_by=prompt)
+
+    def toggle_star(self, index: int) -> Round:
+        """Makes a candidate a favourite, or no favourite any more."""
+        return dataclasses.replace(self, stars=self.stars ^ {index})
+
+    def drop(self, index: int) -> Round:
+        """Takes a candidate out of the gallery. It can be brought back."""
+        return dataclasses.replace(self, dropped=self.dropped | {index})
+
+    @property
+    def kept(self) -> tuple[Candidate, ...]:
+        """The candidates that were not dropped, best first."""
+        return tuple(sorted((c for c in self.candidates if c.index not in self.dropped), key=_badness))
+
+    @property
+    def shown(self) -> tuple[Candidate, ...]:
+        """The gallery's candidates, in its order."""
+        return self.kept if self.by_score else tuple(sorted(self.kept, key=lambda c: c.index))
+
+    @property
+    def best(self) -> int | None:
+        """The index of the candidate with the highest score (the first one, without scores), or None."""
+        return self.kept[0].index if self.kept else None
+
+    @property
+    def next_index(self) -> int:
+        """Where further candidates begin."""
+        return 1 + max((c.index for c in self.candidates), default=-1)
+
+    def rank(self, index: int) -> int:
+        """1 for the best of those that were not dropped."""
+        return 1 + [c.index for c in self.kept].index(index)
+
+    def find(self, index: int) -> tuple[Candidate, str]:
+        """A candidate and its file. Raises `LookupError`."""
+        return next(pair for pair in zip(self.candidates, self.files, strict=True) if pair[0].index == index)
+
+
+def _badness(candidate: Candidate) -> tuple[float, int]:
+    return (-candidate.score if candidate.score is not None else 0.0, candidate.index)
+
 
 @dataclass(frozen=True)
 class Pick:
-    """The person's choice: a position in the gallery, a picture of their own, or (neither) the reward's best.
+    """The person's choice: a candidate by its index, a picture of their own, or (neither) the reward's best.
 
     picture: uint8 [H, W, 3], already in the video's shape.
     """
 
-    position: int | None = None
+    index: int | None = None
     picture: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A finished video, as a file for the browser."""
+    """A finished video, or the still anchor, as a file for the browser.
+
+    frames: uint8 [F, H, W, 3], to measure and to export; None where only the file is left.
+    scores: the mean reward of its frames, by the name of the reward.
+    """
 
     name: str
     path: str
     num_frames: int
     fps: int
     seconds: float
+    frames: np.ndarray | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -68,6 +130,30 @@ class Baselines:
         return dataclasses.replace(self, clips={**self.clips, clip.name: clip})
 
 
+@dataclass(frozen=True)
+class Take:
+    """An animation as far as it was finished.
+
+    round: the candidates that its anchor came from. made: on what, `Runtime.describe()`. compare: what it was
+    to be compared with. clips: the anchor and the videos, in the order of the player. measures: by the names of
+    the videos.
+    """
+
+    round: Round
+    request: Request
+    choice: Choice
+    made: Mapping
+    anchor: Selected
+    compare: tuple[str, ...]
+    clips: tuple[Clip, ...]
+    measures: Mapping[str, Measures] = field(default_factory=dict)
+
+    @property
+    def videos(self) -> tuple[Clip, ...]:
+        """The clips that move."""
+        return tuple(clip for clip in self.clips if clip.name != "anchor")
+
+
 def baseline_key(choice: Choice, request: Request, anchor: Anchor | None) -> tuple:
     """All that a video without I4VGen depends on: not the settings of stage 2, nor the number of candidates.
 
@@ -82,21 +168,13 @@ def baseline_key(choice: Choice, request: Request, anchor: Anchor | None) -> tup
     return choice, settings, anchor and hash(np.asarray(anchor.image).tobytes())
 
 
-def best_position(candidates: Sequence[Candidate]) -> int | None:
-    """The gallery position with the highest score; the first one without scores; None without candidates."""
-    if not candidates:
-        return None
-    scores = [-np.inf if c.score is None else c.score for c in candidates]
-    return int(np.argmax(scores))
-
-
-def anchor_position(candidates: Sequence[Candidate], pick: Pick) -> int | None:
-    """The gallery position of the anchor; None if it is a picture of one's own, or if there is no anchor."""
+def anchor_index(round_: Round, pick: Pick) -> int | None:
+    """Which candidate is the anchor; None if it is a picture of one's own, or if there is no anchor."""
     if pick.picture is not None:
         return None
-    if pick.position is not None and pick.position < len(candidates):
-        return pick.position
-    return best_position(candidates)
+    if pick.index in {candidate.index for candidate in round_.kept}:
+        return pick.index
+    return round_.best
 
 
 def say_score(score: float | None) -> str:
@@ -104,28 +182,29 @@ def say_score(score: float | None) -> str:
     return "" if score is None else f"{score:+.2f}".replace("-", "\u2212")
 
 
-def caption(candidates: Sequence[Candidate], position: int, pick: Pick) -> str:
-    """The line under a card. The style sheet finds the crown and the tick in it and decorates the card."""
-    _, *others = candidates[position].scores.items() or [None]
-    parts = [say_score(candidates[position].score) or f"#{position + 1}"]
-    parts += [f"\u00b7 {name} {say_score(score)}" for name, score in others]
-    if position == best_position(candidates):
-        parts.insert(0, texts.CROWN)
-    if position == anchor_position(candidates, pick):
-        parts.append(texts.PICKED)
-    return " ".join(parts)
+def caption(round_: Round, candidate: Candidate, pick: Pick) -> str:
+    """The lines under a card. The style sheet finds the crown and the tick in it and decorates the card."""
+    _, *others = candidate.scores.items() or [None]
+    marks = [texts.CROWN] if candidate.index == round_.best else []
+    marks += [texts.STAR] if candidate.index in round_.stars else []
+    marks += [say_score(candidate.score)] if candidate.scores else []
+    marks += [texts.PICKED] if candidate.index == anchor_index(round_, pick) else []
+    lines = [" ".join(marks)] if marks else []
+    lines += [f"{name} {say_score(score)}" for name, score in others]
+    seed = round_.request.seed if round_.request else 0
+    lines.append(texts.card(round_.rank(candidate.index), seed, candidate.index))
+    return "\n".join(lines)
 
 
-def describe_anchor(candidates: Sequence[Candidate], pick: Pick) -> str:
+def describe_anchor(round_: Round, pick: Pick) -> str:
     """The anchor in words (HTML)."""
     if pick.picture is not None:
         return texts.OWN_ANCHOR
-    position = anchor_position(candidates, pick)
-    if position is None:
+    index = anchor_index(round_, pick)
+    if index is None:
         return texts.NO_ANCHOR
-    return texts.anchor_is(
-        position + 1,
-        len(candidates),
-        say_score(candidates[position].score),
-        best=position == best_position(candidates),
-    )
+    candidate, _ = round_.find(index)
+    words = texts.anchor_is(index + 1, len(round_.kept), say_score(candidate.score), best=index == round_.best)
+    if round_.request and round_.judged_by not in ("", round_.request.prompt):
+        words += texts.judged_by(html.escape(round_.judged_by))
+    return words

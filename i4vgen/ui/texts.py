@@ -24,7 +24,8 @@ NUM_CANDIDATES = "Candidates"
 GENERATE = "Draw candidates"
 STOP = "Stop"
 LEAVE_QUEUE = "Leave the queue"
-EXAMPLES = "Try one of these"
+EXAMPLES = "Finished examples: settings and result at once"
+CHIPS = {"subject": "What", "motion": "How it moves", "setting": "Where"}
 ADVANCED = "Advanced settings"
 NEGATIVE_PROMPT = "Negative prompt"
 NEGATIVE_PROMPT_INFO = "What the pictures should keep away from."
@@ -81,12 +82,59 @@ CHOOSE_HINT = "The picture with the highest reward leads. Click any other to ove
 GALLERY = "Candidates"
 GALLERY_EMPTY = "Your candidates will appear here, each with its score."
 ANCHOR = "Anchor"
-UPLOAD = "Use a picture of my own"
 BACK_TO_BEST = "Back to the best candidate"
 ANIMATE = "Animate this anchor"
 NO_ANCHOR = "No anchor yet. Draw candidates, or bring a picture of your own."
 CROWN = "\u265b"
+STAR = "\u2605"
 PICKED = "\u2713"
+STORED = "A stored run, made by this very software. Pick another anchor, animate it, or draw your own."
+RESTORED = "Everything is back as it was."
+ORDER = "Order of the cards"
+BY_INDEX = "As drawn"
+BY_SCORE = "By score"
+RESCORE = "Score again"
+EXPORT = "Export this set"
+STAR_IT = "\u2606 Star"
+UNSTAR_IT = "\u2605 Starred"
+DROP_IT = "Drop it"
+CHART = "All scores, from the lowest to the highest. Click a mark to pick it."
+OWN = "Use a picture of my own"
+OWN_DROP = "Drop, paste or choose a picture"
+CROP = "What is cut off"
+CROP_POSITION = "Move the crop"
+NO_MORE = "64 candidates are as many as there can be."
+NOT_SCORED = "Stopped. The scores are as they were."
+
+
+def more(count: int) -> str:
+    """The button for further candidates."""
+    return f"{count} more candidates"
+
+
+def restore(count: int) -> str:
+    """The button that brings dropped candidates back."""
+    return f"Bring back {count} dropped"
+
+
+def card(rank: int, seed: int, index: int) -> str:
+    """The small print of a card: its rank, and the seed and the number of the noise that it grew from."""
+    return f"rank {rank} \u00b7 seed {seed}#{index + 1}"
+
+
+def chart_mark(number: int, score: str) -> str:
+    """What a mark of the chart stands for."""
+    return f"Candidate {number}, score {score}"
+
+
+def scored(count: int, prompt: str) -> str:
+    """After scoring again."""
+    return f"{count} candidates are now ranked by \u201c{prompt}\u201d."
+
+
+def judged_by(prompt: str) -> str:
+    """Beside the score of an anchor that was judged by another prompt than its own (HTML, already safe)."""
+    return f". Scored against \u201c{prompt}\u201d"
 
 
 def anchor_is(number: int, count: int, score: str, best: bool) -> str:
@@ -101,7 +149,11 @@ OWN_ANCHOR = "<b>Your own picture</b>, cropped to the shape of the video"
 # 3 Watch it move
 WATCH = "Watch it move"
 WATCH_HINT = "The anchor comes to life, then plays next to the plain video of the same prompt and seed."
+SAVE_SIDE = "Side by side (mp4)"
+SAVE_GIF = "GIF"
+SAVE_ALL = "Everything (zip)"
 LIVE_EMPTY = "The video appears here while it is being made."
+LIVE_STORED = "Finished earlier; nothing is computed for this."
 LIVE_ALT = "How the video looks at this step, playing in a loop"
 PLAYER = "Comparison of the finished videos"
 STAGES = {
@@ -117,8 +169,15 @@ STAGES_SHORT = {
     "vanilla": "Vanilla",
     "freeinit": "FreeInit",
 }
-CLIP_LABELS = {"i4vgen": "I4VGen", "vanilla": "Vanilla", "freeinit": "FreeInit", "ni_vsds": "NI-VSDS"}
+CLIP_LABELS = {
+    "anchor": "Anchor",
+    "i4vgen": "I4VGen",
+    "vanilla": "Vanilla",
+    "freeinit": "FreeInit",
+    "ni_vsds": "NI-VSDS",
+}
 CLIP_HINTS = {
+    "anchor": "the still picture it came from",
     "i4vgen": "from your anchor",
     "vanilla": "same prompt, same seed, no anchor",
     "freeinit": "same prompt, same seed, three passes",
@@ -129,6 +188,51 @@ PAUSE = "Pause"
 LOOP = "Loop"
 SCRUB = "Frame"
 DOWNLOAD = "Download"
+# The player
+PLAYER_MODES = {"side": "Side by side", "wipe": "Wipe", "grid": "Grid"}
+PLAYER_WORDS = {
+    "modes": "How to compare",
+    "pair": "What to compare",
+    "a": "A, on the left",
+    "b": "B, on the right",
+    "swap": "Swap A and B",
+    "divider": "Divider between A and B",
+    "controls": "Controls",
+    "back": "Frame back",
+    "forth": "Frame forward",
+    "speed": "Speed",
+    "help": "Keyboard shortcuts",
+    "help_hint": "They work while the player has the focus: click into it, or reach it with Tab.",
+    "close": "Close",
+}
+PLAYER_SHORTCUTS = [
+    (["Space", "K"], "Play or pause"),
+    (["\u2190", "\u2192", ",", "."], "Frame by frame"),
+    (["Home", "End"], "First and last frame"),
+    (["[", "]"], "Slower, faster"),
+    (["L"], "Loop"),
+    (["1", "2", "3"], "Side by side, wipe, grid"),
+    (["S"], "Swap A and B"),
+    (["?"], "This help"),
+]
+
+# 4 Your runs
+RUNS = "Your runs"
+RUNS_HINT = "This browser remembers them. Open one, and everything is back without computing it again."
+OPEN_RUN = "Open a run.json or a zip"
+COPY_LINK = "Copy the link to this page"
+COPIED = "Copied"
+FORGET = "Forget all"
+GONE = "The server has let go of this run. Its settings are back in the form: the same seed gives the same run."
+NO_RUN = "No run in this file"
+OTHER_MODEL = "This run was made with {model}, which is not in the list here. The form keeps its model."
+BAD_LINK = "Some settings in the link could not be used: {names}."
+
+
+def run_caption(prompt: str, seed: int, model: str) -> str:
+    """Under the thumbnail of a run."""
+    return f"{prompt}\nseed {seed} \u00b7 {model}"
+
 
 # How a run goes
 WAITING = "Waiting for the device\u2026"
@@ -137,9 +241,17 @@ MEASURING = "measuring the pace"
 NEARLY = "nearly there"
 
 
+TRACE = "Size of the update, step by step"
+
+
 def step(stage: str, number: int, total: int, left: str) -> str:
     """The progress line: what is happening, how far it is, how long it will take."""
     return f"{STAGES[stage]}: step {number} of {total}, {left}"
+
+
+def step_facts(timestep: int, weight: float, update: float) -> str:
+    """What the last step did, for those who know the method."""
+    return f"t = {timestep} \u00b7 weight {weight:.3f} \u00b7 update {update:.4f}"
 
 
 def seconds_left(seconds: float | None) -> str:
@@ -192,3 +304,45 @@ NEEDS_ANCHOR = "Choose an anchor first: draw candidates, or bring a picture of y
 BAD_PICTURE = "That file could not be read as a picture. Try a PNG, JPEG or WebP."
 INTERRUPTED = "The run ended early."
 FAILED = "The run failed: {error}. Your prompt and candidates are still here."
+
+# What the figures mean
+REPORT = "What the figures say"
+REPORT_VIDEO = "Video"
+REPORT_BEST = "(best)"
+NO_FIGURE = "\u2013"
+METRIC_LABELS = {"flicker": "Flicker", "motion": "Motion", "consistency": "Anchor kept"}
+METRIC_MEANINGS = {
+    "flicker": "What changes between frames though no steady motion or fade explains it: the mean difference, "
+    "in percent of the range from black to white.",
+    "motion": "How far the picture moves from one frame to the next, on average over all of it, in percent of "
+    "its longer side.",
+    "consistency": "How much of the anchor is found again in every frame, wherever it has moved to.",
+}
+REWARD_MEANING = "How well the frames show the prompt: the mean score that this reward model gives them."
+BETTER = {
+    "higher": "Higher is better.",
+    "lower": "Lower is better.",
+    None: "More is not better, only livelier.",
+}
+BETTER_ARROWS = {"higher": "\u2191", "lower": "\u2193", None: ""}
+
+
+def reward_label(name: str) -> str:
+    """The head of a reward model's column."""
+    return f"Reward: {name}"
+
+
+SLICES = "One row of pixels over time"
+
+
+def slices_hint(row: int, height: int) -> str:
+    """How to read the slices. row: counts from 1."""
+    return (
+        f"Row {row} of {height} of every frame, the first frame on top. What rests is an upright band, what "
+        "glides a slanted one; what flickers frays."
+    )
+
+
+def slice_alt(label: str) -> str:
+    """What the picture of a slice is, for those who do not see it."""
+    return f"{label}: one row of pixels from every frame, the first frame on top"

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gradio.processing_utils import save_file_to_cache
+import gradio as gr
+import numpy as np
 from PIL import Image
 
-from i4vgen.events import Event, Loading, Preview, Progress, Result, Stage
+from i4vgen import metrics
+from i4vgen.events import Event, Loading, Preview, Progress, Result, Selected, Stage
 from i4vgen.free_init import ITERATIONS
-from i4vgen.media import write_video
-from i4vgen.pipeline import Anchor, I4VGenPipeline
-from i4vgen.request import Defaults, Request
+from i4vgen.media import write_image, write_video
+from i4vgen.metrics import Measures
+from i4vgen.pipeline import PREVIEWS, Anchor, I4VGenPipeline
+from i4vgen.request import Request
 from i4vgen.runtime import Runtime, StopToken
-from i4vgen.ui import layout, pictures, texts
+from i4vgen.ui import files, layout, pictures, texts
 from i4vgen.ui.compare import ComparePlayer
 from i4vgen.ui.live import LiveView, live_value
 from i4vgen.ui.progress import Tracker
-from i4vgen.ui.session import Baselines, Clip, Pick, Round, anchor_position, baseline_key, best_position
-
-PREVIEW_EVERY = 2
-"""Decode the video after every so many steps. Each preview costs one pass of the decoder."""
+from i4vgen.ui.report import Report, report_value
+from i4vgen.ui.session import Baselines, Clip, Pick, Round, Take, anchor_index, baseline_key
 
 PASSES = {"vanilla": 1, "freeinit": ITERATIONS}
 """How often a video is drawn."""
@@ -36,15 +36,28 @@ class WatchPanel:
 
     live: LiveView
     player: ComparePlayer
+    report: Report
+    side: gr.Button
+    gif: gr.Button
+    everything: gr.Button
+
+    @property
+    def saves(self) -> list[gr.Button]:
+        """The buttons that need finished videos."""
+        return [self.side, self.gif, self.everything]
 
 
-def build(defaults: Defaults) -> WatchPanel:
-    """Draws panel 3."""
-    crisp = ["crisp"] if pictures.is_small(defaults.height, defaults.width) else []
+def build() -> WatchPanel:
+    """Draws panel 3, empty."""
     with layout.panel(3, texts.WATCH, texts.WATCH_HINT, "watch"):
-        live = LiveView(texts.LIVE_EMPTY, elem_id="live", elem_classes=crisp)
-        player = ComparePlayer(elem_id="player", elem_classes=crisp)
-    return WatchPanel(live, player)
+        live = LiveView(texts.LIVE_EMPTY, elem_id="live")
+        player = ComparePlayer(elem_id="player")
+        with gr.Row(elem_classes="tools saves"):
+            side = gr.Button(texts.SAVE_SIDE, size="sm", visible=False, elem_id="save-side")
+            gif = gr.Button(texts.SAVE_GIF, size="sm", visible=False, elem_id="save-gif")
+            everything = gr.Button(texts.SAVE_ALL, size="sm", visible=False, elem_id="save-all")
+        report = Report(elem_id="report")
+    return WatchPanel(live, player, report, side, gif, everything)
 
 
 def animation_request(form: Request, round_: Round) -> Request:
@@ -66,23 +79,26 @@ def make_anchor(round_: Round, pick: Pick) -> Anchor | None:
     """The anchor for the engine, or None if nothing was drawn and nothing was brought."""
     if pick.picture is not None:
         return Anchor.from_image(Image.fromarray(pick.picture))
-    position = anchor_position(round_.candidates, pick)
-    if position is None:
+    index = anchor_index(round_, pick)
+    if index is None:
         return None
-    reason = "highest reward" if position == best_position(round_.candidates) else "picked"
-    return Anchor.from_candidate(round_.candidates[position], reason)
+    return Anchor.from_candidate(round_.find(index)[0], "highest reward" if index == round_.best else "picked")
 
 
 def animate(
     runtime: Runtime,
     panel: WatchPanel,
+    round_: Round,
     request: Request,
     anchor: Anchor,
     compare: Sequence[str],
     known: Baselines,
     token: StopToken,
-) -> Iterator[tuple[Baselines, dict]]:
-    """Stage 2 and what it is compared with: yields the baselines to remember, and what changed on the page."""
+) -> Iterator[tuple[Baselines, Take | None, dict]]:
+    """Stage 2 and what it is compared with.
+
+    Yields the baselines to remember, what is finished so far, and what changed on the page.
+    """
     started = time.perf_counter()
     key = baseline_key(runtime.choice, request, anchor if runtime.entry.backbone.image_to_video else None)
     if known.key != key or not all(Path(clip.path).is_file() for clip in known.clips.values()):
@@ -97,60 +113,91 @@ def animate(
         "fps": runtime.defaults.fps,
         "ratio": request.width / request.height,
     }
-    strip = ""
-    half_way: Result | None = None
+    strip, facts, trace = "", "", []
+    take: Take | None = None
 
     def events(pipeline: I4VGenPipeline) -> Iterator[Event]:
-        return pipeline.animate(request, anchor, PREVIEW_EVERY, missing)
+        return pipeline.animate(request, anchor, PREVIEWS, missing, judge=True)
 
     def live(words: str, fraction: float | None) -> dict:
-        stages = tracker.stages() if fraction is not None else []
-        return {panel.live: live_value(words, fraction=fraction, stages=stages, strip=strip, **view)}
+        if fraction is None:
+            return {panel.live: live_value(words)}
+        progress = {"stages": tracker.stages(), "facts": facts, "trace": trace, "total": tracker.total}
+        return {panel.live: live_value(words, fraction=fraction, strip=strip, **progress, **view)}
 
-    yield known, live(texts.STARTING, 0.0)  # the earlier comparison stays until there is a new one
+    yield known, take, live(texts.STARTING, 0.0)  # the earlier comparison stays until there is a new one
     for event in runtime.stream(events, token):
         match event:
             case Loading(place, done, total):
-                yield known, live(texts.downloading(place, done, total), done / total)
+                yield known, take, live(texts.downloading(place, done, total), done / total)
+            case Selected():
+                clips = (save_picture(event.image),)
+                made = runtime.describe()
+                take = Take(round_, request, runtime.choice, made, event, tuple(compare), clips)
             case Stage(name, total):
                 tracker.begin(name, total)
-            case Progress(stage, step, _, _, seconds):
+                trace = []
+            case Progress(stage, step, _, timestep, seconds, weight, update):
+                trace.append(update)
+                facts = texts.step_facts(timestep, weight, update)
                 if tracker.step(stage, step, seconds):
-                    yield known, live(tracker.words(), tracker.fraction)
+                    yield known, take, live(tracker.words(), tracker.fraction)
             case Preview():
                 strip = pictures.film_strip(event.frames)
-                yield known, live(tracker.words(), tracker.fraction)
+                yield known, take, live(tracker.words(), tracker.fraction)
             case Result():
                 strip = pictures.film_strip(event.frames)
-                if event.name == "ni_vsds":
-                    half_way = event  # in the live view now; a video of its own only if it stays the last one
-                    continue
-                clip = shown[event.name] = save_clip(event, panel.player.GRADIO_CACHE)
+                clip = shown[event.name] = save_clip(event)
                 if event.name in missing:
                     known = known.with_clip(clip)
-                yield known, {panel.player: in_order(shown)} | live(tracker.words(), tracker.fraction)
-    strip = ""  # the player takes over
+                take = replace(take, clips=in_order(take.clips[0], shown))
+                changes = {panel.player: take.clips} if "i4vgen" in shown else {}
+                yield known, take, changes | live(tracker.words(), tracker.fraction)
     if {"i4vgen", *compare} <= set(shown):
-        # The player once more, for API clients, who see the last update only.
-        done = live(texts.animate_done(time.perf_counter() - started), None)
-        yield known, done | {panel.player: in_order(shown)}
-        return
-    stopped = live(texts.animate_stopped(bool(half_way)), None)
-    if half_way and "i4vgen" not in shown:
-        shown["ni_vsds"] = save_clip(half_way, panel.player.GRADIO_CACHE)
-        stopped |= {panel.player: in_order(shown)}
-    yield known, stopped
+        words = texts.animate_done(time.perf_counter() - started)
+    else:
+        words = texts.animate_stopped("ni_vsds" in shown)
+    yield known, take, live(words, None) | ({panel.player: take.clips} if "ni_vsds" in shown else {})
 
 
-def in_order(clips: Mapping[str, Clip]) -> list[Clip]:
-    """The panes from left to right: the plain videos, then what the anchor made of them."""
-    return [clips[name] for name in ("vanilla", "freeinit", "ni_vsds", "i4vgen") if name in clips]
+def measure(take: Take) -> dict[str, Measures]:
+    """The figures of every video of a take, by name."""
+    anchor = take.anchor.image
+    return {clip.name: metrics.measure(clip.frames, anchor, clip.scores) for clip in take.videos}
 
 
-def save_clip(result: Result, cache: str) -> Clip:
-    """Writes a finished video into Gradio's cache, where it is cleaned up with the other files of the app."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"{result.name}.mp4"
-        write_video(path, pictures.enlarge(result.frames), result.fps)
-        kept = save_file_to_cache(path, cache_dir=cache)
-    return Clip(result.name, kept, len(result.frames), result.fps, result.seconds)
+def show_report(panel: WatchPanel, take: Take | None) -> dict:
+    """The figures under the player, and the buttons that save."""
+    videos = take.videos if take else ()
+    saves = {button: gr.update(visible=bool(videos)) for button in panel.saves}
+    known = {clip.name: clip.frames for clip in videos if clip.name in take.measures}
+    return saves | {panel.report: report_value(known, take.measures if take else {})}
+
+
+def show_take(panel: WatchPanel, take: Take | None) -> dict:
+    """A take as it was left, without computing it again."""
+    clips, words = (take.clips, texts.LIVE_STORED) if take else (None, texts.LIVE_EMPTY)
+    return {panel.player: clips, panel.live: live_value(words)} | show_report(panel, take)
+
+
+def in_order(anchor: Clip, videos: Mapping[str, Clip]) -> tuple[Clip, ...]:
+    """The panes from left to right: the plain videos, then the anchor and what was made of it."""
+    panes = {"anchor": anchor, **videos}
+    return tuple(
+        panes[name] for name in ("vanilla", "freeinit", "anchor", "ni_vsds", "i4vgen") if name in panes
+    )
+
+
+def save_clip(result: Result) -> Clip:
+    """Writes a finished video where the browser finds it."""
+    path = files.fresh(f"{result.name}.mp4")
+    write_video(path, result.frames, result.fps)
+    frames = result.frames
+    return Clip(result.name, str(path), len(frames), result.fps, result.seconds, frames, result.scores)
+
+
+def save_picture(image: np.ndarray) -> Clip:
+    """Writes the anchor, uint8 [H, W, 3], as a still pane of the player."""
+    path = files.fresh("anchor.png")
+    write_image(path, image)
+    return Clip("anchor", str(path), 1, 1, 0.0, image[None])

@@ -1,4 +1,4 @@
-"""The comparison player: finished videos next to each other, under one clock."""
+"""The comparison player: finished videos, and the picture they came from, under one clock."""
 
 from __future__ import annotations
 
@@ -13,11 +13,15 @@ from i4vgen.ui.session import Clip
 
 _HERE = Path(__file__).parent
 
+SPEEDS = [0.25, 0.5, 1, 2]
+
 
 class ComparePlayer(gr.HTML):
-    """Plays any number of equally long clips in step. Its value: a sequence of `Clip`, or None for nothing.
+    """Plays any number of equally long clips in step: two side by side, two under a wipe, or all in a grid.
 
-    To `gradio_client` it is ``{"panes": [{"name", "label", "video": file, ...}], "num_frames", "fps"}``.
+    Its value: a sequence of `Clip`, or None for nothing. A clip whose file is a PNG is a still picture.
+    To `gradio_client` it is ``{"panes": [{"name", "label", "kind": "video", "video": file, ...}], "num_frames",
+    "fps"}``; a still has ``"kind": "image", "image": file`` instead.
     """
 
     def __init__(self, **kwargs) -> None:
@@ -27,6 +31,9 @@ class ComparePlayer(gr.HTML):
             css_template=(_HERE / "style.css").read_text(encoding="utf-8"),
             js_on_load=(_HERE / "script.js").read_text(encoding="utf-8"),
             apply_default_css=False,
+            modes=texts.PLAYER_MODES,
+            speeds=SPEEDS,
+            shortcuts=texts.PLAYER_SHORTCUTS,
             words={
                 "player": texts.PLAYER,
                 "play": texts.PLAY,
@@ -34,6 +41,7 @@ class ComparePlayer(gr.HTML):
                 "loop": texts.LOOP,
                 "scrub": texts.SCRUB,
                 "download": texts.DOWNLOAD,
+                **texts.PLAYER_WORDS,
             },
             **kwargs,
         )
@@ -42,23 +50,30 @@ class ComparePlayer(gr.HTML):
         """Clips as the template and the API see them. Gradio turns each file into an address."""
         if not value:
             return None
+        longest = max(value, key=lambda clip: clip.num_frames)
         return {
-            "panes": [
-                {
-                    "name": clip.name,
-                    "label": texts.CLIP_LABELS[clip.name],
-                    "hint": texts.CLIP_HINTS[clip.name],
-                    "seconds": round(clip.seconds, 1),
-                    "video": FileData(
-                        path=clip.path, orig_name=f"{clip.name}.mp4", mime_type="video/mp4"
-                    ).model_dump(),
-                }
-                for clip in value
-            ],
-            "num_frames": max(clip.num_frames for clip in value),
-            "fps": value[0].fps,
+            "panes": [_pane(clip) for clip in value],
+            "num_frames": longest.num_frames,
+            "fps": longest.fps,
         }
 
     def api_info(self) -> dict:
         """The shape of the value, for the API page."""
-        return {"type": "object", "description": "finished videos: panes[].name, panes[].video"}
+        return {
+            "type": "object",
+            "description": "finished videos: panes[].name, panes[].video (panes[].image for a still)",
+        }
+
+
+def _pane(clip: Clip) -> dict:
+    suffix = Path(clip.path).suffix.lower()
+    kind = "image" if suffix == ".png" else "video"
+    mime_type = "image/png" if kind == "image" else "video/mp4"
+    return {
+        "name": clip.name,
+        "label": texts.CLIP_LABELS[clip.name],
+        "hint": texts.CLIP_HINTS[clip.name],
+        "seconds": round(clip.seconds, 1),
+        "kind": kind,
+        kind: FileData(path=clip.path, orig_name=f"{clip.name}{suffix}", mime_type=mime_type).model_dump(),
+    }

@@ -1,98 +1,268 @@
-// One clock for all panes. The videos play by themselves, and the clock pulls back whichever strays by half a frame,
-// so two panes are never a whole frame apart. While any pane is loading or seeking the clock waits for it.
+// One clock for all panes. The videos play by themselves; the longest one on the stage leads, the clock reads its time,
+// and the others keep to the clock: a little slower or faster for a small difference; for a larger one, and at the end of
+// the loop, all stop, go to the same place and start again together. Whenever one of them is loading or seeking all wait
+// for it. So no two are ever a whole frame apart. Videos that are not on the stage rest.
 //
 // Gradio runs this once with `element` (this component's root), `props` and `watch`. It patches the page under `element`
-// when the value changes, so nodes are looked up when they are needed and clicks are caught at the root.
+// when the value changes, so nodes are looked up when they are needed, events are caught at the root, and each tick
+// writes what it finds different: handlers only change the state below.
+
+const EASE = 0.1; // of a frame: a video this far off changes its pace
+const STRAY = 0.4; // of a frame: a video this far off stops them all; two of them can be twice that apart
+
+const wish = { a: "vanilla", b: "i4vgen" }; // shown where the value has them
+let mode = "side";
+let speed = 1;
+let wipe = 50; // where the divider is, in percent
+let looping = true;
+let helping = false;
+let playing = !window.matchMedia("(prefers-reduced-motion: reduce)").matches;
+let clock = 0; // seconds into the loop
+let jump = true; // the clock was set: the videos come to it before it follows their lead again
+let cast = ""; // who is on the stage
 
 const find = (selector) => element.querySelector(selector);
-const videos = () => [...element.querySelectorAll("video")];
-
-let clock = 0; // seconds into the loop
-let last = 0; // time stamp of the last tick
-let looping = true;
-let playing = !window.matchMedia("(prefers-reduced-motion: reduce)").matches;
+const panes = () => [...element.querySelectorAll(".pane")];
+const view = () => (panes().length > 1 ? mode : "side"); // one pane is no comparison
+const limit = (number, low, high) => Math.min(Math.max(number, low), high);
 
 function film() {
-  const player = find(".player");
-  if (!player) return null;
-  const frames = Number(player.dataset.frames);
-  const fps = Number(player.dataset.fps);
-  return { frames, fps, duration: frames / fps };
+  const { frames, fps } = find(".player").dataset;
+  return { last: frames - 1, fps: Number(fps) };
 }
 
-function frameNumber({ frames, fps }) {
-  return Math.min(frames - 1, Math.floor(clock * fps + 1e-6));
+function frameNumber() {
+  const { last, fps } = film();
+  return Math.min(last, Math.floor(clock * fps + 1e-6));
 }
 
-function tick(now) {
+// Who is A and who is B: as wished, or else the first and the last of those there are.
+function pair() {
+  const names = panes().map((pane) => pane.dataset.name);
+  const b = names.includes(wish.b) ? wish.b : (names.findLast((name) => name !== wish.a) ?? names.at(-1));
+  const a = names.includes(wish.a) && wish.a !== b ? wish.a : names.find((name) => name !== b);
+  return { a, b };
+}
+
+// The clock
+
+function tick() {
   if (!element.isConnected) return;
   requestAnimationFrame(tick);
-  const elapsed = Math.min((now - last) / 1000, 0.1); // a tab that was hidden goes on where it was
-  last = now;
-  const length = film();
-  if (!length) return;
-  const panes = videos();
-  const ready = panes.every((video) => video.readyState >= 2 && !video.seeking);
-  if (playing && ready) advance(elapsed, length);
-  for (const video of panes) follow(video, length);
-  show(length);
+  if (!find(".player")) return;
+  const videos = arrange().filter((picture) => picture.matches("video") && !picture.error);
+  if (!videos.every((video) => video.readyState >= 2 && !video.seeking)) {
+    for (const video of videos) wait(video);
+  } else if (playing && videos.length) {
+    run(videos);
+  } else {
+    rest(videos);
+  }
+  show();
 }
 
-function advance(elapsed, { duration, frames, fps }) {
-  clock += elapsed;
-  if (clock < duration) return;
-  if (looping) {
-    clock %= duration;
-  } else {
-    clock = (frames - 0.5) / fps;
-    playing = false;
+function wait(video) {
+  video.pause();
+  if (!video.readyState || video.seeking) return;
+  const place = Math.min(clock + 0.001, video.duration);
+  const astray = Math.abs(video.currentTime - place) > 0.5 / film().fps; // it has just come onto the stage
+  // A phone loads no picture before it is told to play, or to go to another place.
+  if (astray || video.readyState === 1) video.currentTime = place;
+}
+
+function run(videos) {
+  const { last, fps } = film();
+  const lead = videos.reduce((one, other) => (other.duration > one.duration ? other : one));
+  const ahead = (video) => (video.ended ? 0 : (video.currentTime - clock) * fps); // a shorter one waits at its end
+  if (!jump) {
+    clock = lead.currentTime;
+    if (lead.ended) {
+      playing = looping;
+      goTo(looping ? 0 : last / fps);
+    }
+    jump ||= videos.some((video) => Math.abs(ahead(video)) > STRAY);
+  }
+  for (const video of videos) {
+    if (jump) {
+      video.pause(); // else it would run on before the others are there
+      video.currentTime = clock;
+    } else {
+      const pace = Math.abs(ahead(video)) < EASE ? speed : speed * (ahead(video) > 0 ? 0.9 : 1.1);
+      if (video.playbackRate !== pace) video.playbackRate = pace;
+      if (video.paused && !video.ended) start(video);
+    }
+  }
+  jump = false;
+}
+
+function start(video) {
+  video.play().catch((error) => {
+    if (error.name === "NotAllowedError") playing = false; // the browser wants a click first
+  });
+}
+
+function rest(videos) {
+  const { fps } = film();
+  const middle = (frameNumber() + 0.5) / fps; // the middle of a frame shows that frame in every browser
+  for (const video of videos) {
+    const place = Math.min(middle, video.duration - 0.5 / fps);
+    video.pause();
+    if (Math.abs(video.currentTime - place) > 0.01) video.currentTime = place;
   }
 }
 
-function follow(video, length) {
-  if (video.readyState < 1 || video.seeking) return;
-  const half = 0.5 / length.fps;
-  if (playing) {
-    if (video.ended || Math.abs(video.currentTime - clock) > half) video.currentTime = clock;
-    if (video.paused) video.play().catch(() => {}); // refused or interrupted: the next tick asks again
-  } else {
-    if (!video.paused) video.pause();
-    const middle = frameNumber(length) / length.fps + half; // the middle of a frame shows that frame in every browser
-    if (Math.abs(video.currentTime - middle) > 0.01) video.currentTime = middle;
-  }
+function goTo(seconds) {
+  clock = seconds;
+  jump = true;
 }
 
-function show(length) {
-  const frame = frameNumber(length);
-  const scrub = find(".scrub");
-  if (Number(scrub.value) !== frame) scrub.value = frame;
-  const where = `${frame + 1} / ${length.frames}`;
+// The stage
+
+// Puts every pane in its place; the pictures that are on the stage.
+function arrange() {
+  const { a, b } = pair();
+  const all = panes();
+  const grid = view() === "grid";
+  const seen = grid ? all : all.filter((pane) => [a, b].includes(pane.dataset.name));
+  find(".player").dataset.mode = view();
+  const roles = grid || !a ? {} : { [a]: "a", [b]: "b" };
+  for (const pane of all) {
+    pane.hidden = !seen.includes(pane);
+    pane.dataset.role = roles[pane.dataset.name] ?? "";
+    if (pane.hidden) pane.querySelector("video")?.pause();
+  }
+  const names = seen.map((pane) => pane.dataset.name).join();
+  if (names !== cast) jump = true; // whoever comes on joins the others where they are
+  cast = names;
+  for (const select of element.querySelectorAll("[data-side]")) put(select, { a, b }[select.dataset.side] ?? "");
+  return seen.map((pane) => pane.querySelector(".picture"));
+}
+
+function show() {
+  const frame = frameNumber();
+  const where = `${frame + 1} / ${film().last + 1}`;
+  put(find(".scrub"), frame);
+  put(find(".wipe"), Math.round(wipe));
+  put(find(".speed"), speed);
   if (find(".where").textContent !== where) find(".where").textContent = where;
-  const play = find(".play");
-  play.dataset.state = playing ? "playing" : "paused";
-  play.setAttribute("aria-label", playing ? props.words.pause : props.words.play);
-  find(".loop").setAttribute("aria-pressed", String(looping));
+  find(".scrub").setAttribute("aria-valuetext", where);
+  find(".player").dataset.state = playing ? "playing" : "paused";
+  find(".play").setAttribute("aria-label", playing ? props.words.pause : props.words.play);
+  find(".loop").setAttribute("aria-pressed", looping);
+  const help = find(".help");
+  if (helping !== help.open) helping ? help.showModal() : help.close();
+  for (const button of element.querySelectorAll(".modes button")) {
+    button.setAttribute("aria-pressed", button.dataset.mode === view());
+  }
+  const sized = [...element.querySelectorAll(".picture")].find((one) => one.videoWidth || one.naturalWidth);
+  const ratio = sized ? (sized.videoWidth || sized.naturalWidth) / (sized.videoHeight || sized.naturalHeight) : 1;
+  find(".stage").style.setProperty("--ratio", ratio);
+  find(".stage").style.setProperty("--wipe", `${wipe}%`);
 }
+
+function put(field, value) {
+  if (field.value !== String(value)) field.value = value; // an open list or a thumb that is held stays as it is
+}
+
+// What people do
+
+function toggle() {
+  if (!playing && !looping && frameNumber() === film().last) goTo(0);
+  playing = !playing;
+}
+
+function showFrame(number) {
+  const { last, fps } = film();
+  playing = false;
+  goTo((limit(number, 0, last) + 0.5) / fps);
+}
+
+function choose(side, name) {
+  const now = pair();
+  const other = side === "a" ? "b" : "a";
+  Object.assign(wish, now, { [side]: name });
+  if (now[other] === name) wish[other] = now[side]; // it is the other one's: they swap
+}
+
+function changeSpeed(by) {
+  const { speeds } = props;
+  speed = speeds[limit(speeds.indexOf(speed) + by, 0, speeds.length - 1)];
+}
+
+function moveDivider(event) {
+  const stage = find(".stage");
+  if (!stage?.hasPointerCapture(event.pointerId)) return;
+  const { left, width } = stage.getBoundingClientRect();
+  wipe = limit((100 * (event.clientX - left)) / width, 0, 100);
+}
+
+const BUTTONS = {
+  ".play": toggle,
+  ".back": () => showFrame(frameNumber() - 1),
+  ".forth": () => showFrame(frameNumber() + 1),
+  ".loop": () => (looping = !looping),
+  ".swap": () => choose("a", pair().b),
+  ".ask": () => (helping = !helping),
+  ".modes button": ({ target }) => (mode = target.dataset.mode),
+};
+
+const KEYS = {
+  " ": toggle,
+  k: toggle,
+  ArrowLeft: BUTTONS[".back"],
+  ArrowRight: BUTTONS[".forth"],
+  ",": BUTTONS[".back"],
+  ".": BUTTONS[".forth"],
+  Home: () => showFrame(0),
+  End: () => showFrame(film().last),
+  l: BUTTONS[".loop"],
+  s: BUTTONS[".swap"],
+  "[": () => changeSpeed(-1),
+  "]": () => changeSpeed(1),
+  "?": BUTTONS[".ask"],
+  ...Object.fromEntries(Object.keys(props.modes).map((name, i) => [i + 1, () => (mode = name)])),
+};
+
+// What a field or a button does with a key of its own is left to it.
+const OWN_KEYS = {
+  BUTTON: [" "],
+  INPUT: ["ArrowLeft", "ArrowRight", "Home", "End"],
+};
+
+element.addEventListener("keydown", (event) => {
+  const { key, target } = event;
+  if (event.metaKey || ((event.ctrlKey || event.altKey) && !event.getModifierState("AltGraph"))) return;
+  if (target.matches("select") || OWN_KEYS[target.tagName]?.includes(key)) return;
+  const act = KEYS[key.length === 1 ? key.toLowerCase() : key];
+  if (!act || (helping && key !== "?")) return;
+  event.preventDefault();
+  act();
+});
 
 element.addEventListener("click", (event) => {
-  const length = film();
-  if (!length) return;
-  if (event.target.closest(".loop")) looping = !looping;
-  if (event.target.closest(".play, video")) {
-    if (!playing && !looping && frameNumber(length) === length.frames - 1) clock = 0;
-    playing = !playing;
-  }
+  const { target } = event;
+  const picture = target.closest(".stage") && !target.closest("figcaption");
+  const button = Object.keys(BUTTONS).find((selector) => target.closest(selector));
+  if (button) BUTTONS[button](event);
+  else if (picture && view() !== "wipe") toggle();
 });
 
-element.addEventListener("input", (event) => {
-  const length = film();
-  if (!length || !event.target.closest(".scrub")) return;
-  playing = false;
-  clock = (Number(event.target.value) + 0.5) / length.fps;
+element.addEventListener("input", ({ target }) => {
+  if (target.matches(".scrub")) showFrame(Number(target.value));
+  if (target.matches(".wipe")) wipe = Number(target.value);
+  if (target.matches(".speed")) speed = Number(target.value);
+  if (target.matches("[data-side]")) choose(target.dataset.side, target.value);
 });
 
-watch("value", () => {
-  clock = 0;
+// The divider goes where a mouse or a finger drags it or taps. A finger that goes up or down scrolls the page instead
+// (touch-action): the browser then takes the pointer away before it is lifted.
+element.addEventListener("pointerdown", (event) => {
+  if (event.target.matches(".picture") && view() === "wipe") find(".stage").setPointerCapture(event.pointerId);
 });
 
+element.addEventListener("pointermove", moveDivider);
+element.addEventListener("pointerup", moveDivider);
+element.addEventListener("close", () => (helping = false), true);
+
+watch("value", () => goTo(0));
 requestAnimationFrame(tick);

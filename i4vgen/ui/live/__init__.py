@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import gradio as gr
@@ -23,6 +24,7 @@ class LiveView(gr.HTML):
             js_on_load=None,
             apply_default_css=False,
             alt=texts.LIVE_ALT,
+            trace_label=texts.TRACE,
             **kwargs,
         )
 
@@ -36,6 +38,9 @@ def live_value(
     *,
     fraction: float | None = None,
     stages: list[dict] | None = None,
+    facts: str = "",
+    trace: Sequence[float] = (),
+    total: int = 0,
     strip: str = "",
     num_frames: int = 1,
     fps: int = 8,
@@ -44,6 +49,7 @@ def live_value(
     """What a live view shows.
 
     words: the line of progress. fraction: 0 to 1, or None for no bar. stages: see `progress.Tracker.stages`.
+    facts: what the last step did. trace: the size of the update of every step so far, of `total` to come.
     strip: the frames as `pictures.film_strip` makes them, `num_frames` of them, played at `fps`.
     ratio: width / height of a frame.
     """
@@ -51,8 +57,20 @@ def live_value(
         "words": words,
         "fraction": fraction,
         "stages": stages or [],
+        "facts": facts,
+        "trace": polyline(trace, total),
         "strip": strip,
         "num_frames": num_frames,
         "fps": fps,
         "ratio": ratio,
     }
+
+
+def polyline(values: Sequence[float], total: int) -> str:
+    """The points of an SVG line through the values, in a box of 100 x 100 that `total` of them fill."""
+    if len(values) < 2:
+        return ""
+    top = max(values) or 1.0
+    return " ".join(
+        f"{100 * i / max(total - 1, 1):.1f},{100 - 100 * value / top:.1f}" for i, value in enumerate(values)
+    )

@@ -1,0 +1,482 @@
+"""The public API: four named endpoints, for `gradio_client` and, where the app offers them, as MCP tools.
+
+Nothing is remembered between two calls but finished runs, each in the library under its token: `animate` takes
+up what `candidates` drew, from any client, for as long as the library keeps it.
+
+Gradio builds what clients see out of these methods: parameters from annotations, descriptions from docstrings,
+of which it reads one line for each parameter.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from functools import wraps
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TypedDict, get_args, get_type_hints
+from urllib.parse import unquote
+
+import gradio as gr
+import numpy as np
+from gradio.processing_utils import save_file_to_cache, save_url_to_cache
+from gradio.utils import get_upload_folder, is_in_or_equal
+from gradio_client.utils import is_file_obj_with_meta
+from PIL import Image
+
+from i4vgen.catalog import MODELS, Choice
+from i4vgen.errors import ModelError, OutOfMemory, RequestError
+from i4vgen.events import Candidate, Event, Loading, Progress, Result, Scores
+from i4vgen.media import open_picture, upright
+from i4vgen.pipeline import Anchor, I4VGenPipeline
+from i4vgen.request import MAX_CANDIDATES, Request
+from i4vgen.runs import RunFolder
+from i4vgen.runtime import Runtime, get_runtime
+from i4vgen.ui import texts
+from i4vgen.ui.library import Library
+from i4vgen.ui.queueing import ON_DEVICE
+
+COMPARE = ["vanilla"]
+"""What clients get to see beside the result if they do not say, as on the page."""
+
+OWN_FILE = "/gradio_api/file="
+"""In the link to a file that the app has served, what comes before its path."""
+
+
+class Drawn(TypedDict):
+    """What `candidates` answers. best: the index with the highest score, None if nobody judged."""
+
+    run: str
+    candidates: list[DrawnCandidate]
+    best: int | None
+
+
+class DrawnCandidate(TypedDict):
+    """scores: by the name of the reward model; the first one is `score`, which decides."""
+
+    index: int
+    image: gr.FileData
+    score: float | None
+    scores: dict[str, float]
+
+
+class Animated(TypedDict):
+    """What `animate` answers.
+
+    run: a run of its own, with the candidates too. anchor: the index of the candidate that was animated, None
+    for a picture of one's own. videos: mp4, by name. seconds: by stage.
+    """
+
+    run: str
+    anchor: int | None
+    videos: dict[str, gr.FileData]
+    seconds: dict[str, float]
+
+
+class Generated(Drawn, Animated):
+    """What `generate` answers: the union of the others. Without candidates if a picture was the anchor."""
+
+
+class Score(TypedDict):
+    """scores: by the name of the reward model; the first one is `score`."""
+
+    score: float
+    scores: dict[str, float]
+
+
+Made = list[tuple[Event, Path]]
+"""What a run has left on the disk: pictures and videos, each with the event that brought it."""
+
+
+def register(runtime: Runtime, library: Library) -> None:
+    """Adds the endpoints to the Blocks under construction.
+
+    runtime: the model that runs when a client names none. library: where runs are kept.
+    """
+    endpoints = Endpoints(runtime, library)
+    for method in (endpoints.candidates, endpoints.animate, endpoints.generate, endpoints.score):
+        gr.api(endpoint(method), api_name=method.__name__, **ON_DEVICE)
+
+
+def endpoint(method: Callable[..., Generator[Event, None, object]]) -> Callable[..., Iterator]:
+    """A method as Gradio runs it: it yields None for every event, and at last what the method returned.
+
+    Yielding is what lets Gradio end a run when its client cancels it or goes away. The answer comes only once,
+    because clients download the files of everything that is yielded; the rest is told as progress.
+    """
+
+    @wraps(method)
+    def run(*values):
+        yield None  # before any work: what has not yet yielded cannot be cancelled
+        try:
+            with closing(method(*values)) as events:
+                while True:
+                    report(next(events))
+                    yield None
+        except StopIteration as end:
+            yield end.value
+        except (RequestError, ModelError, OutOfMemory) as error:
+            raise gr.Error(str(error), print_exception=False) from error
+
+    _, _, answer = get_args(get_type_hints(method)["return"])
+    run.__signature__ = inspect.signature(method).replace(return_annotation=answer)
+    return run
+
+
+def report(event: Event) -> None:
+    """Tells the client, whichever it is that Gradio is serving, how far its run is."""
+    match event:
+        case Loading(place, done, total):
+            gr.Progress()(done / total, desc=texts.downloading(place, done, total))
+        case Progress(stage, step, total):
+            gr.Progress()((step, total), desc=texts.STAGES[stage])
+
+
+class Endpoints:
+    """The endpoints as generators of a run's events that return the answer. They raise `RequestError`,
+    `ModelError` and `OutOfMemory`.
+    """
+
+    def __init__(self, runtime: Runtime, library: Library) -> None:
+        self.runtime = runtime
+        self.library = library
+
+    def candidates(
+        self,
+        prompt: str,
+        seed: int | None = None,
+        num_candidates: int | None = None,
+        negative_prompt: str | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        num_frames: int | None = None,
+        preset: str | None = None,
+        sampler: str | None = None,
+        model: str | None = None,
+        base: str | None = None,
+        loras: list[str] | None = None,
+        rewards: list[str] | None = None,
+    ) -> Generator[Event, None, Drawn]:
+        """Draws candidate images for a video and scores them. One of them is then set in motion by animate.
+
+        What is left out is the model's own.
+
+        Args:
+            prompt: What the video should show.
+            seed: Whole number from 0; the same request gives the same images. By default 0.
+            num_candidates: How many images, 1 to 64.
+            negative_prompt: What the video should not show.
+            num_inference_steps: Denoising steps.
+            guidance_scale: How closely to follow the prompt, 0 to 100; up to 1, no guidance and half the work.
+            num_frames: Frames of the video that is to come.
+            preset: faithful (the paper's settings, the default) or fast (half the steps).
+            sampler: ddim, ddpm or dpm++, of those that the model can be run with.
+            model: pocket, animatediff, lavie or sparsectrl. By default the one that the app was started with.
+            base: Another Stable Diffusion 1.5 model under the motion modules, a folder or a hub id.
+            loras: Image and motion LoRAs, files, folders or hub ids, each with @WEIGHT after it if need be.
+            rewards: Who judges, of own, image_reward, pick_score and clip; the first one selects.
+
+        Returns:
+            run: a token for animate;
+            candidates: a list of index, image (a PNG file), score and scores (by the name of who judged);
+            best: the index of the candidate with the highest score.
+        """
+        runtime = self._runtime(model, base, loras, rewards)
+        request = Request.for_model(
+            runtime.defaults,
+            prompt=prompt,
+            seed=seed,
+            num_candidates=num_candidates,
+            negative_prompt=negative_prompt,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            num_frames=num_frames,
+            preset=preset,
+            sampler=sampler,
+        )
+        with TemporaryDirectory() as path:
+            folder = RunFolder(path)
+            made = yield from record(folder, runtime, lambda pipeline: pipeline.candidates(request))
+            run = self._keep(folder, request, (), runtime)
+            return {"run": run, **drawn(made)}
+
+    def animate(
+        self,
+        run: str,
+        anchor: int | None = None,
+        anchor_image: gr.FileData | None = None,
+        compare: list[str] | None = COMPARE,
+        num_frames: int | None = None,
+        p_ni_vsds: float | None = None,
+        p_re: float | None = None,
+    ) -> Generator[Event, None, Animated]:
+        """Sets one image in motion: the best candidate of a run, another one, or a picture of your own.
+
+        Model, prompt, seed and whatever else the candidates depend on are the run's.
+
+        Args:
+            run: The token of a run, from candidates, animate or generate.
+            anchor: Index of the candidate to animate. By default the one with the highest score.
+            anchor_image: A picture to animate instead; it is cropped to the shape of the video.
+            compare: Videos without I4VGen from the same prompt and noise: vanilla, freeinit, both or none.
+            num_frames: Frames of the video. By default the run's.
+            p_ni_vsds: Share of the steps that NI-VSDS runs, 0 to 1. By default the run's.
+            p_re: Share of the steps that the regeneration runs, up to 1. By default the run's.
+
+        Returns:
+            run: the token of a new run that has all of it;
+            anchor: the index of the candidate that was animated;
+            videos: mp4 files by name, of which i4vgen is the result and ni_vsds was its first half;
+            seconds: by stage.
+        """
+        saved = self.library.open(run)
+        if saved is None:
+            raise RequestError(f"there is no run {run!r}, or not any more: draw the candidates again")
+        runtime = self._runtime_of(saved.choice)
+        given = {"num_frames": num_frames, "p_ni_vsds": p_ni_vsds, "p_re": p_re}
+        request = replace(saved.request, **{k: v for k, v in given.items() if v is not None})
+        candidates, compare = saved.candidates(), compare or ()
+        chosen = choose(candidates, anchor, anchor_image)
+        with TemporaryDirectory() as path:
+            folder = RunFolder(path)
+            for candidate in candidates:
+                folder.record(candidate)
+            folder.seconds |= {k: v for k, v in saved.values.get("seconds", {}).items() if k == "candidates"}
+            made = yield from record(folder, runtime, lambda pipeline: pipeline.run(request, chosen, compare))
+            run = self._keep(folder, request, compare, runtime, saved.stars)
+            return {"run": run, **animated(folder, made)}
+
+    def generate(
+        self,
+        prompt: str,
+        seed: int | None = None,
+        num_candidates: int | None = None,
+        negative_prompt: str | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        num_frames: int | None = None,
+        p_ni_vsds: float | None = None,
+        p_re: float | None = None,
+        preset: str | None = None,
+        sampler: str | None = None,
+        anchor: int | None = None,
+        anchor_image: gr.FileData | None = None,
+        compare: list[str] | None = COMPARE,
+        model: str | None = None,
+        base: str | None = None,
+        loras: list[str] | None = None,
+        rewards: list[str] | None = None,
+    ) -> Generator[Event, None, Generated]:
+        """Makes a video from a prompt: draws candidate images, takes the best one and sets it in motion.
+
+        What is left out is the model's own.
+
+        Args:
+            prompt: What the video should show.
+            seed: Whole number from 0; the same request gives the same video. By default 0.
+            num_candidates: How many images to choose from, 1 to 64.
+            negative_prompt: What the video should not show.
+            num_inference_steps: Denoising steps.
+            guidance_scale: How closely to follow the prompt, 0 to 100; up to 1, no guidance and half the work.
+            num_frames: Frames of the video.
+            p_ni_vsds: Share of the steps that NI-VSDS runs, 0 to 1.
+            p_re: Share of the steps that the regeneration runs, up to 1.
+            preset: faithful (the paper's settings, the default) or fast (half the steps).
+            sampler: ddim, ddpm or dpm++, of those that the model can be run with.
+            anchor: Index of the candidate to animate. By default the one with the highest score.
+            anchor_image: A picture to animate; then no candidates are drawn.
+            compare: Videos without I4VGen from the same prompt and noise: vanilla, freeinit, both or none.
+            model: pocket, animatediff, lavie or sparsectrl. By default the one that the app was started with.
+            base: Another Stable Diffusion 1.5 model under the motion modules, a folder or a hub id.
+            loras: Image and motion LoRAs, files, folders or hub ids, each with @WEIGHT after it if need be.
+            rewards: Who judges, of own, image_reward, pick_score and clip; the first one selects.
+
+        Returns:
+            run: a token for animate;
+            candidates: a list of index, image (a PNG file), score and scores (by the name of who judged);
+            best: the index of the candidate with the highest score;
+            anchor: the index of the candidate that was animated;
+            videos: mp4 files by name, of which i4vgen is the result and ni_vsds was its first half;
+            seconds: by stage.
+        """
+        runtime = self._runtime(model, base, loras, rewards)
+        request = Request.for_model(
+            runtime.defaults,
+            prompt=prompt,
+            seed=seed,
+            num_candidates=num_candidates,
+            negative_prompt=negative_prompt,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            num_frames=num_frames,
+            p_ni_vsds=p_ni_vsds,
+            p_re=p_re,
+            preset=preset,
+            sampler=sampler,
+        )
+        compare = compare or ()
+        chosen = anchor if anchor_image is None else own_picture(anchor, anchor_image)
+        with TemporaryDirectory() as path:
+            folder = RunFolder(path)
+            made = yield from record(folder, runtime, lambda pipeline: pipeline.run(request, chosen, compare))
+            run = self._keep(folder, request, compare, runtime)
+            return {"run": run, **drawn(made), **animated(folder, made)}
+
+    def score(
+        self,
+        prompt: str,
+        images: list[gr.FileData],
+        model: str | None = None,
+        rewards: list[str] | None = None,
+    ) -> Generator[Event, None, list[Score]]:
+        """Judges pictures: how well does each show what the prompt says?
+
+        Args:
+            prompt: What the pictures should show.
+            images: 1 to 64 picture files of any size.
+            model: Whose judge, if rewards does not name any. By default that of the app's model.
+            rewards: Who judges, of own, image_reward, pick_score and clip; the first one is the score.
+
+        Returns:
+            a list of score and scores (by the name of who judged), in the order of the pictures.
+        """
+        runtime = self._runtime(model, None, None, rewards)
+        if not isinstance(prompt, str) or not prompt.strip():
+            raise RequestError("prompt is empty: describe what the pictures should show")
+        if not isinstance(images, list) or not 1 <= len(images) <= MAX_CANDIDATES:
+            raise RequestError(f"images must be a list of 1 to {MAX_CANDIDATES} files")
+        pictures = [read_picture(file, f"images[{i}]") for i, file in enumerate(images)]
+        pixels = [np.asarray(upright(picture)) for picture in pictures]
+        answer = []
+        with closing(runtime.stream(lambda pipeline: pipeline.score(prompt, pixels))) as events:
+            for event in events:
+                if isinstance(event, Scores):
+                    answer.append({"score": next(iter(event.scores.values())), "scores": event.scores})
+                yield event
+        return answer
+
+    def _runtime(
+        self, model: str | None, base: str | None, loras: list[str] | None, rewards: list[str] | None
+    ) -> Runtime:
+        """The runtime of what a client chose; what it left out is as in the app's own."""
+        choice = self.runtime.choice if model in (None, self.runtime.choice.model) else Choice(model)
+        given = {"base": base, "loras": loras, "rewards": rewards}
+        given = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items() if v is not None}
+        return self._runtime_of(replace(choice, **given))
+
+    def _runtime_of(self, choice: Choice) -> Runtime:
+        """The runtime of a choice. As on the page, only models of the catalogue, or the app's own."""
+        models = dict.fromkeys((self.runtime.choice.model, *MODELS))
+        if choice.model not in models:
+            raise RequestError(f"there is no model {choice.model!r}: use {', '.join(models)}")
+        return self.runtime if choice == self.runtime.choice else get_runtime(choice)
+
+    def _keep(
+        self,
+        folder: RunFolder,
+        request: Request,
+        compare: Sequence[str],
+        runtime: Runtime,
+        stars: frozenset[int] = frozenset(),
+    ) -> str:
+        """Packs a run into the library. Returns its token."""
+        folder.finish(request, compare, runtime.describe(), stars)
+        return self.library.keep(folder.pack)
+
+
+def record(
+    folder: RunFolder, runtime: Runtime, make_events: Callable[[I4VGenPipeline], Iterator[Event]]
+) -> Generator[Event, None, Made]:
+    """A run whose events are written into the folder as they pass."""
+    made = []
+    with closing(runtime.stream(make_events)) as events:  # closed with this: then the device is free
+        for event in events:
+            if path := folder.record(event):
+                made.append((event, path))
+            yield event
+    return made
+
+
+def choose(candidates: Sequence[Candidate], index: int | None, picture: dict | str | None) -> Anchor:
+    """The anchor: a picture of the client's own, the candidate of this index, or the best one."""
+    if picture is not None:
+        return own_picture(index, picture)
+    if not candidates:
+        raise RequestError("this run has no candidates: give an anchor_image")
+    if index is None:
+        best = best_of(candidates)
+        if best is None:
+            raise RequestError("nobody judged these candidates: pick the anchor by its index")
+        return Anchor.from_candidate(best, "highest reward")
+    for candidate in candidates:
+        if candidate.index == index:
+            return Anchor.from_candidate(candidate)
+    known = ", ".join(str(candidate.index) for candidate in candidates)
+    raise RequestError(f"anchor must be the index of a candidate, one of {known}, not {index!r}")
+
+
+def own_picture(index: int | None, picture: dict | str) -> Anchor:
+    """The picture as the anchor; an index beside it would be a contradiction."""
+    if index is not None:
+        raise RequestError("anchor and anchor_image exclude each other: give one of them")
+    return Anchor.from_image(read_picture(picture, "anchor_image"))
+
+
+def best_of(candidates: Sequence[Candidate]) -> Candidate | None:
+    """The candidate with the highest score; None if there is none, or none was judged."""
+    judged = [candidate for candidate in candidates if candidate.score is not None]
+    return max(judged, key=lambda candidate: candidate.score, default=None)
+
+
+def drawn(made: Made) -> dict:
+    """What a run has drawn, for `Drawn`."""
+    best = best_of([event for event, _ in made if isinstance(event, Candidate)])
+    candidates = [
+        {"index": event.index, "image": served(path), "score": event.score, "scores": event.scores}
+        for event, path in made
+        if isinstance(event, Candidate)
+    ]
+    return {"candidates": candidates, "best": best and best.index}
+
+
+def animated(folder: RunFolder, made: Made) -> dict:
+    """What a run has animated, for `Animated`."""
+    videos = {event.name: served(path) for event, path in made if isinstance(event, Result)}
+    return {"anchor": folder.anchor.index, "videos": videos, "seconds": dict(folder.seconds)}
+
+
+def served(path: Path) -> dict:
+    """A copy of the file that the client may download, from where Gradio deletes it after a while."""
+    return gr.FileData(path=save_file_to_cache(path, get_upload_folder()), orig_name=path.name).model_dump()
+
+
+def read_picture(file: dict | str, name: str) -> Image.Image:
+    """A picture that a client has sent as the parameter `name`.
+
+    Clients are told to send a `FileData`; what arrives is a dict, whose file the client has uploaded: Gradio
+    has seen to that. Or it is a link, as MCP clients send it: to a file that this app has served, or to any
+    public one.
+    """
+    if is_file_obj_with_meta(file):
+        path = file["path"]
+    elif isinstance(file, str) and file.startswith(("http://", "https://")):
+        path = linked_file(file, name)
+    else:
+        raise RequestError(f"{name} is no file: send one with gradio_client.handle_file, or give its URL")
+    try:
+        return open_picture(path)
+    except RequestError:  # its words name a file on the server
+        raise RequestError(f"{name} cannot be read as a picture: use a PNG, JPEG or WebP file") from None
+
+
+def linked_file(url: str, name: str) -> str:
+    """Where the file of a link lies, after a download if it is not this app's."""
+    _, _, path = url.partition(OWN_FILE)
+    if path and is_in_or_equal(unquote(path), get_upload_folder()):
+        return unquote(path)
+    try:
+        return save_url_to_cache(url, get_upload_folder())  # refuses addresses inside of the server's network
+    except Exception as error:  # of many kinds: name resolution, refusal, timeout, status
+        raise RequestError(f"{name} cannot be downloaded from {url}: {error}") from None

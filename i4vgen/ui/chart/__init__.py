@@ -1,0 +1,69 @@
+"""The chart of scores: one mark per candidate, from the worst to the best. A click on a mark picks it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gradio as gr
+
+from i4vgen.ui import texts
+from i4vgen.ui.session import Pick, Round, anchor_index, say_score
+
+_HERE = Path(__file__).parent
+
+
+class ScoreChart(gr.HTML):
+    """Shows `chart_value(...)`. Its `select` event carries the index of the candidate that was clicked."""
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__(
+            value=None,
+            html_template=(_HERE / "template.html").read_text(encoding="utf-8"),
+            css_template=(_HERE / "style.css").read_text(encoding="utf-8"),
+            js_on_load=(_HERE / "script.js").read_text(encoding="utf-8"),
+            apply_default_css=False,
+            title=texts.CHART,
+            **kwargs,
+        )
+
+    def api_info(self) -> dict:
+        """The shape of the value, for Gradio."""
+        return {"type": "object", "description": "the scores of the candidates"}
+
+
+def chart_value(round_: Round, pick: Pick) -> dict | None:
+    """What the chart shows; None where there is nothing to compare.
+
+    `height` is the share of the scale, 0 to 1, at which a mark lies; `zero` is where the score is 0, if that
+    is on the scale.
+    """
+    ranked = [c for c in reversed(round_.kept) if c.score is not None]
+    if len(ranked) < 2:
+        return None
+    low, high = ranked[0].score, ranked[-1].score
+    span = (high - low) or 1.0
+    anchor = anchor_index(round_, pick)
+    marks = [
+        {
+            "index": c.index,
+            "height": (c.score - low) / span,
+            "state": " ".join(
+                name
+                for name, holds in {
+                    "best": c.index == round_.best,
+                    "picked": c.index == anchor,
+                    "starred": c.index in round_.stars,
+                }.items()
+                if holds
+            ),
+            "label": texts.chart_mark(c.index + 1, say_score(c.score)),
+        }
+        for c in ranked
+    ]
+    zero = -low / span
+    return {
+        "marks": marks,
+        "low": say_score(low),
+        "high": say_score(high),
+        "zero": zero if 0 < zero < 1 else None,
+    }

@@ -1,0 +1,111 @@
+"""The report: the figures of the finished videos in a table, and a row of their pixels over time."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+from PIL import Image
+
+from i4vgen.metrics import METRICS, REWARD, Measures, Metric, busiest_row, xt_slice
+from i4vgen.ui import texts
+from i4vgen.ui.session import say_score
+
+_HERE = Path(__file__).parent
+
+
+class Report(gr.HTML):
+    """Shows `report_value(...)`, or nothing for None."""
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__(
+            value=None,
+            html_template=(_HERE / "template.html").read_text(encoding="utf-8"),
+            css_template=(_HERE / "style.css").read_text(encoding="utf-8"),
+            js_on_load=(_HERE / "script.js").read_text(encoding="utf-8"),
+            apply_default_css=False,
+            words={
+                "caption": texts.REPORT,
+                "video": texts.REPORT_VIDEO,
+                "best": texts.REPORT_BEST,
+                "slices": texts.SLICES,
+            },
+            **kwargs,
+        )
+
+    def api_info(self) -> dict:
+        """The shape of the value, for the API page."""
+        return {"type": "object", "description": "figures of the finished videos: columns, rows[].cells[].text"}
+
+
+def report_value(videos: Mapping[str, np.ndarray], measures: Mapping[str, Measures]) -> dict | None:
+    """What a report shows: one row per video, in the order of `videos`; None without videos.
+
+    videos: uint8 frames [F, H, W, 3] by their name, one of `events.VIDEOS`; all of one height.
+    measures: the figures of each, with the same reward models. In every column that has a better end the best
+    figure is marked, as far as the digits on the page tell it from the others.
+    """
+    if not videos:
+        return None
+    measured = [measures[name] for name in videos]
+    columns, figures = [], []
+    for metric in METRICS:
+        label, meaning = texts.METRIC_LABELS[metric.name], texts.METRIC_MEANINGS[metric.name]
+        columns.append(_column(metric, label, meaning))
+        figures.append(_cells(metric, [getattr(measure, metric.name) for measure in measured]))
+    for name in measured[0].rewards:
+        columns.append(_column(REWARD, html.escape(texts.reward_label(name)), texts.REWARD_MEANING))
+        figures.append(_cells(REWARD, [measure.rewards[name] for measure in measured]))
+    row = busiest_row(*videos.values())
+    rows = [
+        {
+            "name": name,
+            "label": texts.CLIP_LABELS[name],
+            "cells": cells,
+            "slice": _data_uri(xt_slice(frames, row)),
+            "alt": texts.slice_alt(texts.CLIP_LABELS[name]),
+        }
+        for (name, frames), cells in zip(videos.items(), zip(*figures, strict=True), strict=True)
+    ]
+    height = next(iter(videos.values())).shape[1]
+    return {"columns": columns, "rows": rows, "hint": texts.slices_hint(row + 1, height)}
+
+
+def _column(metric: Metric, label: str, meaning: str) -> dict:
+    """The head of a column. label: safe to show as HTML."""
+    return {
+        "label": label,
+        "arrow": texts.BETTER_ARROWS[metric.better],
+        "meaning": f"{meaning} {texts.BETTER[metric.better]}",
+    }
+
+
+def _cells(metric: Metric, figures: Sequence[float]) -> list[dict]:
+    """The cells of a column: what they say, and whether it is the best."""
+    shown = [round(figure, metric.digits) for figure in figures]
+    known = {figure for figure in shown if not math.isnan(figure)}
+    best = None
+    if len(known) > 1 and metric.better:
+        best = max(known) if metric.better == "higher" else min(known)
+    return [{"text": _say(metric, figure), "best": figure == best} for figure in shown]
+
+
+def _say(metric: Metric, figure: float) -> str:
+    if math.isnan(figure):
+        return texts.NO_FIGURE
+    if metric is REWARD:
+        return say_score(figure)
+    return f"{figure:.{metric.digits}f}\u00a0{metric.unit}"
+
+
+def _data_uri(picture: np.ndarray) -> str:
+    """A picture uint8 [H, W, 3] as a data URI (WebP, lossless)."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "WEBP", lossless=True)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

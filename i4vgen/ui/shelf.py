@@ -1,0 +1,93 @@
+"""Panel 4, Your runs: what this browser remembers, opening a run from a file, the link to the page."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+
+import gradio as gr
+import numpy as np
+from PIL import Image
+
+from i4vgen.ui import layout, texts
+
+STORAGE_KEY = "i4vgen-runs"
+
+SECRET = "not a secret"  # noqa: S105  Gradio wants one; a random one would lose the runs with every restart
+
+REMEMBER = 24
+"""So many runs a browser remembers."""
+
+THUMBNAIL = 96  # pixels
+
+
+@dataclass
+class ShelfPanel:
+    """The components of panel 4. memory: a list of `entry(...)`, newest first."""
+
+    memory: gr.BrowserState
+    gallery: gr.Gallery
+    file: gr.UploadButton
+    copy: gr.Button
+    forget: gr.Button
+    run: gr.Textbox
+
+
+def build() -> ShelfPanel:
+    """Draws panel 4, empty."""
+    with layout.panel(4, texts.RUNS, texts.RUNS_HINT, "runs"):
+        memory = gr.BrowserState([], storage_key=STORAGE_KEY, secret=SECRET)
+        with gr.Row(elem_classes="tools"):
+            file = gr.UploadButton(texts.OPEN_RUN, file_types=[".json", ".zip"], size="sm", elem_id="open-run")
+            copy = gr.Button(texts.COPY_LINK, size="sm", elem_id="copy-link")
+            forget = gr.Button(texts.FORGET, size="sm", visible=False, elem_id="forget")
+        gallery = gr.Gallery(
+            label=texts.RUNS,
+            show_label=False,
+            columns=None,
+            height="auto",
+            format="png",
+            allow_preview=False,
+            interactive=False,
+            buttons=[],
+            fit_columns=False,
+            visible=False,
+            elem_id="history",
+            elem_classes="cards",
+        )
+        run = gr.Textbox(visible="hidden")  # its token; no State, as the link is written in the browser
+    return ShelfPanel(memory, gallery, file, copy, forget, run)
+
+
+def entry(token: str, picture: np.ndarray, settings: dict) -> dict:
+    """What a browser remembers of a run: JSON types, a few kilobytes.
+
+    picture: uint8 [H, W, 3]. settings: the form.
+    """
+    image = Image.fromarray(picture)
+    image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=80)
+    return {"run": token, "picture": base64.b64encode(buffer.getvalue()).decode("ascii"), "settings": settings}
+
+
+def remember(memory: list, new: dict) -> list:
+    """The memory with one more run in front. It comes from a browser: what is no entry falls out."""
+    entries = [item for item in memory or [] if isinstance(item, dict) and item.keys() == new.keys()]
+    return [new, *entries][:REMEMBER]
+
+
+def show_memory(panel: ShelfPanel, memory: list) -> dict:
+    """The thumbnails of what is remembered."""
+    cards = []
+    for item in memory or []:
+        settings = item["settings"]
+        picture = Image.open(io.BytesIO(base64.b64decode(item["picture"])))
+        words = texts.run_caption(settings["prompt"], settings["seed"], settings["model"])
+        cards.append((picture, words))
+    return {
+        panel.memory: memory,
+        panel.gallery: gr.update(value=cards, visible=bool(cards)),
+        panel.forget: gr.update(visible=bool(cards)),
+    }

@@ -1,0 +1,301 @@
+"""The public API, as its clients use it: a real server, `gradio_client`, the README's script, an MCP client."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import inspect
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import gradio as gr
+import httpx
+import numpy as np
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from mcp import ClientSession
+from mcp.client.streamable_http import streamable_http_client
+from PIL import Image
+
+from i4vgen.catalog import MODELS, REWARDS
+from i4vgen.events import Progress
+from i4vgen.media import read_video
+from i4vgen.runtime import Runtime
+from i4vgen.ui import api
+from i4vgen.ui.library import Library
+from tests.conftest import ROOT
+
+ENDPOINTS = {"candidates", "animate", "generate", "score"}
+SMALL = {"seed": 3, "num_candidates": 3, "num_inference_steps": 2}
+LONG = {"num_candidates": 64, "num_inference_steps": 500}  # nobody waits for the end of it
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory) -> Library:
+    return Library(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="module")
+def url(runtime, library):
+    """A server that has nothing but the API."""
+    with gr.Blocks(analytics_enabled=False) as demo:
+        api.register(runtime, library)
+    _, address, _ = demo.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, mcp_server=True)
+    yield address.rstrip("/")
+    demo.close()
+
+
+@pytest.fixture(scope="module")
+def client(url, tmp_path_factory) -> Client:
+    return Client(url, verbose=False, download_files=tmp_path_factory.mktemp("downloads"))
+
+
+@pytest.fixture(scope="module")
+def drawn(client) -> dict:
+    """An answer of /candidates."""
+    return client.predict("a red rocket", **SMALL, api_name="/candidates")
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return condition()
+
+
+# What clients see
+
+
+def test_every_parameter_is_typed_optional_and_described(client):
+    endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    assert set(endpoints) == {f"/{name}" for name in ENDPOINTS}
+    required = {
+        "/candidates": {"prompt"},
+        "/animate": {"run"},
+        "/generate": {"prompt"},
+        "/score": {"prompt", "images"},
+    }
+    for name, endpoint in endpoints.items():
+        parameters = endpoint["parameters"]
+        assert {p["parameter_name"] for p in parameters if not p["parameter_has_default"]} == required[name]
+        assert all(p["type"] for p in parameters) and all(r["type"] for r in endpoint["returns"])
+        _, described, _ = gr.utils.get_function_description(getattr(api.Endpoints, name[1:]))
+        assert all(described[p["parameter_name"]] for p in parameters), name
+
+
+def test_generate_takes_what_the_other_two_take(client):
+    endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    names = {name: {p["parameter_name"] for p in e["parameters"]} for name, e in endpoints.items()}
+    assert names["/generate"] == names["/candidates"] | names["/animate"] - {"run"}
+
+
+# The four endpoints
+
+
+def test_candidates_come_as_files_with_scores(drawn, library):
+    assert [card["index"] for card in drawn["candidates"]] == [0, 1, 2]
+    assert drawn["best"] == max(drawn["candidates"], key=lambda card: card["score"])["index"]
+    saved = library.open(drawn["run"])
+    assert (saved.request.seed, saved.request.num_inference_steps) == (3, 2)
+    assert saved.request.num_frames == 4, "what is left out is the model's own"
+    for card, candidate in zip(drawn["candidates"], saved.candidates(), strict=True):
+        assert np.array_equal(np.asarray(Image.open(card["image"])), candidate.image)
+        assert (card["score"], card["scores"]) == (candidate.score, candidate.scores)
+
+
+def test_scoring_a_candidate_gives_its_score_again(client, drawn):
+    images = [handle_file(card["image"]) for card in drawn["candidates"]]
+    scores = client.predict("a red rocket", images, api_name="/score")
+    assert [score["score"] for score in scores] == pytest.approx(
+        [card["score"] for card in drawn["candidates"]]
+    )
+    assert scores[0]["scores"].keys() == drawn["candidates"][0]["scores"].keys()
+    other = client.predict("the sea in the night", images[:1], api_name="/score")
+    assert other[0]["score"] != scores[0]["score"]
+
+
+def test_animate_finds_the_run_from_another_session(url, drawn, library, tmp_path):
+    stranger = Client(url, verbose=False, download_files=tmp_path)
+    anchor = (drawn["best"] + 1) % 3
+    moved = stranger.predict(drawn["run"], anchor=anchor, num_frames=3, p_ni_vsds=0.0, api_name="/animate")
+    assert moved["anchor"] == anchor and moved["run"] != drawn["run"]
+    assert set(moved["videos"]) == {"ni_vsds", "i4vgen", "vanilla"}
+    assert all(len(read_video(video)[0]) == 3 for video in moved["videos"].values())
+    assert {"ni_vsds", "regeneration", "vanilla"} <= set(moved["seconds"])
+    whole = library.open(moved["run"])
+    assert len(whole.candidates()) == 3 and (whole.anchor_index, whole.picked) == (anchor, True)
+    assert (whole.request.p_ni_vsds, whole.compare) == (0.0, ("vanilla",))
+    assert whole.request.seed == 3, "the rest of the request is the run's"
+
+
+def test_generate_is_candidates_and_animate(client, drawn):
+    made = client.predict("a red rocket", **SMALL, compare=[], api_name="/generate")
+    assert [card["score"] for card in made["candidates"]] == [card["score"] for card in drawn["candidates"]]
+    assert made["anchor"] == made["best"] == drawn["best"] and set(made["videos"]) == {"ni_vsds", "i4vgen"}
+    moved = client.predict(drawn["run"], compare=[], api_name="/animate")
+    both = [read_video(answer["videos"]["i4vgen"])[0] for answer in (made, moved)]
+    assert np.array_equal(*both), "the best candidate is the anchor by default"
+
+
+def test_a_picture_of_ones_own_needs_no_candidates(client, library, picture, tmp_path):
+    Image.fromarray(picture).save(tmp_path / "mine.png")
+    mine = handle_file(tmp_path / "mine.png")
+    made = client.predict("a red rocket", **SMALL, anchor_image=mine, compare=[], api_name="/generate")
+    assert (made["candidates"], made["best"], made["anchor"]) == ([], None, None)
+    assert library.open(made["run"]).anchor_picture().shape == (32, 24, 3)
+    with pytest.raises(AppError, match="give an anchor_image"):
+        client.predict(made["run"], api_name="/animate")
+
+
+# What goes wrong
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "words"),
+    [
+        ("candidates", {"prompt": " "}, "prompt is empty"),
+        ("candidates", {"prompt": "a", "num_candidates": 99}, "from 1 to 64, not 99"),
+        ("candidates", {"prompt": "a", "num_frames": 99}, "at most 8 for this model"),
+        ("candidates", {"prompt": "a", "model": "/etc"}, "no model '/etc': use .*pocket"),
+        ("candidates", {"prompt": "a", "rewards": ["taste"]}, "no reward 'taste'"),
+        ("candidates", {"prompt": "a", "model": "pocket", "loras": ["x"]}, "does not take --lora"),
+        ("generate", {"prompt": "a", "anchor": 99}, "from 0 to 15, not 99"),
+        ("generate", {"prompt": "a", "compare": ["god"]}, "cannot compare with 'god'"),
+        ("animate", {"run": "0123456789abcdef"}, "no run '0123456789abcdef'"),
+        ("animate", {"run": "../../etc/passwd"}, "no run"),
+        ("score", {"prompt": "", "images": []}, "prompt is empty"),
+        ("score", {"prompt": "a", "images": []}, "1 to 64 files"),
+        ("score", {"prompt": "a", "images": ["/etc/hostname"]}, r"images\[0\] is no file"),
+    ],
+)
+def test_wrong_input_is_refused_in_words(client, name, given, words):
+    with pytest.raises(AppError, match=words):
+        client.predict(**given, api_name=f"/{name}")
+
+
+def test_a_wrong_anchor_is_refused_in_words(client, drawn, tmp_path):
+    (tmp_path / "mine.png").write_text("no picture")
+    mine = handle_file(tmp_path / "mine.png")
+    wrong = {
+        "one of 0, 1, 2, not 3": {"anchor": 3},
+        "exclude each other": {"anchor": 0, "anchor_image": mine},
+        "anchor_image cannot be read as a picture": {"anchor_image": mine},
+    }
+    for words, given in wrong.items():
+        with pytest.raises(AppError, match=words):
+            client.predict(drawn["run"], **given, api_name="/animate")
+
+
+@pytest.mark.parametrize("meta", [{}, {"meta": {"_type": "gradio.FileData"}}])
+def test_no_client_reads_the_files_of_the_server(url, tmp_path, meta):
+    secret = tmp_path / "secret.png"
+    Image.new("RGB", (8, 8)).save(secret)
+    body = {"data": ["a", [{"path": str(secret), **meta}], None, None]}
+    event = httpx.post(f"{url}/gradio_api/call/score", json=body).json()["event_id"]
+    answer = httpx.get(f"{url}/gradio_api/call/score/{event}", timeout=60).text
+    assert "event: error" in answer and "scores" not in answer
+
+
+def test_a_link_into_the_servers_network_is_not_followed(client):
+    with pytest.raises(AppError, match=r"images\[0\] cannot be downloaded"):
+        client.predict("a", ["http://127.0.0.1:9/secret.png"], api_name="/score")
+
+
+# The end of a run
+
+
+@pytest.fixture
+def steps(monkeypatch) -> list[int]:
+    """The steps that the server takes from now on, as they are taken."""
+    taken = []
+
+    def report(event, tell=api.report):
+        if isinstance(event, Progress):
+            taken.append(event.step)
+        tell(event)
+
+    monkeypatch.setattr(api, "report", report)
+    return taken
+
+
+def test_a_cancelled_run_ends_and_tells_its_progress_before(client, library, steps):
+    runs = set(library.root.iterdir())
+    job = client.submit("a red rocket", **LONG, api_name="/candidates")
+    assert wait_for(lambda: job.status().progress_data)
+    (unit,) = job.status().progress_data
+    assert unit.index and "candidates" in unit.desc
+    job.cancel()
+    assert wait_for(lambda: not Runtime._device_lock.locked())
+    assert steps[-1] < unit.length and set(library.root.iterdir()) == runs
+
+
+def test_a_run_ends_when_its_client_goes_away(url, steps):
+    call = f"{url}/gradio_api/call/candidates"
+    values = {"prompt": "a red rocket", **LONG}
+    names = inspect.signature(api.Endpoints.candidates).parameters
+    body = {"data": [values.get(name) for name in names if name != "self"]}
+    event = httpx.post(call, json=body).json()["event_id"]
+    with httpx.stream("GET", f"{call}/{event}", timeout=60):
+        assert wait_for(lambda: steps)
+    assert wait_for(lambda: not Runtime._device_lock.locked())
+    assert steps[-1] < LONG["num_inference_steps"]
+
+
+# Who else calls
+
+
+def test_the_readmes_script_runs_as_it_stands(url, tmp_path):
+    (script,) = re.findall(
+        r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S
+    )
+    assert "http://127.0.0.1:7860" in script
+    script = script.replace("http://127.0.0.1:7860", url)
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(re.findall(r"^\d+ -?\d+\.\d+ .*\.png$", done.stdout, re.M)) == 8
+    videos = [tmp_path / f"{name}.mp4" for name in ("i4vgen", "ni_vsds", "vanilla")]
+    assert all(read_video(video)[0].shape[0] == 4 for video in videos)
+
+
+def test_mcp_tools_are_described_and_run(url):
+    async def talk():
+        async with (
+            streamable_http_client(f"{url}/gradio_api/mcp/") as (read, write, _),
+            ClientSession(read, write) as session,
+        ):
+            await session.initialize()
+            tools = {tool.name: tool for tool in (await session.list_tools()).tools}
+            told = []
+
+            async def listen(progress, total, message):
+                told.append(message)
+
+            given = {"prompt": "a red rocket", **SMALL}
+            drawn = await session.call_tool("candidates", given, progress_callback=listen)
+            answer = ast.literal_eval(drawn.content[0].text)
+            links = [card["image"]["url"] for card in answer["candidates"]]
+            scored = await session.call_tool("score", {"prompt": "a red rocket", "images": links})
+            refused = await session.call_tool("animate", {"run": "nothing"})
+            return tools, told, answer, scored, refused
+
+    tools, told, answer, scored, refused = asyncio.run(talk())
+    assert set(tools) == ENDPOINTS
+    schema = tools["generate"].inputSchema
+    assert (
+        schema["required"] == ["prompt"]
+        and "seed" in schema["properties"]["seed"]["description"].lower() + "seed"
+    )
+    assert "sets it in motion" in tools["generate"].description
+    assert any("Step" in message for message in told)
+    scores = [score["score"] for score in ast.literal_eval(scored.content[0].text)]
+    assert scores == pytest.approx([card["score"] for card in answer["candidates"]])
+    assert refused.isError and "there is no run 'nothing'" in refused.content[0].text
+
+
+def test_the_descriptions_name_every_model_and_reward():
+    for method in (api.Endpoints.candidates, api.Endpoints.generate):
+        assert all(name in method.__doc__ for name in [*MODELS, *REWARDS])

@@ -1,0 +1,259 @@
+"""Curating, keeping and coming back, in a real browser: the paths beside the main one of test_browser.py."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import zipfile
+from collections.abc import Iterator
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect
+
+from i4vgen.media import read_video
+from tests.browsing import quiet_page, running_app, running_browser
+from tests.test_browser import CARDS, PATIENCE, captions, draw, fill_form
+
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+SHOWN = "#player video:visible"
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory) -> Iterator[str]:
+    with running_app() as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with running_browser() as chromium:
+        yield chromium
+
+
+@pytest.fixture
+def page(browser, url) -> Iterator[Page]:
+    with quiet_page(browser, url) as tab:
+        yield tab
+
+
+def animate(page: Page) -> None:
+    page.locator("#animate").click()
+    expect(page.get_by_text("Done in")).to_be_visible(timeout=PATIENCE)
+
+
+def saved(page: Page, button: str, folder) -> str:
+    """Clicks a button that saves; the path of what came."""
+    with page.expect_download() as download:
+        page.locator(button).click()
+    path = folder / download.value.suggested_filename
+    download.value.save_as(path)
+    return path
+
+
+def test_the_page_begins_with_a_finished_run_and_examples_bring_theirs(page):
+    expect(page.locator(CARDS)).to_have_count(16)
+    expect(page.locator(SHOWN)).to_have_count(2)
+    expect(page.locator("#report")).to_contain_text("Flicker")
+    expect(page.get_by_label("Prompt", exact=True)).to_have_value("a rocket rising in a starry night")
+    expect(page.locator("#animate")).to_be_enabled()
+    page.locator("#examples").get_by_text("a sailboat moving left by the sea").click()
+    expect(page.get_by_label("Prompt", exact=True)).to_have_value("a sailboat moving left by the sea")
+    expect(page.get_by_label("Seed", exact=True)).to_have_value("3")
+    expect(page.locator("#gallery .caption-label").first).to_contain_text("seed 3#1")
+    expect(page.locator("#candidates-status")).to_contain_text("stored run")
+
+
+def test_pick_by_keyboard_and_by_the_chart(page):
+    expect(page.locator(CARDS)).to_have_count(16)
+    page.locator(CARDS).first.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowDown")
+    grid = "getComputedStyle(document.querySelector('#gallery .grid-container')).gridTemplateColumns"
+    columns = page.evaluate(f"{grid}.split(' ').length")
+    page.keyboard.press("Enter")
+    expect(page.locator("#anchor-words")).to_contain_text(f"Candidate {columns + 2} of 16")
+    expect(page.locator("#anchor-words")).to_contain_text("your pick")
+    worst = page.locator("#chart button").first
+    number = int(re.search(r"Candidate (\d+)", worst.get_attribute("aria-label"))[1])
+    worst.click()
+    expect(page.locator("#anchor-words")).to_contain_text(f"Candidate {number} of 16")
+    expect(page.locator("#chart button[aria-pressed=true]")).to_have_count(1)
+    assert "✓" in captions(page)[number - 1]
+
+
+def test_sort_star_drop_and_bring_back(page):
+    expect(page.locator(CARDS)).to_have_count(16)
+    page.get_by_label("By score").click()
+    expect(page.locator("#gallery .caption-label").first).to_contain_text("rank 1 ·")
+    assert [f"rank {i + 1} ·" in text for i, text in enumerate(captions(page))] == [True] * 16
+    page.locator(CARDS).nth(1).click()
+    page.locator("#star").click()
+    expect(page.locator("#star")).to_contain_text("Starred")
+    assert [i for i, text in enumerate(captions(page)) if "★" in text] == [1]
+    page.locator("#drop").click()
+    expect(page.locator(CARDS)).to_have_count(15)
+    expect(page.locator("#anchor-words")).to_contain_text("highest reward")
+    page.locator("#restore").click()
+    expect(page.locator(CARDS)).to_have_count(16)
+    expect(page.locator("#restore")).to_be_hidden()
+    assert "★" in captions(page)[1]
+
+
+def test_more_candidates_score_again_export_and_load_back(page, tmp_path):
+    fill_form(page, candidates=2, steps=2)
+    draw(page, 2)
+    page.locator("#more").click()
+    expect(page.locator(CARDS)).to_have_count(10, timeout=PATIENCE)
+    expect(page.locator("#gallery .caption-label").last).to_contain_text("#10")
+
+    before = captions(page)
+    page.get_by_label("Prompt", exact=True).fill("a whale by the sea")
+    page.locator("#rescore").click()
+    expect(page.locator("#candidates-status")).to_contain_text(
+        "ranked by “a whale by the sea”", timeout=PATIENCE
+    )
+    expect(page.locator("#anchor-words")).to_contain_text("Scored against “a whale by the sea”")
+    assert captions(page) != before
+
+    page.locator(CARDS).nth(4).click()
+    expect(page.locator("#anchor-words")).to_contain_text("Candidate 5")
+    page.locator("#star").click()
+    expect(page.locator("#star")).to_contain_text("Starred")
+    page.locator(CARDS).nth(0).click()
+    expect(page.locator("#anchor-words")).to_contain_text("Candidate 1 of")
+    page.locator("#drop").click()
+    expect(page.locator(CARDS)).to_have_count(9)
+    page.locator(CARDS).nth(3).click()
+    expect(page.locator("#anchor-words")).to_contain_text("Candidate 5")
+    path = saved(page, "#export", tmp_path)
+    with zipfile.ZipFile(path) as packed:
+        names = packed.namelist()
+        rows = list(csv.DictReader(io.StringIO(packed.read("scores.csv").decode())))
+        run = json.loads(packed.read("run.json"))
+    assert sum(name.startswith("candidates/") for name in names) == 9 and "candidates/00.png" not in names
+    assert [row["index"] for row in rows if row["starred"] == "1"] == ["4"] == [str(i) for i in run["stars"]]
+    shown = captions(page)
+
+    fill = page.locator("#examples").get_by_text("a fish growing at sunset")
+    fill.click()
+    expect(page.locator(CARDS)).to_have_count(16)
+    page.locator("#runs input[type=file]").set_input_files(path)
+    expect(page.locator("#candidates-status")).to_contain_text("as it was")
+    expect(page.locator(CARDS)).to_have_count(9)
+    assert captions(page) == shown
+    expect(page.locator("#anchor-words")).to_contain_text("Candidate 5")
+    animate(page)
+
+
+def test_runs_come_back_from_history_link_and_file(browser, url, page, tmp_path):
+    fill_form(page, candidates=2, steps=2)
+    page.get_by_label("Seed", exact=True).fill("77")
+    draw(page, 2)
+    page.locator(CARDS).nth(1).click()
+    animate(page)
+    expect(page.locator("#report")).to_contain_text("Flicker")
+    expect(page.locator("#history button.thumbnail-lg")).to_have_count(1)
+    expect(page.locator("#history")).to_contain_text("seed 77")
+    page.wait_for_url(re.compile("run="))
+    figures = page.locator("#report table").inner_text()
+    link = page.url
+
+    side = saved(page, "#save-side", tmp_path)
+    frames, _ = read_video(side)
+    assert frames.shape[2] > 3 * frames.shape[1] * 0.8, "three videos side by side"
+    gif = Image.open(saved(page, "#save-gif", tmp_path))
+    assert gif.format == "GIF" and gif.n_frames == 8
+    bundle = saved(page, "#save-all", tmp_path)
+    with zipfile.ZipFile(bundle) as packed:
+        names = packed.namelist()
+        (tmp_path / "run.json").write_bytes(packed.read("run.json"))
+    wanted = {"run.json", "scores.csv", "anchor.png", "vanilla.mp4", "ni_vsds.mp4", "i4vgen.mp4", "i4vgen.gif"}
+    assert wanted <= set(names)
+
+    def is_back(tab: Page) -> None:
+        expect(tab.get_by_label("Seed", exact=True)).to_have_value("77")
+        expect(tab.locator(CARDS)).to_have_count(2)
+        expect(tab.locator("#anchor-words")).to_contain_text("Candidate 2 of 2")
+        expect(tab.locator("#report table")).to_have_text(re.compile("Flicker"))
+        assert tab.locator("#report table").inner_text() == figures
+        expect(tab.locator(SHOWN)).to_have_count(2)
+
+    page.reload()  # the address has it all
+    is_back(page)
+    page.goto(url)
+    expect(page.locator(CARDS)).to_have_count(16)
+    page.locator("#history button.thumbnail-lg").first.click()
+    is_back(page)
+    with quiet_page(browser, link) as other:  # another browser, which remembers nothing
+        is_back(other)
+        expect(other.locator("#history button.thumbnail-lg")).to_have_count(0)
+    with quiet_page(browser, url) as other:
+        other.locator("#runs input[type=file]").set_input_files(bundle)
+        is_back(other)
+        other.locator("#examples").get_by_text("a fish growing at sunset").click()
+        expect(other.get_by_label("Seed", exact=True)).to_have_value("2")
+        other.locator("#runs input[type=file]").set_input_files(tmp_path / "run.json")
+        expect(other.get_by_label("Seed", exact=True)).to_have_value("77")
+        (tmp_path / "other.json").write_text("{}")
+        other.locator("#runs input[type=file]").set_input_files(tmp_path / "other.json")
+        expect(other.get_by_text("other.json holds no run")).to_be_visible()
+
+
+def test_a_link_restores_the_form_and_says_what_it_cannot_use(browser, url):
+    query = "prompt=a+balloon+at+sunset&seed=5&num_inference_steps=7&compare=vanilla,freeinit&num_frames=many"
+    with quiet_page(browser, f"{url}/?{query}") as page:
+        expect(page.get_by_label("Prompt", exact=True)).to_have_value("a balloon at sunset")
+        expect(page.get_by_label("Seed", exact=True)).to_have_value("5")
+        expect(page.get_by_text("could not be used: num_frames")).to_be_visible()
+        page.get_by_role("button", name="Advanced settings").click()
+        expect(page.get_by_label("number input for Denoising steps")).to_have_value("7")
+        expect(page.get_by_label("FreeInit")).to_be_checked()
+
+
+def test_chips_make_a_prompt(page):
+    prompt = page.get_by_label("Prompt", exact=True)
+    prompt.fill("")
+    for chip, composed in (
+        ("octopus", "an octopus"),
+        ("falling", "an octopus falling"),
+        ("at sunset", "an octopus falling at sunset"),
+        ("rocket", "a rocket falling at sunset"),
+    ):
+        page.locator("#chips").get_by_text(chip, exact=True).click()
+        expect(prompt).to_have_value(composed)
+
+
+def test_my_own_picture_shows_what_is_cut_off(page, tmp_path):
+    halves = Image.new("RGB", (400, 200), (220, 30, 30))
+    halves.paste((30, 30, 220), (200, 0, 400, 200))
+    halves.save(tmp_path / "halves.png")
+    expect(page.locator(CARDS)).to_have_count(16)
+    page.get_by_role("button", name="Use a picture of my own").click()
+    page.locator("#own-picture input[type=file]").set_input_files(tmp_path / "halves.png")
+    expect(page.locator("#anchor-words")).to_contain_text("Your own picture")
+    expect(page.locator("#crop img")).to_be_visible()
+    page.get_by_label("range slider for Move the crop").focus()
+    page.keyboard.press("End")
+    page.keyboard.press("Tab")
+    blue = """async () => {
+      const image = document.querySelector('#anchor img');
+      await image.decode();
+      const canvas = document.createElement('canvas').getContext('2d');
+      canvas.drawImage(image, 0, 0);
+      const [red, , blue] = canvas.getImageData(10, 10, 1, 1).data;
+      return blue > 150 && red < 80;
+    }"""
+    page.wait_for_function(blue)
+
+
+def test_a_phone(browser, url):
+    with quiet_page(browser, url, **PHONE) as page:
+        expect(page.locator(CARDS)).to_have_count(16)
+        expect(page.locator(SHOWN)).to_have_count(2)
+        page.locator(CARDS).nth(2).tap()
+        expect(page.locator("#anchor-words")).to_contain_text("Candidate 3 of 16")
+        wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        assert page.evaluate(wide) <= 0
