@@ -1,0 +1,56 @@
+"""Makes the stored runs that the app begins with: `python -m benchmarks.showcase`.
+
+Every entry of examples.json that names a run is drawn and animated by the model, and packed to that place.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+from i4vgen import metrics
+from i4vgen.events import Result, Selected
+from i4vgen.request import Request
+from i4vgen.runs import RunFolder
+from i4vgen.runtime import Runtime
+
+ROOT = Path(__file__).resolve().parents[1]
+COMPARE = ("vanilla",)
+
+
+def make(runtime: Runtime, prompt: str, seed: int, path: Path) -> None:
+    """One packed run: candidates, the anchor with the highest reward, all videos and their figures."""
+    request = Request.for_model(runtime.defaults, prompt=prompt, seed=seed)
+    with tempfile.TemporaryDirectory() as place:
+        folder = RunFolder(place)
+        results: list[Result] = []
+        for event in runtime.stream(lambda pipeline: pipeline.run(request, compare=COMPARE, judge=True)):
+            folder.record(event)
+            match event:
+                case Selected():
+                    anchor = event.image
+                case Result():
+                    results.append(event)
+        figures = {r.name: asdict(metrics.measure(r.frames, anchor, r.scores)) for r in results}
+        folder.finish(request, COMPARE, runtime.describe() | {"measures": figures})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder.pack(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="pocket")
+    args = parser.parse_args()
+    runtime = Runtime(args.model)
+    for example in json.loads((ROOT / "examples.json").read_text(encoding="utf-8")):
+        if "run" in example:
+            path = ROOT / example["run"]
+            make(runtime, example["prompt"], example["seed"], path)
+            print(f"{path.name}: {path.stat().st_size / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()
