@@ -25,8 +25,8 @@ def shoot(page: Page, path: Path) -> None:
     assert overflow <= 0, f"{path.name}: {overflow} px wider than the screen"
 
 
-def walk(page: Page, out: Path, name: str, picture: Path) -> None:
-    """One person's way through the app."""
+def walk(page: Page, out: Path, name: str, picture: Path, only_start: bool) -> None:
+    """One person's way through the app. picture: of one's own."""
 
     def shot(state: str) -> None:
         shoot(page, out / f"{name}-{state}.png")
@@ -34,6 +34,10 @@ def walk(page: Page, out: Path, name: str, picture: Path) -> None:
     page.locator("#player video").first.wait_for(state="attached")
     page.locator("#report table").wait_for()
     shot("01-start")
+    for panel in ("choose", "watch"):  # README's pictures
+        page.locator(f"#{panel}").screenshot(path=out / f"{name}-{panel}.png")
+    if only_start:
+        return
     page.get_by_label("Prompt", exact=True).fill("a rocket rising next to a giraffe in a starry night")
     page.get_by_text("never learned").wait_for()
     page.get_by_role("button", name="Draw candidates").click()
@@ -81,6 +85,7 @@ def main() -> None:
     parser.add_argument("--url", help="an app that already runs (default: start one)")
     parser.add_argument("--out", type=Path, default=Path("screenshots"))
     parser.add_argument("--only", help="just the runs with this in their name, such as 390 or dark")
+    parser.add_argument("--start", action="store_true", help="just how the app begins")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     picture = args.out / "mine.png"
@@ -93,7 +98,7 @@ def main() -> None:
                     continue
                 viewport = {"width": width, "height": height}
                 with quiet_page(browser, f"{url}/?__theme={theme}", viewport=viewport) as page:
-                    walk(page, args.out, name, picture)
+                    walk(page, args.out, name, picture, args.start)
                 print(name)
 
 

@@ -103,11 +103,11 @@ def expect_stage(page: Page, *names: str) -> None:
     page.wait_for_function(f"names => {VISIBLE}.map(p => p.dataset.name).join() === names", arg=",".join(names))
 
 
-def settle(page: Page, frame: int) -> list[float]:
-    """Where the videos on the stage are, once they rest at a frame (from 1)."""
+def settle(page: Page, frame: int) -> None:
+    """Waits until all videos on the stage rest at a frame (from 1)."""
     expect(page.locator(".where")).to_have_text(f"{frame} / {FRAMES}")
-    page.wait_for_function(f"{VIDEOS}.every(video => video.paused && !video.seeking)")
-    return page.evaluate(f"{VIDEOS}.map(video => video.currentTime * {FPS})")
+    resting = f"video.paused && !video.seeking && Math.floor(video.currentTime * {FPS} + 0.01) === {frame - 1}"
+    page.wait_for_function(f"{VIDEOS}.every(video => {resting})")
 
 
 def divider(page: Page) -> float:
@@ -203,14 +203,14 @@ def test_keys_frames_speed_loop_and_help(page):
     page.keyboard.press("k")
     expect(player).to_have_attribute("data-state", "paused")
     page.keyboard.press("Home")
-    assert settle(page, 1) == pytest.approx([0.5, 0.5], abs=0.1)
+    settle(page, 1)
     for key, frame in (("ArrowRight", 2), (".", 3), ("ArrowLeft", 2), (",", 1), (",", 1), ("End", 8), (".", 8)):
         page.keyboard.press(key)
-        assert settle(page, frame) == pytest.approx([frame - 0.5] * 2, abs=0.1), key
+        settle(page, frame)
     page.get_by_role("button", name="Frame back").click()
-    assert settle(page, 7) == pytest.approx([6.5, 6.5], abs=0.1)
+    settle(page, 7)
     page.locator(".scrub").fill("2")
-    assert settle(page, 3) == pytest.approx([2.5, 2.5], abs=0.1)
+    settle(page, 3)
 
     page.keyboard.press("l")  # the focus is in the scrubber now: still inside the player
     expect(page.get_by_role("button", name="Loop")).to_have_attribute("aria-pressed", "false")

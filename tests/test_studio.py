@@ -8,6 +8,7 @@ import json
 import re
 import zipfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -18,6 +19,7 @@ from tests.browsing import quiet_page, running_app, running_browser
 from tests.test_browser import CARDS, PATIENCE, captions, draw, fill_form
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+SHOWCASE = Path(__file__).resolve().parents[1] / "assets" / "showcase"
 SHOWN = "#player video:visible"
 
 
@@ -200,6 +202,23 @@ def test_runs_come_back_from_history_link_and_file(browser, url, page, tmp_path)
         (tmp_path / "other.json").write_text("{}")
         other.locator("#runs input[type=file]").set_input_files(tmp_path / "other.json")
         expect(other.get_by_text("other.json holds no run")).to_be_visible()
+
+
+def test_a_run_json_can_be_dropped_anywhere_on_the_page(page):
+    with zipfile.ZipFile(SHOWCASE / "fish-growing-at-sunset.zip") as packed:
+        text = packed.read("run.json").decode()
+    expect(page.locator(CARDS)).to_have_count(16)
+    carried = page.evaluate_handle(
+        """text => {
+          const carried = new DataTransfer();
+          carried.items.add(new File([text], 'run.json', { type: 'application/json' }));
+          return carried;
+        }""",
+        text,
+    )
+    page.locator("#masthead").dispatch_event("drop", {"dataTransfer": carried})
+    expect(page.get_by_label("Prompt", exact=True)).to_have_value("a fish growing at sunset")
+    expect(page.get_by_label("Seed", exact=True)).to_have_value("2")
 
 
 def test_a_link_restores_the_form_and_says_what_it_cannot_use(browser, url):

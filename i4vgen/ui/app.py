@@ -68,6 +68,6 @@ def launch_options() -> dict:
     return {
         "theme": Studio(),
         "css_paths": HERE / "style.css",
-        "js": (HERE / "keys.js").read_text(encoding="utf-8"),
+        "js": (HERE / "page.js").read_text(encoding="utf-8"),
         "footer_links": ["api", "settings"],
     }

@@ -29,7 +29,7 @@ def connect(desk: Desk) -> None:
         """The note under the prompt."""
         form = imagine.Form(*settings)
         try:
-            return imagine.show_unknown_words(desk.runtime_of(form), form.prompt)
+            return imagine.show_unknown_words(desk.runtime_of(form.choice()), form.prompt)
         except (ModelError, RequestError):  # said when the run is started
             return gr.update(visible=False)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import gradio as gr
 import numpy as np
@@ -172,7 +172,8 @@ def draw(runtime: Runtime, panel: ChoosePanel, round_: Round, token: StopToken) 
                 if tracker.step(stage, step, seconds):
                     yield round_, {panel.status: live_value(tracker.words(), fraction=tracker.fraction)}
             case Candidate():
-                round_ = round_.with_candidate(event, save_picture(event.image))
+                made = round_.made or runtime.describe()  # now that the model is loaded
+                round_ = replace(round_, made=made).with_candidate(event, save_picture(event.image))
                 yield round_, {}
     finished, asked = len(round_.candidates) - before, request.num_candidates - first
     if finished == asked:

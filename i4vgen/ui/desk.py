@@ -9,6 +9,7 @@ from dataclasses import astuple, replace
 import gradio as gr
 from gradio.events import Dependency
 
+from i4vgen.catalog import Choice
 from i4vgen.errors import ModelError, RequestError
 from i4vgen.request import Request
 from i4vgen.runtime import Runtime, get_runtime
@@ -175,16 +176,15 @@ class Desk:
 
     # What the form says
 
-    def runtime_of(self, form: imagine.Form) -> Runtime:
-        """The runtime of the model that the form names. Raises `RequestError` if that cannot be."""
-        choice = form.choice()
+    def runtime_of(self, choice: Choice) -> Runtime:
+        """The runtime of a choice: the app's own where it is that. Raises `RequestError` if that cannot be."""
         return self.runtime if choice == self.runtime.choice else get_runtime(choice)
 
     def read(self, settings: Sequence) -> tuple[Runtime, Request]:
         """The form as a runtime and a request. Raises `gr.Error` in the words of what is wrong."""
         form = imagine.Form(*settings)
         try:
-            runtime = self.runtime_of(form)
+            runtime = self.runtime_of(form.choice())
             return runtime, form.request(runtime.defaults)
         except (RequestError, ModelError) as error:
             raise refusal(str(error), texts.CHECK_FORM) from error

@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import replace
 
 from i4vgen.request import MAX_CANDIDATES
-from i4vgen.runtime import Runtime, StopToken, get_runtime
+from i4vgen.runtime import Runtime, StopToken
 from i4vgen.ui import choose, imagine, texts
 from i4vgen.ui.desk import Desk
 from i4vgen.ui.layout import refusal
@@ -24,8 +24,7 @@ def connect(desk: Desk) -> None:
 
     def draw(token: StopToken, before: Round, pick: Pick, baselines: Baselines, *settings) -> Iterator[dict]:
         runtime, request = desk.read(settings)
-        made = runtime.describe()
-        fresh = Round(request, runtime.choice, made, judged_by=request.prompt, by_score=before.by_score)
+        fresh = Round(request, runtime.choice, judged_by=request.prompt, by_score=before.by_score)
         yield from show_rounds(runtime, fresh, Pick(), token)
 
     def check_more(round_: Round, pick: Pick, *settings) -> None:
@@ -34,7 +33,7 @@ def connect(desk: Desk) -> None:
 
     def more(token: StopToken, round_: Round, pick: Pick, baselines: Baselines, *settings) -> Iterator[dict]:
         request = replace(round_.request, num_candidates=min(round_.next_index + choose.MORE, MAX_CANDIDATES))
-        runtime = get_runtime(round_.choice)
+        runtime = desk.runtime_of(round_.choice)
         round_ = yield from show_rounds(runtime, replace(round_, request=request), pick, token)
         if round_.judged_by != request.prompt:  # which the new ones were drawn and scored with
             yield from show_scores(runtime, round_, pick, round_.judged_by, token)
@@ -59,7 +58,7 @@ def connect(desk: Desk) -> None:
 
     def judge(token: StopToken, round_: Round, pick: Pick, baselines: Baselines, *settings) -> Iterator[dict]:
         prompt = imagine.Form(*settings).prompt.strip()
-        yield from show_scores(get_runtime(round_.choice), round_, pick, prompt, token)
+        yield from show_scores(desk.runtime_of(round_.choice), round_, pick, prompt, token)
 
     def show_scores(
         runtime: Runtime, round_: Round, pick: Pick, prompt: str, token: StopToken

@@ -218,7 +218,7 @@ PLAYER_SHORTCUTS = [
 
 # 4 Your runs
 RUNS = "Your runs"
-RUNS_HINT = "This browser remembers them. Open one, and everything is back without computing it again."
+RUNS_HINT = "This browser remembers them. Open one, or drop a run anywhere on the page, and everything is back."
 OPEN_RUN = "Open a run.json or a zip"
 COPY_LINK = "Copy the link to this page"
 COPIED = "Copied"

@@ -14,4 +14,20 @@
     event.preventDefault();
     next.focus();
   });
+
+  // A run that is dropped anywhere on the page goes where its button would have put it.
+  const isRun = (file) => /\.(json|zip)$/i.test(file.name);
+  document.addEventListener("dragover", (event) => {
+    if (event.dataTransfer.types.includes("Files")) event.preventDefault();
+  });
+  document.addEventListener("drop", (event) => {
+    const file = [...event.dataTransfer.files].find(isRun);
+    if (!file) return;
+    event.preventDefault();
+    const carried = new DataTransfer();
+    carried.items.add(file);
+    const input = document.querySelector("#runs input[type=file]");
+    input.files = carried.files;
+    input.dispatchEvent(new Event("change", { bubbles: true }));
+  });
 }
