@@ -12,7 +12,7 @@ demo: $(VENV)/demo
 
 test: $(VENV)/test
 	tests/ensure-chromium
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/test
 	$(BIN)/ruff check .
