@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
 
 import imageio_ffmpeg
 import numpy as np
@@ -68,7 +71,7 @@ def write_video(path: str | os.PathLike, frames: np.ndarray, fps: int, scale: in
     The same frames give the same bytes.
     """
     height, width = frames.shape[1:3]
-    factor = _factor(frames, scale)
+    factor = _factor(*frames.shape[1:3], scale)
     size = (width * factor, height * factor)
     padding = ((0, size[1] % 2), (0, size[0] % 2), (0, 0))
     writer = imageio_ffmpeg.write_frames(
@@ -96,12 +99,32 @@ def write_video(path: str | os.PathLike, frames: np.ndarray, fps: int, scale: in
         writer.close()
 
 
-def read_video(path: str | os.PathLike) -> tuple[np.ndarray, float]:
-    """The frames of a video, uint8 [F, H, W, 3], and its frames per second."""
-    reader = imageio_ffmpeg.read_frames(str(path))
-    meta = next(reader)
-    width, height = meta["size"]
-    frames = [np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in reader]
+def read_video(path: str | os.PathLike, most: tuple[int, int, int] | None = None) -> tuple[np.ndarray, float]:
+    """The frames of a video, uint8 [F, H, W, 3], and its frames per second.
+
+    most: (F, H, W) that it may have at most, enlarged as `write_video` does: a small file can be a huge video.
+    Raises `RequestError` above that, and for a file that is no video.
+    """
+    try:
+        reader = imageio_ffmpeg.read_frames(str(path))
+        with closing(reader):
+            meta = next(reader)
+            width, height = meta["size"]
+            if most:
+                factor = _factor(*most[1:])
+                sides = [side * factor + side * factor % 2 for side in most[1:]]
+                if height > sides[0] or width > sides[1]:
+                    raise RequestError(f"{Path(path).name} is larger than its run says")
+            number = most[0] + 1 if most else None
+            frames = [
+                np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in islice(reader, number)
+            ]
+    except RequestError:
+        raise
+    except (OSError, ValueError, StopIteration, RuntimeError) as error:
+        raise RequestError(f"{Path(path).name} cannot be read as a video") from error
+    if not frames or most and len(frames) > most[0]:
+        raise RequestError(f"{Path(path).name} has not the frames that its run says")
     return np.stack(frames), meta["fps"]
 
 
@@ -113,7 +136,7 @@ def write_gif(path: str | os.PathLike, frames: np.ndarray, fps: int, scale: int 
     those do not divide evenly, frames differ by one so that the whole lasts F / fps. The same frames give the
     same bytes.
     """
-    factor = _factor(frames, scale)
+    factor = _factor(*frames.shape[1:3], scale)
     thin = math.ceil(min(frames.shape[1:3]) / MIN_SIDE)  # so many pixels are enough to choose the colours by
     palette = Image.fromarray(np.concatenate(list(frames[:, ::thin, ::thin]))).quantize(256, kmeans=1)
     first, *others = (
@@ -133,7 +156,7 @@ def side_by_side(videos: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:
     num_frames = max(len(frames) for _, frames in videos)
     panes = []
     for caption, frames in videos:
-        images = [np.asarray(_enlarged(frame, _factor(frames))) for frame in frames]
+        images = [np.asarray(_enlarged(frame, _factor(*frames.shape[1:3]))) for frame in frames]
         line = _caption(caption, images[0].shape[1])
         pane = [np.concatenate([line, image]) for image in images]
         panes.append(np.stack(pane + pane[-1:] * (num_frames - len(pane))))
@@ -155,9 +178,9 @@ def _caption(text: str, width: int) -> np.ndarray:
     return np.asarray(line)
 
 
-def _factor(frames: np.ndarray, scale: int = 1) -> int:
-    """The smallest integer, `scale` at least, that brings the short side of the frames to `MIN_SIDE` pixels."""
-    return max(scale, math.ceil(MIN_SIDE / min(frames.shape[1:3])))
+def _factor(height: int, width: int, scale: int = 1) -> int:
+    """The smallest integer, `scale` at least, that brings the short side to `MIN_SIDE` pixels."""
+    return max(scale, math.ceil(MIN_SIDE / min(height, width)))
 
 
 def _enlarged(frame: np.ndarray, factor: int) -> Image.Image:

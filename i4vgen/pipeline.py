@@ -378,7 +378,7 @@ class I4VGenPipeline:
             raise RequestError(
                 "this model has no reward model: pick the anchor by its index or bring a picture"
             )
-        if anchor is not None and anchor not in range(request.num_candidates):
+        if anchor is not None and (type(anchor) is not int or anchor not in range(request.num_candidates)):
             last = request.num_candidates - 1
             raise RequestError(f"the anchor must be the index of a candidate, from 0 to {last}, not {anchor}")
 

@@ -16,7 +16,8 @@ import json
 import os
 import time
 import zipfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,14 +30,71 @@ from safetensors.numpy import save_file
 from i4vgen.catalog import Choice
 from i4vgen.errors import RequestError
 from i4vgen.events import VIDEOS, Candidate, Event, Result, Selected, Stage
-from i4vgen.media import open_picture, write_image, write_video
-from i4vgen.pipeline import Anchor
+from i4vgen.media import write_image, write_video
+from i4vgen.pipeline import COMPARISONS, Anchor
 from i4vgen.request import MAX_CANDIDATES, Request
 
 LATENTS = "candidates.safetensors"
 
 LARGEST = 256 * 2**20
 """Bytes that one file of a packed run may have once unpacked: more than any video here, less than a memory."""
+
+
+REASONS = ("highest reward", "picked", "own picture")
+
+
+def _number_like(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _list(of: Callable[[object], bool]) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, list) and all(map(of, value))
+
+
+def _table(of: Callable[[object], bool]) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, dict) and all(map(of, value.values()))
+
+
+def _measures(value: object) -> bool:
+    figures, scores = ("flicker", "motion", "consistency"), _table(_number_like)
+    return (
+        _table(
+            lambda one: (
+                isinstance(one, dict)
+                and one.keys() == {*figures, "rewards"}
+                and all(_number_like(one[name]) for name in figures)
+                and scores(one["rewards"])
+            )
+        )(value)
+        and len({tuple(one["rewards"]) for one in value.values()}) <= 1
+    )
+
+
+# What run.json may hold. It may come from anybody: what is in it goes on to a page and into paths.
+SHAPES: dict[str, Callable[[object], bool]] = {
+    "request": lambda value: isinstance(value, dict),
+    "compare": _list(lambda value: value in COMPARISONS),
+    "model": _text,
+    "base": _text,
+    "loras": _list(_text),
+    "rewards": _list(_text),
+    "stars": _list(_whole),
+    "candidate_indices": _list(_whole),
+    "scores": _table(_list(_number_like)),
+    "seconds": _table(_number_like),
+    "measures": _measures,
+    "anchor_index": lambda value: value is None or _whole(value),
+    "anchor_reason": lambda value: value is None or value in REASONS,
+}
+NEEDED = ("request", "compare", "model")
 
 
 class RunFolder:
@@ -174,7 +232,7 @@ class SavedRun:
     def anchor_picture(self) -> np.ndarray | None:
         """The anchor as the model saw it, uint8 [H, W, 3]."""
         data = self._files.read("anchor.png")
-        return None if data is None else _pixels(data)
+        return None if data is None else self._pixels(data)
 
     def chosen(self) -> Anchor | int | None:
         """The person's choice as `I4VGenPipeline.run` takes it; None if it was the reward's."""
@@ -196,17 +254,25 @@ class SavedRun:
             data = self._files.read(LATENTS)
             latents = load_tensors(data) if data else {}
             return tuple(self._candidates(latents))
-        except (SafetensorError, LookupError, TypeError, ValueError, AttributeError) as error:
-            raise RequestError(
-                f"the candidates of this run cannot be read ({error}): export it again"
-            ) from None
+        except (SafetensorError, LookupError) as error:
+            raise RequestError(f"the candidates cannot be read ({error}): export the run again") from None
 
     def _candidates(self, latents: Mapping[str, np.ndarray]) -> Iterator[Candidate]:
         for position, index in enumerate(self.values.get("candidate_indices", ())[:MAX_CANDIDATES]):
             picture = self._files.read(_picture(index))
             if picture is not None and _number(index) in latents:
-                scores = {name: values[position] for name, values in self.values["scores"].items()}
-                yield Candidate(index, _pixels(picture), scores, latents[_number(index)])
+                scores = {name: values[position] for name, values in self.values.get("scores", {}).items()}
+                yield Candidate(index, self._pixels(picture), scores, latents[_number(index)])
+
+    def _pixels(self, data: bytes) -> np.ndarray:
+        """A picture of this run, which must have its size: a small file can be a huge picture."""
+        try:
+            with Image.open(io.BytesIO(data)) as image:
+                if image.size != (self.request.width, self.request.height):
+                    raise RequestError("a picture of this run has another size than the run itself")
+                return np.array(image.convert("RGB"))
+        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+            raise RequestError(f"a picture of this run cannot be read ({error})") from None
 
     def videos(self) -> dict[str, bytes]:
         """The finished videos, mp4, by name."""
@@ -224,17 +290,18 @@ def open_run(path: str | os.PathLike) -> SavedRun:
     try:
         files = _Zip(path) if zipfile.is_zipfile(path) else _Folder(path if path.is_dir() else path.parent)
         text = files.read(path.name if path.is_file() and isinstance(files, _Folder) else "run.json")
-    except (OSError, zipfile.BadZipFile) as error:
+    except OSError as error:
         raise RequestError(f"cannot read {path} ({error}): {hint}") from None
     if text is None:
         raise RequestError(f"cannot read {path} (no such file, or no run in it): {hint}")
     try:
         values = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RequestError(f"{path} is not valid JSON ({error}): {hint}") from None
-    wanted = {"request": dict, "compare": list, "model": str}
-    if not isinstance(values, dict) or not all(isinstance(values.get(k), kind) for k, kind in wanted.items()):
+    if not isinstance(values, dict) or any(name not in values for name in NEEDED):
         raise RequestError(f"{path} holds no run: {hint}")
+    if wrong := [name for name, fits in SHAPES.items() if name in values and not fits(values[name])]:
+        raise RequestError(f"{path} holds no run ({wrong[0]} is not as a run writes it): {hint}")
     return SavedRun(
         values,
         Request.from_dict(values["request"]),
@@ -263,12 +330,16 @@ class _Zip:
         self.path = path
 
     def read(self, name: str) -> bytes | None:
-        with zipfile.ZipFile(self.path) as packed:
-            if name not in packed.namelist():
-                return None
-            if packed.getinfo(name).file_size > LARGEST:
-                raise RequestError(f"{name} in {self.path.name} is too large to be part of a run")
-            return packed.read(name)
+        try:
+            with zipfile.ZipFile(self.path) as packed:
+                if name not in packed.namelist():
+                    return None
+                if packed.getinfo(name).file_size > LARGEST:
+                    raise RequestError(f"{name} in {self.path.name} is too large to be part of a run")
+                return packed.read(name)
+        # Damaged, encrypted, or packed in a way that Python cannot undo.
+        except (zipfile.BadZipFile, RuntimeError, zlib.error, EOFError) as error:
+            raise RequestError(f"{name} in {self.path.name} cannot be unpacked ({error})") from None
 
 
 _Files = _Folder | _Zip
@@ -280,7 +351,3 @@ def _number(index: int) -> str:
 
 def _picture(index: int) -> str:
     return f"candidates/{_number(index)}.png"
-
-
-def _pixels(data: bytes) -> np.ndarray:
-    return np.array(open_picture(io.BytesIO(data)).convert("RGB"))

@@ -22,6 +22,7 @@ from i4vgen.pipeline import Anchor
 from i4vgen.runtime import StopToken
 from i4vgen.ui import choose, imagine, pictures, texts, watch
 from i4vgen.ui.chart import chart_value
+from i4vgen.ui.live import live_value
 from i4vgen.ui.progress import Tracker
 from i4vgen.ui.session import (
     Baselines,
@@ -32,6 +33,7 @@ from i4vgen.ui.session import (
     baseline_key,
     caption,
     describe_anchor,
+    reason,
     say_score,
 )
 from i4vgen.ui.stops import Stops
@@ -128,6 +130,18 @@ def test_the_anchor_is_described_in_words(make_request):
     assert describe_anchor(Round(), Pick()) == texts.NO_ANCHOR
     judged = cards.with_scores("a <b>blue</b> whale", [{"reward": 2.0}, {"reward": 1.0}])
     assert "&lt;b&gt;blue" in describe_anchor(judged, Pick()) and judged.best == 0
+
+
+def test_the_reward_is_named_as_the_reason_only_where_it_is():
+    cards = round_of(0.1, 1.5)
+    assert (reason(cards, 1), reason(cards, 0)) == ("highest reward", "picked")
+    assert reason(round_of(0.1, 1.5, 2.0).drop(2), 1) == "picked"
+    unjudged = round_of(None, None)
+    assert reason(unjudged, 0) == "picked" and "♛" not in caption(unjudged, unjudged.candidates[0], Pick())
+
+
+def test_words_of_others_cannot_inject_html():
+    assert "<img" not in live_value("ranked by <img src=x onerror=y>")["words"]
 
 
 def test_the_chart_ranks_all_scores():

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 
+import gradio as gr
+import numpy as np
 import pytest
 
+from i4vgen.ui import shelf
 from i4vgen.ui.library import Library
 from i4vgen.ui.link import from_query
 
@@ -55,4 +58,14 @@ def test_a_link_is_read_as_the_form_wants_it():
         "rewards": [],
     }
     assert bad == []
-    assert from_query({"seed": "seven", "num_frames": "8.5"}) == ({}, ["seed", "num_frames"])
+    wrong = {"seed": "9" * 30, "num_frames": "8.5", "p_re": "nan", "preset": "x", "compare": "vanilla,x"}
+    assert from_query(wrong) == ({}, ["seed", "num_frames", "p_re", "preset", "compare"])
+
+
+def test_what_a_browser_remembers_may_be_damaged():
+    with gr.Blocks():
+        panel = shelf.build()
+    good = shelf.entry("token", np.zeros((8, 8, 3), np.uint8), {"prompt": "a", "seed": 1, "model": "pocket"})
+    for bad in (["x"], [{"run": "x"}], [good | {"picture": "?"}], [good | {"settings": None}], "text", None):
+        assert shelf.show_memory(panel, bad)[panel.memory] == []
+    assert shelf.show_memory(panel, ["x", good])[panel.memory] == [good]

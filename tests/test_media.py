@@ -57,6 +57,18 @@ def test_a_fitted_picture_stays_as_it_is(picture):
     assert np.array_equal(fit_picture(Image.fromarray(picture), 20, 30), picture)
 
 
+def test_a_video_of_another_size_or_length_than_promised_is_refused(tmp_path):
+    write_video(tmp_path / "a.mp4", clip(64, 64, 6), fps=8)
+    assert read_video(tmp_path / "a.mp4", (6, 64, 64))[0].shape == (6, 256, 256, 3)
+    write_video(tmp_path / "wide.mp4", clip(300, 400), fps=8)
+    for name, most in (("a", (5, 64, 64)), ("wide", (6, 300, 300))):
+        with pytest.raises(RequestError, match="its run says"):
+            read_video(tmp_path / f"{name}.mp4", most)
+    (tmp_path / "b.mp4").write_bytes(b"no video")
+    with pytest.raises(RequestError, match="cannot be read as a video"):
+        read_video(tmp_path / "b.mp4")
+
+
 def test_pictures_are_turned_upright(tmp_path):
     image = Image.new("RGB", (20, 20), "red")
     image.paste("blue", (0, 0, 20, 10))

@@ -15,9 +15,11 @@ from i4vgen.errors import RequestError
 from i4vgen.events import Candidate, Progress, Result, Selected, Stage
 from i4vgen.runs import LATENTS, RunFolder, open_run
 
+SIZE = (32, 24, 3)  # of what the tiny model draws
+
 
 def clip(num_frames: int = 4) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 255, (num_frames, 64, 64, 3), np.uint8)
+    return np.random.default_rng(0).integers(0, 255, (num_frames, *SIZE), np.uint8)
 
 
 @pytest.fixture
@@ -32,7 +34,7 @@ def folder(tmp_path, make_request) -> RunFolder:
     rng = np.random.default_rng(1)
     for index, score in ((0, 0.5), (3, -0.25)):
         latents = rng.standard_normal((4, 1, 8, 8), np.float32)
-        folder.record(Candidate(index, rng.integers(0, 255, (64, 64, 3), np.uint8), {"pocket": score}, latents))
+        folder.record(Candidate(index, rng.integers(0, 255, SIZE, np.uint8), {"pocket": score}, latents))
     folder.record(Selected(3, folder.candidates[1].image, "picked"))
     folder.record(Result("i4vgen", clip(), 8, 0.2, np.zeros((4, 4, 8, 8), np.float32)))
     folder.finish(make_request(seed=9), ["vanilla"], {"model": "pocket", "device": "cpu"}, stars={3})
@@ -130,6 +132,39 @@ def test_what_is_no_run_is_refused_in_words(folder, tmp_path):
     write(folder.path / "run.json", json.dumps(values))
     with pytest.raises(RequestError, match="cannot be read"):
         open_run(folder.path).candidates()
+
+
+HOSTILE = {
+    "compare": [{"path": "README.md", "meta": {"_type": "gradio.FileData"}}],
+    "stars": None,
+    "rewards": None,
+    "loras": 3,
+    "base": [1],
+    "candidate_indices": ["../../x"],
+    "scores": {"pocket": ["high", 0]},
+    "seconds": [],
+    "measures": {"i4vgen": {"flicker": "none", "motion": 0, "consistency": 0, "rewards": {}}},
+    "anchor_reason": "because",
+}
+
+
+@pytest.mark.parametrize(("name", "value"), HOSTILE.items(), ids=HOSTILE)
+def test_a_run_json_from_anybody_holds_what_a_run_holds(folder, name, value):
+    values = json.loads((folder.path / "run.json").read_text()) | {name: value}
+    write(folder.path / "run.json", json.dumps(values))
+    with pytest.raises(RequestError, match=f"{name} is not as a run writes it"):
+        open_run(folder.path)
+
+
+def test_files_that_are_not_what_they_seem(folder, tmp_path):
+    Image.new("RGB", (5000, 5000)).save(folder.path / "candidates" / "00.png")
+    with pytest.raises(RequestError, match="another size"):
+        open_run(folder.path).candidates()
+    write(folder.path / "anchor.png", "no picture")
+    with pytest.raises(RequestError, match="cannot be read"):
+        open_run(folder.path).anchor_picture()
+    with pytest.raises(RequestError, match="not valid JSON"):
+        open_run(write(tmp_path / "deep.json", "[" * 100_000))
 
 
 def test_a_packed_file_that_would_fill_the_memory_is_refused(folder, tmp_path, monkeypatch):

@@ -41,6 +41,9 @@ from i4vgen.ui.queueing import ON_DEVICE
 COMPARE = ["vanilla"]
 """What clients get to see beside the result if they do not say, as on the page."""
 
+JUDGED_SIDE = 1024
+"""Larger pictures are made smaller, to so many pixels: no judge sees more, and the memory is everybody's."""
+
 OWN_FILE = "/gradio_api/file="
 """In the link to a file that the app has served, what comes before its path."""
 
@@ -347,8 +350,11 @@ class Endpoints:
             raise RequestError("prompt is empty: describe what the pictures should show")
         if not isinstance(images, list) or not 1 <= len(images) <= MAX_CANDIDATES:
             raise RequestError(f"images must be a list of 1 to {MAX_CANDIDATES} files")
-        pictures = [read_picture(file, f"images[{i}]") for i, file in enumerate(images)]
-        pixels = [np.asarray(upright(picture)) for picture in pictures]
+        pixels = []
+        for i, file in enumerate(images):
+            picture = upright(read_picture(file, f"images[{i}]"))
+            picture.thumbnail((JUDGED_SIDE, JUDGED_SIDE))
+            pixels.append(np.asarray(picture))
         answer = []
         with closing(runtime.stream(lambda pipeline: pipeline.score(prompt, pixels))) as events:
             for event in events:
@@ -361,6 +367,12 @@ class Endpoints:
         self, model: str | None, base: str | None, loras: list[str] | None, rewards: list[str] | None
     ) -> Runtime:
         """The runtime of what a client chose; what it left out is as in the app's own."""
+        for name, value in {"loras": loras, "rewards": rewards}.items():
+            if value is not None and not (isinstance(value, list) and all(isinstance(v, str) for v in value)):
+                raise RequestError(f"{name} must be a list of texts")
+        for name, value in {"model": model, "base": base}.items():
+            if not isinstance(value, str | None):
+                raise RequestError(f"{name} must be a text")
         choice = self.runtime.choice if model in (None, self.runtime.choice.model) else Choice(model)
         given = {"base": base, "loras": loras, "rewards": rewards}
         given = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items() if v is not None}

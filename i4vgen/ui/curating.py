@@ -51,7 +51,8 @@ def connect(desk: Desk) -> None:
 
     def on_own(round_: Round, pick: Pick, phase: str, path: str | None, position: float, *settings) -> dict:
         """One's own picture is the anchor; without one, the best candidate is again."""
-        shape = round_.request or desk.runtime_of(imagine.Form(*settings).choice()).defaults
+        form = imagine.Form(*settings)
+        shape = round_.request if round_.candidates else desk.runtime_of(form.choice()).defaults
         size = shape.height, shape.width
         try:
             chosen = Pick() if path is None else choose.pick_upload(path, *size, position)

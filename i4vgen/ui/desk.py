@@ -9,7 +9,7 @@ from dataclasses import astuple, replace
 import gradio as gr
 from gradio.events import Dependency
 
-from i4vgen.catalog import Choice
+from i4vgen.catalog import MODELS, Choice
 from i4vgen.errors import ModelError, RequestError
 from i4vgen.request import Request
 from i4vgen.runtime import Runtime, get_runtime
@@ -23,8 +23,8 @@ from i4vgen.ui.stops import Stops
 
 log = logging.getLogger(__name__)
 
-FORGET_AFTER = 2 * 3600
-"""Seconds after which an abandoned tab's candidates are forgotten."""
+FORGET_AFTER = 24 * 3600
+"""Seconds after which candidates and videos that nobody touched are forgotten, even if their tab is open."""
 
 SHOW_PANEL = "() => document.getElementById('{}').scrollIntoView({{behavior: 'smooth', block: 'nearest'}})"
 
@@ -117,7 +117,10 @@ class Desk:
         def before(phase: str, round_: Round, pick: Pick, *values) -> dict:
             if phase != "idle":
                 raise refusal(texts.BUSY, texts.NOT_NOW)
-            check(round_, pick, *values)
+            try:
+                check(round_, pick, *values)
+            except (RequestError, ModelError) as error:
+                raise refusal(str(error), texts.CHECK_FORM) from error
             waiting = {status: live_value(texts.WAITING, fraction=0.0), self.phase: panel}
             return self.set_buttons(**{where: "waiting", other: "off"}) | waiting
 
@@ -177,8 +180,22 @@ class Desk:
     # What the form says
 
     def runtime_of(self, choice: Choice) -> Runtime:
-        """The runtime of a choice: the app's own where it is that. Raises `RequestError` if that cannot be."""
+        """The runtime of a choice: the app's own where it is that. Raises `RequestError` if that cannot be, and
+        for models that the app does not offer: a run that was opened may name any folder or hub id.
+        """
+        if choice.model not in {self.runtime.choice.model, *MODELS}:
+            raise RequestError(texts.OTHER_MODEL.format(model=choice.model))
         return self.runtime if choice == self.runtime.choice else get_runtime(choice)
+
+    def check_round(self, round_: Round) -> None:
+        """Raises `RequestError` for candidates that the form could not have asked for.
+
+        A run that somebody opens may be of any size.
+        """
+        request, usual = round_.request, self.runtime_of(round_.choice).defaults
+        too_large = request.height * request.width > 2 * usual.height * usual.width
+        if too_large or request.num_inference_steps > imagine.MAX_STEPS:
+            raise RequestError(texts.TOO_LARGE)
 
     def read(self, settings: Sequence) -> tuple[Runtime, Request]:
         """The form as a runtime and a request. Raises `gr.Error` in the words of what is wrong."""
@@ -200,6 +217,7 @@ class Desk:
             raise refusal(texts.NEEDS_ANCHOR, texts.NOT_NOW)
         form = imagine.Form(*settings)
         if round_.candidates:  # their model, prompt and seed, whatever the form says by now
+            self.check_round(round_)
             form = imagine.with_choice(form, round_.choice)
             form = replace(form, prompt=round_.request.prompt, seed=round_.request.seed)
         runtime, request = self.read(astuple(form))

@@ -28,6 +28,7 @@ def connect(desk: Desk) -> None:
         yield from show_rounds(runtime, fresh, Pick(), token)
 
     def check_more(round_: Round, pick: Pick, *settings) -> None:
+        desk.check_round(round_)
         if round_.next_index >= MAX_CANDIDATES:
             raise refusal(texts.NO_MORE, texts.NOT_NOW)
 
@@ -53,6 +54,7 @@ def connect(desk: Desk) -> None:
         return now
 
     def check_prompt(round_: Round, pick: Pick, *settings) -> None:
+        desk.check_round(round_)
         if not (imagine.Form(*settings).prompt or "").strip():
             raise refusal(texts.NEEDS_PROMPT, texts.CHECK_FORM)
 

@@ -21,6 +21,8 @@ from i4vgen.ui import layout, texts
 CHUNKS = 4
 """The gallery fills in about so many steps: often enough to be alive, large enough chunks to be quick."""
 
+MAX_STEPS = 100
+
 OWN = "own"
 """In place of a sampler's name: the one that the model is best run with."""
 
@@ -161,7 +163,7 @@ def build(runtime: Runtime, examples: Path) -> ImaginePanel:
             with gr.Row():
                 steps = gr.Slider(
                     1,
-                    100,
+                    MAX_STEPS,
                     d.num_inference_steps,
                     step=1,
                     label=texts.STEPS,

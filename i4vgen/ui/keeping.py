@@ -13,7 +13,7 @@ from i4vgen.metrics import Measures
 from i4vgen.runs import RunFolder, SavedRun
 from i4vgen.ui import files, texts, watch
 from i4vgen.ui.choose import save_picture
-from i4vgen.ui.session import Clip, Pick, Round, Take, anchor_index
+from i4vgen.ui.session import Clip, Pick, Round, Take, anchor_index, reason
 
 
 def pack_round(round_: Round, pick: Pick, path: Path) -> Path:
@@ -25,8 +25,7 @@ def pack_round(round_: Round, pick: Pick, path: Path) -> Path:
         if index is None:
             folder.record(Selected(None, pick.picture, "own picture"))
         else:
-            reason = "highest reward" if index == round_.best else "picked"
-            folder.record(Selected(index, round_.find(index)[0].image, reason))
+            folder.record(Selected(index, round_.find(index)[0].image, reason(round_, index)))
         folder.finish(round_.request, (), round_.made, _stars(round_))
         return folder.pack(path)
 
@@ -73,12 +72,11 @@ def unpack(run: SavedRun) -> tuple[Round, Pick, Take | None]:
     videos = run.videos()
     if not videos or picture is None:
         return round_, pick, None
-    anchor = Selected(run.anchor_index, picture, run.values["anchor_reason"])
+    anchor = Selected(run.anchor_index, picture, run.values.get("anchor_reason") or "picked")
     clips = {name: _clip(name, data, run) for name, data in videos.items()}
-    try:
-        measures = {name: Measures(**figures) for name, figures in run.values.get("measures", {}).items()}
-    except (AttributeError, TypeError) as error:
-        raise RequestError(f"the figures of this run cannot be read ({error}): export it again") from None
+    if len({clip.frames.shape[1:] for clip in clips.values()}) > 1:
+        raise RequestError("the videos of this run are not of one size")
+    measures = {name: Measures(**figures) for name, figures in run.values.get("measures", {}).items()}
     panes = watch.in_order(watch.save_picture(picture), clips)
     return round_, pick, Take(round_, run.request, run.choice, made, anchor, run.compare, panes, measures)
 
@@ -86,7 +84,8 @@ def unpack(run: SavedRun) -> tuple[Round, Pick, Take | None]:
 def _clip(name: str, data: bytes, run: SavedRun) -> Clip:
     path = files.fresh(f"{name}.mp4")
     path.write_bytes(data)
-    frames, fps = read_video(path)
+    request = run.request
+    frames, fps = read_video(path, (request.num_frames, request.height, request.width))
     seconds = run.values.get("seconds", {}).get(name, 0.0)
     return Clip(name, str(path), len(frames), round(fps), seconds, frames)
 

@@ -7,6 +7,7 @@ import re
 import secrets
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from i4vgen.runs import SavedRun, open_run
@@ -35,9 +36,10 @@ class Library:
             draft.replace(self.root / f"{token}.zip")
         finally:
             draft.unlink(missing_ok=True)
-        by_age = sorted(self.root.glob("*.zip"), key=lambda path: path.stat().st_mtime)
-        for path in by_age[:-KEEP]:
-            path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # another thread is at it too
+            by_age = sorted(self.root.glob("*.zip"), key=lambda path: path.stat().st_mtime)
+            for path in by_age[:-KEEP]:
+                path.unlink(missing_ok=True)
         return token
 
     def path(self, token: str) -> Path | None:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import get_type_hints
 
-from i4vgen.ui.imagine import Form
+from i4vgen.backbones.samplers import SCHEDULERS
+from i4vgen.catalog import REWARDS
+from i4vgen.pipeline import COMPARISONS
+from i4vgen.request import MAX_SEED, PRESETS
+from i4vgen.ui.imagine import OWN, Form
+
+KNOWN = {"compare": COMPARISONS, "rewards": REWARDS, "preset": PRESETS, "sampler": (OWN, *SCHEDULERS)}
+"""What the fields that offer a choice can say."""
 
 RUN = "run"
 """The parameter that names a finished run which the server may still have."""
@@ -19,15 +27,25 @@ def from_query(query: Mapping[str, str]) -> tuple[dict, list[str]]:
     for field in fields(Form):
         if field.name in query:
             try:
-                settings[field.name] = _read(kinds[field.name], query[field.name])
+                settings[field.name] = _read(field.name, kinds[field.name], query[field.name])
             except ValueError:
                 bad.append(field.name)
     return settings, bad
 
 
-def _read(kind: object, text: str) -> object:
+def _read(name: str, kind: object, text: str) -> object:
+    known = KNOWN.get(name)
     if kind == list[str]:
-        return [item for item in text.split(",") if item]
+        items = [item for item in text.split(",") if item]
+        if not set(items) <= set(known):
+            raise ValueError
+        return items
     if kind in (int, int | None):
-        return int(text)
-    return kind(text)
+        number = int(text)
+        if not 0 <= number <= MAX_SEED:
+            raise ValueError
+        return number
+    value = kind(text)
+    if known and value not in known or isinstance(value, float) and not math.isfinite(value):
+        raise ValueError
+    return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from i4vgen.ui.queueing import CHECKED, QUICK
 from i4vgen.ui.session import Pick, Round, Take
 
 FIELDS = list(imagine.Form.__dataclass_fields__)
+
+FRESH = 8 * 3600
+"""Seconds for which the files of an unpacked run are handed on; the cache keeps them for a day."""
 
 WRITE_LINK = """(run, ...values) => {
   const query = new URLSearchParams();
@@ -78,7 +82,8 @@ def connect(desk: Desk, demo: gr.Blocks) -> None:
         saved = desk.library.open(item["run"])
         if saved is None:
             gr.Info(texts.GONE)
-            return show_settings(desk, item["settings"], settings)
+            known = {name: value for name, value in item["settings"].items() if name in FIELDS}
+            return show_settings(desk, known, settings)
         return show_run(desk, saved, settings, texts.RESTORED) | {keep.run: item["run"]}
 
     def on_file(path: str, phase: str, *settings) -> dict:
@@ -175,9 +180,10 @@ class Unpacked:
 
     @property
     def is_served(self) -> bool:
-        """Whether the browser can still fetch its pictures and videos: Gradio's cache is cleaned up."""
+        """Whether the browser can fetch its files for a good while yet: Gradio's cache is cleaned up."""
         clips = self.take.clips if self.take else ()
-        return all(Path(file).is_file() for file in (*self.round.files, *(clip.path for clip in clips)))
+        paths = [Path(file) for file in (*self.round.files, *(clip.path for clip in clips))]
+        return all(path.is_file() and time.time() - path.stat().st_ctime < FRESH for path in paths)
 
 
 class Stored:

@@ -75,6 +75,11 @@ class Round:
         """Where further candidates begin."""
         return 1 + max((c.index for c in self.candidates), default=-1)
 
+    @property
+    def crowned(self) -> int | None:
+        """The index of the best candidate, if anybody judged them."""
+        return self.kept[0].index if self.kept and self.kept[0].scores else None
+
     def rank(self, index: int) -> int:
         """1 for the best of those that were not dropped."""
         return 1 + [c.index for c in self.kept].index(index)
@@ -177,6 +182,16 @@ def anchor_index(round_: Round, pick: Pick) -> int | None:
     return round_.best
 
 
+def reason(round_: Round, index: int) -> str:
+    """Why a candidate is the anchor, in the words of `events.Selected`.
+
+    "highest reward" only where drawing the same candidates again would choose it: not after some were dropped
+    or all were judged by another prompt.
+    """
+    as_drawn = not round_.dropped and round_.judged_by in ("", round_.request and round_.request.prompt)
+    return "highest reward" if as_drawn and index == round_.crowned else "picked"
+
+
 def say_score(score: float | None) -> str:
     """A reward as people read it: two decimals, always signed, a true minus."""
     return "" if score is None else f"{score:+.2f}".replace("-", "\u2212")
@@ -185,7 +200,7 @@ def say_score(score: float | None) -> str:
 def caption(round_: Round, candidate: Candidate, pick: Pick) -> str:
     """The lines under a card. The style sheet finds the crown and the tick in it and decorates the card."""
     _, *others = candidate.scores.items() or [None]
-    marks = [texts.CROWN] if candidate.index == round_.best else []
+    marks = [texts.CROWN] if candidate.index == round_.crowned else []
     marks += [texts.STAR] if candidate.index in round_.stars else []
     marks += [say_score(candidate.score)] if candidate.scores else []
     marks += [texts.PICKED] if candidate.index == anchor_index(round_, pick) else []
@@ -204,7 +219,8 @@ def describe_anchor(round_: Round, pick: Pick) -> str:
     if index is None:
         return texts.NO_ANCHOR
     candidate, _ = round_.find(index)
-    words = texts.anchor_is(index + 1, len(round_.kept), say_score(candidate.score), best=index == round_.best)
+    is_best = index == round_.crowned
+    words = texts.anchor_is(index + 1, len(round_.kept), say_score(candidate.score), is_best)
     if round_.request and round_.judged_by not in ("", round_.request.prompt):
         words += texts.judged_by(html.escape(round_.judged_by))
     return words

@@ -73,21 +73,25 @@ def entry(token: str, picture: np.ndarray, settings: dict) -> dict:
 
 
 def remember(memory: list, new: dict) -> list:
-    """The memory with one more run in front. It comes from a browser: what is no entry falls out."""
-    entries = [item for item in memory or [] if isinstance(item, dict) and item.keys() == new.keys()]
-    return [new, *entries][:REMEMBER]
+    """The memory with one more run in front."""
+    return [new, *(memory or [])][:REMEMBER]
 
 
 def show_memory(panel: ShelfPanel, memory: list) -> dict:
     """The thumbnails of what is remembered."""
-    cards = []
-    for item in memory or []:
-        settings = item["settings"]
-        picture = Image.open(io.BytesIO(base64.b64decode(item["picture"])))
-        words = texts.run_caption(settings["prompt"], settings["seed"], settings["model"])
+    cards, known = [], []
+    for item in memory if isinstance(memory, list) else []:
+        try:  # it comes from the browser, where another version or another app may have written it
+            settings, token = item["settings"], item["run"]
+            picture = Image.open(io.BytesIO(base64.b64decode(item["picture"])))
+            picture.load()
+            words = texts.run_caption(settings["prompt"], settings["seed"], settings["model"])
+        except (TypeError, LookupError, ValueError, OSError):
+            continue
         cards.append((picture, words))
+        known.append({"run": token, "picture": item["picture"], "settings": settings})
     return {
-        panel.memory: memory,
+        panel.memory: known,
         panel.gallery: gr.update(value=cards, visible=bool(cards)),
         panel.forget: gr.update(visible=bool(cards)),
     }

@@ -225,7 +225,8 @@ COPIED = "Copied"
 FORGET = "Forget all"
 GONE = "The server has let go of this run. Its settings are back in the form: the same seed gives the same run."
 NO_RUN = "No run in this file"
-OTHER_MODEL = "This run was made with {model}, which is not in the list here. The form keeps its model."
+OTHER_MODEL = "This run was made with {model}, which this app does not offer. Draw with another model."
+TOO_LARGE = "This run is larger than the form allows. Its settings are in the form: draw again."
 BAD_LINK = "Some settings in the link could not be used: {names}."
 
 

@@ -24,7 +24,16 @@ from i4vgen.ui.compare import ComparePlayer
 from i4vgen.ui.live import LiveView, live_value
 from i4vgen.ui.progress import Tracker
 from i4vgen.ui.report import Report, report_value
-from i4vgen.ui.session import Baselines, Clip, Pick, Round, Take, anchor_index, baseline_key
+from i4vgen.ui.session import (
+    Baselines,
+    Clip,
+    Pick,
+    Round,
+    Take,
+    anchor_index,
+    baseline_key,
+    reason,
+)
 
 PASSES = {"vanilla": 1, "freeinit": ITERATIONS}
 """How often a video is drawn."""
@@ -82,7 +91,7 @@ def make_anchor(round_: Round, pick: Pick) -> Anchor | None:
     index = anchor_index(round_, pick)
     if index is None:
         return None
-    return Anchor.from_candidate(round_.find(index)[0], "highest reward" if index == round_.best else "picked")
+    return Anchor.from_candidate(round_.find(index)[0], reason(round_, index))
 
 
 def animate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def live_value(
     ratio: width / height of a frame.
     """
     return {
-        "words": words,
+        "words": html.escape(words),  # prompts and names of files are among them
         "fraction": fraction,
         "stages": stages or [],
         "facts": facts,
