@@ -162,9 +162,11 @@ def test_stop_keeps_what_is_there(page):
     set_number(page, "Denoising steps", 100)
     page.locator("#animate").click()
     expect(page.locator("#live")).to_contain_text(re.compile(r"NI-VSDS\): step [1-9]"), timeout=PATIENCE)
+    expect(page.locator("#save-all")).to_be_hidden()  # it would save another run than the one under way
     page.locator("#stop-animate").click()
     expect(page.locator("#live")).to_contain_text("Stopped", timeout=30_000)
     expect(page.locator("#animate")).to_be_enabled()
+    expect(page.locator("#save-all")).to_be_hidden()
     expect(page.locator(CARDS)).to_have_count(2)
     page.locator(CARDS).nth(1).click()
     expect(page.locator("#anchor-words")).to_contain_text("Candidate 2")

@@ -9,6 +9,7 @@ from i4vgen.media import write_gif
 from i4vgen.runtime import StopToken
 from i4vgen.ui import files, keeping, reopening, watch
 from i4vgen.ui.desk import Desk
+from i4vgen.ui.queueing import CHECKED
 from i4vgen.ui.session import Baselines, Pick, Round, Take
 
 
@@ -21,13 +22,11 @@ def connect(desk: Desk) -> None:
 
     def animate(token: StopToken, round_: Round, pick: Pick, known: Baselines, *settings) -> Iterator[dict]:
         runtime, request, anchor, compare = desk.animation(round_, pick, settings)
-        yield watch.show_report(watching, None)  # what it says is of another run from now on
         run = watch.animate(runtime, watching, round_, request, anchor, compare, known, token)
         for known, take, changes in run:
             yield changes | {desk.baselines: known, desk.take: take}
         if take and take.videos:  # the figures, once the videos can be looked at already
-            take = replace(take, measures=watch.measure(take))
-            yield {desk.take: take} | watch.show_report(watching, take)
+            yield {desk.take: replace(take, measures=watch.measure(take))}
 
     def save_side(take: Take) -> str:
         path = files.fresh(files.name_of(take.request, "side-by-side", "mp4"))
@@ -44,9 +43,19 @@ def connect(desk: Desk) -> None:
     def save_all(take: Take) -> str:
         return str(keeping.pack_take(take, files.fresh(files.name_of(take.request, "run", "zip"))))
 
-    outputs = [watching.player, watching.report, *watching.saves, desk.take, desk.baselines]
+    outputs = [watching.player, desk.take, desk.baselines]
     run = desk.connect_run(
-        [choosing.animate.click], check, animate, outputs, watching.live, "watch", desk.animate_buttons
+        [choosing.animate.click],
+        check,
+        animate,
+        outputs,
+        watching.live,
+        "watch",
+        desk.animate_buttons,
+        clear=watch.show_report(watching, None),
+    )
+    run.success(
+        lambda take: watch.show_report(watching, take), desk.take, [watching.report, *watching.saves], **CHECKED
     )
     reopening.remember_after(desk, run)
     desk.connect_save(watching.side, save_side, desk.take)

@@ -101,13 +101,15 @@ class Desk:
         status: LiveView,
         panel: str,
         buttons: tuple[gr.Button, gr.Button, gr.Button],
+        clear: dict | None = None,
     ) -> Dependency:
         """Connects a run: `check(round, pick, *settings)` refuses or prepares it, then `run(token, round, pick,
         baselines, *settings)` yields what changes on the page.
 
         status: where the progress is said. panel: where the page scrolls to. buttons: go, stop, leave.
-        Returns the run's event.
+        clear: what else changes on the page when the run is accepted. Returns the run's event.
         """
+        clear = clear or {}
         _, stop, leave = buttons
         state = [self.round, self.pick]
         settings = self.asking.settings
@@ -122,7 +124,7 @@ class Desk:
             except (RequestError, ModelError) as error:
                 raise refusal(str(error), texts.CHECK_FORM) from error
             waiting = {status: live_value(texts.WAITING, fraction=0.0), self.phase: panel}
-            return self.set_buttons(**{where: "waiting", other: "off"}) | waiting
+            return self.set_buttons(**{where: "waiting", other: "off"}) | waiting | clear
 
         def work(http: gr.Request, *values) -> Iterator[dict]:
             token = self.stops.begin(http.session_hash)
@@ -144,7 +146,7 @@ class Desk:
             triggers,
             before,
             [self.phase, *state, *settings],
-            [*self.buttons, status, self.phase],
+            [*self.buttons, status, self.phase, *clear],
             **CHECKED,
         )
         checked.success(None, js=SHOW_PANEL.format(panel), api_visibility="private")
