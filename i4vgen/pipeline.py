@@ -91,16 +91,20 @@ class SeedNoise:
 
 @dataclass(frozen=True)
 class DenoiseStep:
-    """timestep: t. weight: 1 - alpha_bar_t. update: mean size of the change to the latents, left where it was
-    computed: reading it waits for the device. latents: [B, C, F, h, w] after the step. clean: computes the
-    clean latents that were expected at this step.
+    """timestep: t. weight: 1 - alpha_bar_t. before, latents: [B, C, F, h, w] before and after the step. clean:
+    computes the clean latents that were expected at this step.
     """
 
     timestep: int
     weight: float
-    update: torch.Tensor
+    before: torch.Tensor
     latents: torch.Tensor
     clean: Callable[[], torch.Tensor]
+
+    @property
+    def update(self) -> torch.Tensor:
+        """Mean size of the change to the latents, left where it is computed: reading it waits."""
+        return (self.latents - self.before).abs().mean()
 
 
 def denoise(
@@ -120,7 +124,7 @@ def denoise(
         noise = backbone.predict_noise(latents, t, prompt, guidance_scale)
         clean = partial(backbone.clean, latents, noise, t)
         before, latents = latents, sampler.step(noise, t, latents, generators)
-        yield DenoiseStep(t, backbone.noise_level(t), (latents - before).abs().mean(), latents, clean)
+        yield DenoiseStep(t, backbone.noise_level(t), before, latents, clean)
 
 
 COMPARISONS = ("vanilla", "freeinit")

@@ -185,11 +185,12 @@ class RunFolder:
     def _write_scores(self, request: Request, stars: Collection[int]) -> None:
         rewards = list(self._scores_by_reward())
         ranked = sorted(self.candidates, key=lambda c: -(c.score or 0.0))
+        ranks = {candidate.index: rank for rank, candidate in enumerate(ranked, 1)}
         with (self.path / "scores.csv").open("w", encoding="utf-8", newline="") as file:
             lines = csv.writer(file)
             lines.writerow(["file", "seed", "index", "rank", "starred", *rewards])
             for candidate in self.candidates:
-                rank, starred = ranked.index(candidate) + 1, int(candidate.index in stars)
+                rank, starred = ranks[candidate.index], int(candidate.index in stars)
                 scores = [f"{candidate.scores[name]:.6g}" for name in rewards]
                 lines.writerow(
                     [_picture(candidate.index), request.seed, candidate.index, rank, starred, *scores]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import string
+from collections.abc import Iterator
 from pathlib import Path
 
 import huggingface_hub
@@ -11,10 +12,12 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, MotionAdapter, UNet2DConditionModel
+from playwright.sync_api import Browser, Page
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from i4vgen.request import Request
 from i4vgen.runtime import Runtime
+from tests.browsing import quiet_page, running_app, running_browser
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "tests" / "data" / "animatediff_i4vgen_reference.safetensors"
@@ -148,6 +151,27 @@ def offline(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A real browser."""
+    with running_browser() as chromium:
+        yield chromium
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """The address of the real app in a process of its own."""
+    with running_app() as address:
+        yield address
+
+
+@pytest.fixture
+def page(browser, url) -> Iterator[Page]:
+    """A fresh tab on it, which fails on any error in its console."""
+    with quiet_page(browser, url) as tab:
+        yield tab
 
 
 @pytest.fixture

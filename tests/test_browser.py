@@ -6,14 +6,13 @@ Few candidates and steps keep it quick. `I4VGEN_MODEL` runs the same tests on an
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
-from tests.browsing import quiet_page, running_app, running_browser
+from tests.browsing import quiet_page
 
 PATIENCE = 120_000  # milliseconds, for a run of the model
 expect.set_options(timeout=30_000)  # for the page: a machine under load answers late, but it answers
@@ -38,24 +37,6 @@ STRAY = """async () => {
   return { apart: apart * fps, seen: seen.map(s => s.size), checks, state,
            sizes: [a.videoWidth, b.videoWidth] };
 }"""
-
-
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with running_app() as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with running_browser() as chromium:
-        yield chromium
-
-
-@pytest.fixture
-def page(browser, url) -> Iterator[Page]:
-    with quiet_page(browser, url) as tab:
-        yield tab
 
 
 def set_number(page: Page, label: str, value: float) -> None:

@@ -9,13 +9,13 @@ from pathlib import Path
 import gradio as gr
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from i4vgen.media import write_image, write_video
 from i4vgen.ui import launch_options
 from i4vgen.ui.compare import ComparePlayer
 from i4vgen.ui.session import Clip
-from tests.browsing import quiet_page, running_browser
+from tests.browsing import quiet_page
 
 FRAMES, FPS = 8, 8
 ALL = ["anchor", "vanilla", "freeinit", "ni_vsds", "i4vgen"]
@@ -74,12 +74,6 @@ def url(clips) -> Iterator[str]:
     _, address, _ = demo.launch(prevent_thread_lock=True, quiet=True, **options)
     yield address
     demo.close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with running_browser() as chromium:
-        yield chromium
 
 
 @pytest.fixture

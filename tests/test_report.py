@@ -19,7 +19,7 @@ from i4vgen.metrics import METRICS, Measures
 from i4vgen.ui import texts
 from i4vgen.ui.report import Report, report_value
 from i4vgen.ui.theme import Studio
-from tests.browsing import ROOT, running_browser
+from tests.browsing import ROOT
 
 CLUMSY = "<b>my & yours</b>"
 MEASURES = {
@@ -110,12 +110,6 @@ def test_every_metric_has_its_words():
 
 
 # In a browser
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with running_browser() as chromium:
-        yield chromium
 
 
 @pytest.fixture

@@ -7,38 +7,18 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from i4vgen.media import read_video
-from tests.browsing import quiet_page, running_app, running_browser
+from tests.browsing import quiet_page
 from tests.test_browser import CARDS, PATIENCE, captions, draw, fill_form
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 SHOWCASE = Path(__file__).resolve().parents[1] / "assets" / "showcase"
 SHOWN = "#player video:visible"
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory) -> Iterator[str]:
-    with running_app() as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with running_browser() as chromium:
-        yield chromium
-
-
-@pytest.fixture
-def page(browser, url) -> Iterator[Page]:
-    with quiet_page(browser, url) as tab:
-        yield tab
 
 
 def animate(page: Page) -> None:

@@ -26,15 +26,15 @@ from gradio.utils import get_upload_folder, is_in_or_equal
 from gradio_client.utils import is_file_obj_with_meta
 from PIL import Image
 
-from i4vgen.catalog import MODELS, Choice
+from i4vgen.catalog import Choice
 from i4vgen.errors import ModelError, OutOfMemory, RequestError
 from i4vgen.events import Candidate, Event, Loading, Progress, Result, Scores
 from i4vgen.media import open_picture, upright
 from i4vgen.pipeline import Anchor, I4VGenPipeline
 from i4vgen.request import MAX_CANDIDATES, Request
 from i4vgen.runs import RunFolder
-from i4vgen.runtime import Runtime, get_runtime
-from i4vgen.ui import texts
+from i4vgen.runtime import Runtime
+from i4vgen.ui import offer, texts
 from i4vgen.ui.library import Library
 from i4vgen.ui.queueing import ON_DEVICE
 
@@ -379,11 +379,12 @@ class Endpoints:
         return self._runtime_of(replace(choice, **given))
 
     def _runtime_of(self, choice: Choice) -> Runtime:
-        """The runtime of a choice. As on the page, only models of the catalogue, or the app's own."""
-        models = dict.fromkeys((self.runtime.choice.model, *MODELS))
-        if choice.model not in models:
-            raise RequestError(f"there is no model {choice.model!r}: use {', '.join(models)}")
-        return self.runtime if choice == self.runtime.choice else get_runtime(choice)
+        """The runtime of a choice, as on the page."""
+        runtime = offer.runtime_of(self.runtime, choice)
+        if runtime is None:
+            known = ", ".join(offer.offered(self.runtime))
+            raise RequestError(f"there is no model {choice.model!r}: use {known}")
+        return runtime
 
     def _keep(
         self,

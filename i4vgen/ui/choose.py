@@ -85,19 +85,7 @@ def build() -> ChoosePanel:
             export = gr.Button(texts.EXPORT, size="sm", visible=False, elem_id="export")
         with gr.Row(elem_classes="choice"):
             with gr.Column(scale=7, min_width=300):
-                gallery = gr.Gallery(
-                    label=texts.GALLERY,
-                    show_label=False,
-                    columns=None,
-                    height="auto",
-                    format="png",
-                    allow_preview=False,
-                    interactive=False,
-                    buttons=[],
-                    fit_columns=False,
-                    elem_id="gallery",
-                    elem_classes="cards",
-                )
+                gallery = layout.cards(texts.GALLERY, "gallery")
                 chart = ScoreChart(elem_id="chart")
             with gr.Column(scale=3, min_width=260, elem_classes="anchor-card"):
                 anchor = gr.Image(

@@ -9,11 +9,11 @@ from dataclasses import astuple, replace
 import gradio as gr
 from gradio.events import Dependency
 
-from i4vgen.catalog import MODELS, Choice
+from i4vgen.catalog import Choice
 from i4vgen.errors import ModelError, RequestError
 from i4vgen.request import Request
-from i4vgen.runtime import Runtime, get_runtime
-from i4vgen.ui import choose, imagine, shelf, texts, watch
+from i4vgen.runtime import Runtime
+from i4vgen.ui import choose, imagine, offer, shelf, texts, watch
 from i4vgen.ui.layout import refusal
 from i4vgen.ui.library import Library
 from i4vgen.ui.live import LiveView, live_value
@@ -182,12 +182,11 @@ class Desk:
     # What the form says
 
     def runtime_of(self, choice: Choice) -> Runtime:
-        """The runtime of a choice: the app's own where it is that. Raises `RequestError` if that cannot be, and
-        for models that the app does not offer: a run that was opened may name any folder or hub id.
-        """
-        if choice.model not in {self.runtime.choice.model, *MODELS}:
+        """The runtime of a choice. Raises `RequestError` if that cannot be, or not in this app."""
+        runtime = offer.runtime_of(self.runtime, choice)
+        if runtime is None:
             raise RequestError(texts.OTHER_MODEL.format(model=choice.model))
-        return self.runtime if choice == self.runtime.choice else get_runtime(choice)
+        return runtime
 
     def check_round(self, round_: Round) -> None:
         """Raises `RequestError` for candidates that the form could not have asked for.

@@ -85,7 +85,8 @@ def with_request(form: Form, request: Request, choice: Choice, compare: Sequence
     """The form that asks for this run."""
     names = {field.name for field in fields(Request)} & {field.name for field in fields(Form)}
     asked = {name: getattr(request, name) for name in names}
-    own = catalog.find(choice).backbone.read_defaults(**catalog.find(choice).places).sampler
+    entry = catalog.find(choice)
+    own = entry.backbone.read_defaults(**entry.places).sampler
     asked |= {"sampler": OWN if request.sampler == own else request.sampler, "compare": list(compare)}
     return with_choice(replace(form, **asked), choice)
 

@@ -6,6 +6,8 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+
 from i4vgen.errors import RequestError
 from i4vgen.events import Selected
 from i4vgen.media import read_video, side_by_side, write_gif, write_video
@@ -13,7 +15,7 @@ from i4vgen.metrics import Measures
 from i4vgen.runs import RunFolder, SavedRun
 from i4vgen.ui import files, texts, watch
 from i4vgen.ui.choose import save_picture
-from i4vgen.ui.session import Clip, Pick, Round, Take, anchor_index, reason
+from i4vgen.ui.session import Clip, Pick, Round, Take
 
 
 def pack_round(round_: Round, pick: Pick, path: Path) -> Path:
@@ -21,11 +23,8 @@ def pack_round(round_: Round, pick: Pick, path: Path) -> Path:
     with tempfile.TemporaryDirectory() as place:
         folder = RunFolder(place)
         _record(folder, round_)
-        index = anchor_index(round_, pick)
-        if index is None:
-            folder.record(Selected(None, pick.picture, "own picture"))
-        else:
-            folder.record(Selected(index, round_.find(index)[0].image, reason(round_, index)))
+        anchor = watch.make_anchor(round_, pick)
+        folder.record(Selected(anchor.index, np.asarray(anchor.image), anchor.reason))
         folder.finish(round_.request, (), round_.made, _stars(round_))
         return folder.pack(path)
 

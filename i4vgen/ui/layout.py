@@ -25,6 +25,24 @@ def panel(number: int, title: str, hint: str, elem_id: str) -> Iterator[gr.Colum
         yield column
 
 
+def cards(label: str, elem_id: str, visible: bool = True) -> gr.Gallery:
+    """Pictures with words under them, to be clicked."""
+    return gr.Gallery(
+        label=label,
+        show_label=False,
+        columns=None,
+        height="auto",
+        format="png",
+        allow_preview=False,
+        interactive=False,
+        buttons=[],
+        fit_columns=False,
+        visible=visible,
+        elem_id=elem_id,
+        elem_classes="cards",
+    )
+
+
 def header(runtime: Runtime) -> gr.HTML:
     """The name, what it is, and what it runs on."""
     d = runtime.defaults

@@ -15,6 +15,18 @@ CROP_SIDE = 480
 """Pixels of the longer side of a picture that shows what is cut off another."""
 
 
+def webp(image: Image.Image, **options) -> str:
+    """A picture as WebP, in base64. options: Pillow's."""
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", **options)
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def data_uri(image: Image.Image, **options) -> str:
+    """A picture as an address that holds it (WebP). options: Pillow's."""
+    return f"data:image/webp;base64,{webp(image, **options)}"
+
+
 def film_strip(frames: np.ndarray) -> str:
     """All frames [F, H, W, 3] side by side in one picture, as a data URI (WebP).
 
@@ -27,9 +39,7 @@ def film_strip(frames: np.ndarray) -> str:
     if scale < 1:
         size = (round(width * scale) * len(frames), round(height * scale))
         strip = strip.resize(size, Image.Resampling.BILINEAR)
-    buffer = io.BytesIO()
-    strip.save(buffer, "WEBP", quality=85, method=0)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return data_uri(strip, quality=85, method=0)
 
 
 def crop_view(image: Image.Image, height: int, width: int, position: float) -> np.ndarray:

@@ -30,7 +30,7 @@ WRITE_LINK = """(run, ...values) => {
   const theme = new URLSearchParams(location.search).get("__theme");
   if (theme) query.set("__theme", theme);
   history.replaceState(null, "", "?" + query);
-}"""
+}""".replace("FIELDS", f"{FIELDS}")
 
 COPY_LINK = """async () => {
   const button = document.getElementById("copy-link"), words = button.textContent;
@@ -44,8 +44,6 @@ def connect(desk: Desk, demo: gr.Blocks) -> None:
     """Connects everything that brings a run back."""
     asking, keep = desk.asking, desk.keeping
     everything = page(desk)
-    write_link = {"js": WRITE_LINK.replace("FIELDS", f"{FIELDS}"), "api_visibility": "private"}
-    address = [keep.run, *asking.settings]
     stored = Stored()
     first = asking.examples[0].run if asking.examples else None
     if first:
@@ -96,20 +94,23 @@ def connect(desk: Desk, demo: gr.Blocks) -> None:
 
     settings = asking.settings
     demo.load(on_load, [keep.memory, *settings], [*everything, *shelf_of(desk)], **CHECKED)
-    asking.dataset.click(on_example, [asking.dataset, desk.phase, *settings], everything, **CHECKED).success(
-        None, address, None, **write_link
-    )
-    keep.gallery.select(on_history, [keep.memory, desk.phase, *settings], everything, **CHECKED).success(
-        None, address, None, **write_link
-    )
-    keep.file.upload(on_file, [keep.file, desk.phase, *settings], everything, **CHECKED).success(
-        None, address, None, **write_link
-    )
+    for opens, handler, what in (
+        (asking.dataset.click, on_example, asking.dataset),
+        (keep.gallery.select, on_history, keep.memory),
+        (keep.file.upload, on_file, keep.file),
+    ):
+        write_link(desk, opens(handler, [what, desk.phase, *settings], everything, **CHECKED))
     keep.forget.click(lambda: shelf.show_memory(keep, []), None, shelf_of(desk), **QUICK)
     keep.copy.click(None, None, None, js=COPY_LINK.replace("COPIED", texts.COPIED), api_visibility="private")
     # Whatever is started now is another run than the one in the address.
     starts = [asking.generate.click, asking.prompt.submit, desk.choosing.animate.click]
-    gr.on(starts, lambda: "", None, keep.run, **QUICK).success(None, address, None, **write_link)
+    write_link(desk, gr.on(starts, lambda: "", None, keep.run, **QUICK))
+
+
+def write_link(desk: Desk, event: Dependency) -> None:
+    """After the event, the address bar says what the page shows."""
+    inputs = [desk.keeping.run, *desk.asking.settings]
+    event.success(None, inputs, None, js=WRITE_LINK, api_visibility="private")
 
 
 def remember_after(desk: Desk, event: Dependency) -> None:
@@ -124,18 +125,8 @@ def remember_after(desk: Desk, event: Dependency) -> None:
         item = shelf.entry(token, take.clips[-1].frames[-1], asdict(form))
         return {keep.run: token} | shelf.show_memory(keep, shelf.remember(memory, item))
 
-    event.success(
-        remember,
-        [desk.take, keep.memory, *desk.asking.settings],
-        [keep.run, *shelf_of(desk)],
-        **CHECKED,
-    ).success(
-        None,
-        [keep.run, *desk.asking.settings],
-        None,
-        js=WRITE_LINK.replace("FIELDS", f"{FIELDS}"),
-        api_visibility="private",
-    )
+    inputs = [desk.take, keep.memory, *desk.asking.settings]
+    write_link(desk, event.success(remember, inputs, [keep.run, *shelf_of(desk)], **CHECKED))
 
 
 def shelf_of(desk: Desk) -> list:

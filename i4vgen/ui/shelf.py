@@ -10,7 +10,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from i4vgen.ui import layout, texts
+from i4vgen.ui import layout, pictures, texts
 
 STORAGE_KEY = "i4vgen-runs"
 
@@ -42,20 +42,7 @@ def build() -> ShelfPanel:
             file = gr.UploadButton(texts.OPEN_RUN, file_types=[".json", ".zip"], size="sm", elem_id="open-run")
             copy = gr.Button(texts.COPY_LINK, size="sm", elem_id="copy-link")
             forget = gr.Button(texts.FORGET, size="sm", visible=False, elem_id="forget")
-        gallery = gr.Gallery(
-            label=texts.RUNS,
-            show_label=False,
-            columns=None,
-            height="auto",
-            format="png",
-            allow_preview=False,
-            interactive=False,
-            buttons=[],
-            fit_columns=False,
-            visible=False,
-            elem_id="history",
-            elem_classes="cards",
-        )
+        gallery = layout.cards(texts.RUNS, "history", visible=False)
         run = gr.Textbox(visible="hidden")  # its token; no State, as the link is written in the browser
     return ShelfPanel(memory, gallery, file, copy, forget, run)
 
@@ -67,9 +54,7 @@ def entry(token: str, picture: np.ndarray, settings: dict) -> dict:
     """
     image = Image.fromarray(picture)
     image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=80)
-    return {"run": token, "picture": base64.b64encode(buffer.getvalue()).decode("ascii"), "settings": settings}
+    return {"run": token, "picture": pictures.webp(image, quality=80), "settings": settings}
 
 
 def remember(memory: list, new: dict) -> list:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import gradio as gr
 
 from i4vgen.ui import texts
 from i4vgen.ui.session import Pick, Round, anchor_index, say_score
-
-_HERE = Path(__file__).parent
+from i4vgen.ui.template import template
 
 
 class ScoreChart(gr.HTML):
@@ -18,10 +15,7 @@ class ScoreChart(gr.HTML):
     def __init__(self, **kwargs) -> None:
         super().__init__(
             value=None,
-            html_template=(_HERE / "template.html").read_text(encoding="utf-8"),
-            css_template=(_HERE / "style.css").read_text(encoding="utf-8"),
-            js_on_load=(_HERE / "script.js").read_text(encoding="utf-8"),
-            apply_default_css=False,
+            **template(__file__),
             title=texts.CHART,
             **kwargs,
         )

@@ -10,8 +10,7 @@ from gradio.data_classes import FileData
 
 from i4vgen.ui import texts
 from i4vgen.ui.session import Clip
-
-_HERE = Path(__file__).parent
+from i4vgen.ui.template import template
 
 SPEEDS = [0.25, 0.5, 1, 2]
 
@@ -27,10 +26,7 @@ class ComparePlayer(gr.HTML):
     def __init__(self, **kwargs) -> None:
         super().__init__(
             value=None,
-            html_template=(_HERE / "template.html").read_text(encoding="utf-8"),
-            css_template=(_HERE / "style.css").read_text(encoding="utf-8"),
-            js_on_load=(_HERE / "script.js").read_text(encoding="utf-8"),
-            apply_default_css=False,
+            **template(__file__),
             modes=texts.PLAYER_MODES,
             speeds=SPEEDS,
             shortcuts=texts.PLAYER_SHORTCUTS,

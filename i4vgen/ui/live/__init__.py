@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
-from pathlib import Path
 
 import gradio as gr
 
 from i4vgen.ui import texts
-
-_HERE = Path(__file__).parent
+from i4vgen.ui.template import template
 
 
 class LiveView(gr.HTML):
@@ -20,10 +18,7 @@ class LiveView(gr.HTML):
         """words: what it says before the first run."""
         super().__init__(
             value=live_value(words),
-            html_template=(_HERE / "template.html").read_text(encoding="utf-8"),
-            css_template=(_HERE / "style.css").read_text(encoding="utf-8"),
-            js_on_load=None,
-            apply_default_css=False,
+            **template(__file__),
             alt=texts.LIVE_ALT,
             trace_label=texts.TRACE,
             **kwargs,

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import gradio as gr
 import numpy as np
 from PIL import Image
 
 from i4vgen.metrics import METRICS, REWARD, Measures, Metric, busiest_row, xt_slice
-from i4vgen.ui import texts
+from i4vgen.ui import pictures, texts
 from i4vgen.ui.session import say_score
-
-_HERE = Path(__file__).parent
+from i4vgen.ui.template import template
 
 
 class Report(gr.HTML):
@@ -26,10 +22,7 @@ class Report(gr.HTML):
     def __init__(self, **kwargs) -> None:
         super().__init__(
             value=None,
-            html_template=(_HERE / "template.html").read_text(encoding="utf-8"),
-            css_template=(_HERE / "style.css").read_text(encoding="utf-8"),
-            js_on_load=(_HERE / "script.js").read_text(encoding="utf-8"),
-            apply_default_css=False,
+            **template(__file__),
             words={
                 "caption": texts.REPORT,
                 "video": texts.REPORT_VIDEO,
@@ -68,7 +61,7 @@ def report_value(videos: Mapping[str, np.ndarray], measures: Mapping[str, Measur
             "name": name,
             "label": texts.CLIP_LABELS[name],
             "cells": cells,
-            "slice": _data_uri(xt_slice(frames, row)),
+            "slice": pictures.data_uri(Image.fromarray(xt_slice(frames, row)), lossless=True),
             "alt": texts.slice_alt(texts.CLIP_LABELS[name]),
         }
         for (name, frames), cells in zip(videos.items(), zip(*figures, strict=True), strict=True)
@@ -102,10 +95,3 @@ def _say(metric: Metric, figure: float) -> str:
     if metric is REWARD:
         return say_score(figure)
     return f"{figure:.{metric.digits}f}\u00a0{metric.unit}"
-
-
-def _data_uri(picture: np.ndarray) -> str:
-    """A picture uint8 [H, W, 3] as a data URI (WebP, lossless)."""
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "WEBP", lossless=True)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
