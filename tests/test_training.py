@@ -1,18 +1,22 @@
 """The pocket model's world and the closed-form parts of its training."""
 
+from dataclasses import replace
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
 
 from training.config import PRESETS
-from training.data import render, to_tensor
+from training.data import LatentClips, render, to_tensor
 from training.evaluate import make_prompts
+from training.motion import Scenes, blind_loss
 from training.motion_words import told_motions
 from training.patch_pca import PatchPCA
 from training.text_to_image import make_scheduler, velocity_error
 from training.tokenizer import make_tokenizer
 from training.vae import make_vae, psnr
-from training.world import MOTIONS, SETTINGS, SUBJECTS, caption, draw_clip, draw_track
+from training.world import MOTIONS, SETTINGS, SUBJECTS, caption, draw_clip, draw_track, tells
 
 CPU = PRESETS["cpu"]
 
@@ -56,6 +60,55 @@ def test_every_word_of_a_caption_is_one_token():
 def test_captions_tell_a_motion_or_none():
     captions = ["a car rising", "a car at sunset", "a car going up by the sea"]
     assert told_motions(CPU, captions, ["rising"] * 3).tolist() == [2, -100, 2]
+
+
+def test_means_of_clips_by_what_they_show():
+    preset = replace(CPU, subjects=("car",), settings=("sea",), motions=("rising", "falling"))
+    labels = [("car", "sea", "rising"), ("car", "sea", "falling"), ("car", "sea", "rising")]
+    latents = torch.randn(3, 8, 24, 8, 8)
+    means = LatentClips(latents, labels).means(preset)
+    torch.testing.assert_close(means, torch.stack([(latents[0] + latents[2]) / 2, latents[1]])[None, None])
+    with pytest.raises(ValueError, match="draw more"):
+        LatentClips(latents[:1], labels[:1]).means(preset)
+
+
+def test_a_scene_is_told_in_captions_that_differ_in_the_motion_alone():
+    labels = list(product(CPU.subjects, CPU.settings, CPU.motions))
+    latents = torch.arange(len(labels)).view(-1, 1, 1, 1, 1)
+    scenes, rng, rests = Scenes(CPU, LatentClips(latents, labels)), np.random.default_rng(0), []
+    for _ in range(40):
+        captions, means = scenes.draw(rng)
+        said = []
+        for text, motion, mean in zip(captions, CPU.motions, means, strict=True):
+            phrase = max((phrase for phrase in MOTIONS[motion] if phrase in text), key=len)
+            said.append(text.replace(phrase, "..."))
+            settings = [name for name in CPU.settings if tells(text, SETTINGS[name])] or CPU.settings
+            fitting = [
+                number
+                for number, (subject, setting, moved) in enumerate(labels)
+                if subject in text.split() and setting in settings and moved == motion
+            ]
+            assert mean.item() == pytest.approx(np.mean(fitting))
+        assert len(set(said)) == 1
+        rests += said[:1]
+    assert len(set(rests)) > 20
+
+
+def test_an_answer_is_best_if_it_is_the_mean_and_a_wrong_motion_costs_most():
+    scheduler, timesteps = make_scheduler(), torch.tensor([960])
+    alpha = scheduler.alphas_cumprod[960]
+    means = torch.randn(1, 5, 3, 2, 4, 4)
+    noise = torch.randn(1, 1, 3, 2, 4, 4).expand_as(means)
+
+    def loss(drawn):
+        return blind_loss(
+            (noise - alpha.sqrt() * drawn) / (1 - alpha).sqrt(), noise, means, timesteps, scheduler
+        ).item()
+
+    assert loss(means) == pytest.approx(0, abs=1e-6)
+    change = 0.1 * torch.randn(1, 1, 3, 2, 4, 4)
+    sign = torch.tensor([1, -1, 1, -1, 0]).view(1, 5, 1, 1, 1, 1)
+    assert loss(means + change * sign) > 10 * loss(means + change) > 0
 
 
 def test_the_autoencoder_encodes_as_the_patch_pca_does():

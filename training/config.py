@@ -22,6 +22,7 @@ class Preset:
     clips: int
     batch_images: int
     batch_clips: int
+    batch_scenes: int  # each with all motions
     fps: int = 8
     patch: int = 8  # the VAE's downsampling factor
     latent_channels: int = 24
@@ -50,7 +51,8 @@ PRESETS = {
         motions=tuple(MOTIONS)[:5],
         clips=24_000,
         batch_images=64,
-        batch_clips=8,
+        batch_clips=4,
+        batch_scenes=2,
     ),
     # What a GPU can learn in about an hour.
     "gpu": Preset(
@@ -62,5 +64,6 @@ PRESETS = {
         clips=24_000,
         batch_images=256,
         batch_clips=32,
+        batch_scenes=8,
     ),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -77,6 +78,22 @@ class LatentClips:
 
     def __len__(self) -> int:
         return len(self.latents)
+
+    def means(self, preset: Preset) -> Tensor:
+        """The mean clip of every subject, setting and motion: [subjects, settings, motions, F, C, h, w]."""
+        names = (preset.subjects, preset.settings, preset.motions)
+        index = torch.tensor(
+            [[part.index(n) for part, n in zip(names, label, strict=True)] for label in self.labels]
+        )
+        sizes = [len(part) for part in names]
+        group = (index[:, 0] * sizes[1] + index[:, 1]) * sizes[2] + index[:, 2]
+        count = group.bincount(minlength=math.prod(sizes))
+        if not count.all():
+            raise ValueError(f"{len(self)} clips do not show every subject, setting and motion: draw more")
+        total = torch.zeros(len(count), *self.latents.shape[1:])
+        for latents, groups in zip(self.latents.split(1_000), group.split(1_000), strict=True):
+            total.index_add_(0, groups, latents.float())
+        return (total / count.view(-1, 1, 1, 1, 1)).unflatten(0, sizes)
 
     def captions(self, rng: np.random.Generator, indices: Tensor) -> list[str]:
         """A fresh wording for each clip."""

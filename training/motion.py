@@ -17,9 +17,10 @@ from training.data import LatentClips
 from training.loop import parse_arguments, train
 from training.text_to_image import dropped, make_scheduler, tokenize, velocity_error
 from training.vae import load_or_fit_pca
+from training.world import MOVING_TEMPLATES, SETTINGS, caption, tells
 
-BLIND = 0.5  # share of the clips of which nothing is shown
 FIRST = 940  # samplers of 16 steps and more begin above this timestep
+MOTION_WEIGHT = 20.0  # of what the motion changes in a scene, against what all its motions share
 
 
 def make_motion_adapter(preset: Preset) -> MotionAdapter:
@@ -41,22 +42,6 @@ def start_as_identity(adapter: MotionAdapter) -> None:
             nn.init.zeros_(module.bias)
 
 
-def begin(
-    latents: Tensor, noise: Tensor, timesteps: Tensor, blind: Tensor, scheduler: DDIMScheduler
-) -> tuple[Tensor, Tensor]:
-    """Noisy latents and the noise that is to be seen in them.
-
-    A sampler begins with noise alone, but the schedule leaves a trace of the picture at its noisiest: enough to
-    tell which way something goes, so that a model trained on it looks for that trace and does not listen to the
-    prompt. Where `blind` is true, the latents are noise alone, and all that is not the picture is the noise.
-    """
-    noisy = scheduler.add_noise(latents, noise, timesteps)
-    alpha = scheduler.alphas_cumprod.to(latents.device)[timesteps].view(-1, 1, 1, 1, 1)
-    blind = blind.view(-1, 1, 1, 1, 1).to(latents.device)
-    seen = (noise - alpha.sqrt() * latents) / (1 - alpha).sqrt()
-    return torch.where(blind, noise, noisy), torch.where(blind, seen, noise)
-
-
 def velocity_loss(predicted: Tensor, noise: Tensor, timesteps: Tensor, scheduler: DDIMScheduler) -> Tensor:
     """Error of the velocity, weighted by min(SNR, 5) / SNR as the images' loss is.
 
@@ -67,6 +52,45 @@ def velocity_loss(predicted: Tensor, noise: Tensor, timesteps: Tensor, scheduler
     alpha = scheduler.alphas_cumprod.to(timesteps.device)[timesteps]
     snr = alpha / (1 - alpha)
     return (snr.clamp(max=5) / snr * velocity_error(predicted, noise, timesteps, scheduler)).mean()
+
+
+class Scenes:
+    """Scenes of which nothing is shown but captions, one for each motion, that differ in the motion alone."""
+
+    def __init__(self, preset: Preset, clips: LatentClips):
+        self.preset = preset
+        self.means = clips.means(preset).movedim(4, 3)  # [..., C, F, h, w], as the UNet has it
+
+    def draw(self, rng: np.random.Generator) -> tuple[list[str], Tensor]:
+        """A scene's captions, and for each the mean of all clips that it fits, [M, C, F, h, w]."""
+        subject, setting = rng.integers(len(self.preset.subjects)), rng.integers(len(self.preset.settings))
+        names = self.preset.subjects[subject], self.preset.settings[setting]
+        wording = rng.integers(2**32)
+        captions = [
+            caption(np.random.default_rng(wording), *names, motion, MOVING_TEMPLATES)
+            for motion in self.preset.motions
+        ]
+        told = tells(captions[0], SETTINGS[names[1]])
+        return captions, self.means[subject, setting] if told else self.means[subject].mean(0)
+
+
+def blind_loss(
+    predicted: Tensor, noise: Tensor, means: Tensor, timesteps: Tensor, scheduler: DDIMScheduler
+) -> Tensor:
+    """Error of the velocity where the latents are noise alone. All [S, M, C, F, h, w]; timesteps [S].
+
+    A sampler begins with noise alone, but the schedule leaves a trace of the clip at its noisiest: enough to
+    tell which way something goes, so that a model that is only shown clips looks for that trace and does not
+    listen to the prompt. Here there is none to look for. The best answer is then the mean of all clips that the
+    caption fits, and that mean is asked for, not one clip after the other: what single clips have of their own
+    is noise, and five times as much as what the motion changes in the mean. All motions of a scene begin from
+    the same noise, so that what differs between their answers is due to the word.
+    """
+    alpha = scheduler.alphas_cumprod.to(timesteps.device)[timesteps].view(-1, 1, 1, 1, 1, 1)
+    wanted = (noise - alpha.sqrt() * means) / (1 - alpha).sqrt()
+    error = (predicted.float() - wanted) / alpha.sqrt()
+    shared = error.mean(1, keepdim=True)
+    return (shared.square().mean() + MOTION_WEIGHT * (error - shared).square().mean()) / 2
 
 
 def main() -> None:
@@ -86,23 +110,34 @@ def main() -> None:
     scheduler = make_scheduler()
     clips = LatentClips.load_or_draw(run.folder / "latents.pt", preset, load_or_fit_pca(run))
 
+    scenes = Scenes(preset, clips)
+
     def loss(step: int, generator: torch.Generator) -> Tensor:
-        batch = preset.batch_clips
-        index = torch.randint(len(clips), (batch,), generator=generator)
+        rng = np.random.default_rng(step)
+        index = torch.randint(len(clips), (preset.batch_clips,), generator=generator)
         latents = clips.latents[index].float().movedim(2, 1).to(device)  # [B, C, F, h, w]
-        captions = dropped(clips.captions(np.random.default_rng(step), index), generator)
-        timesteps = torch.randint(1000, (batch,), generator=generator)
-        blind = torch.rand(batch, generator=generator) < BLIND
-        timesteps[blind] = torch.randint(FIRST, 1000, (int(blind.sum()),), generator=generator)
+        captions = dropped(clips.captions(rng, index), generator)
+        timesteps = torch.randint(1000, (len(latents),), generator=generator)
         noise = torch.randn(latents.shape, generator=generator).to(device)
-        noisy, noise = begin(latents, noise, timesteps, blind, scheduler)
+        noisy = scheduler.add_noise(latents, noise, timesteps)
+
+        drawn = [scenes.draw(rng) for _ in range(preset.batch_scenes)]
+        captions += [caption for scene, _ in drawn for caption in scene]
+        means = torch.stack([mean for _, mean in drawn]).to(device)
+        first = torch.randint(FIRST, 1000, (len(means),), generator=generator)
+        blind = torch.randn(means[:, :1].shape, generator=generator).to(device).expand_as(means)
+
         with run.autocast():
             with torch.no_grad():
                 prompt_embeds = text_encoder(tokenize(tokenizer, captions).to(device)).last_hidden_state
                 # The UNet folds frames into its batch and wants the caption once for each.
                 prompt_embeds = prompt_embeds.repeat_interleave(preset.num_frames, dim=0)
-            predicted = unet(noisy, timesteps.to(device), prompt_embeds).sample
-        return velocity_loss(predicted, noise, timesteps.to(device), scheduler)
+            at = torch.cat([timesteps, first.repeat_interleave(means.shape[1])]).to(device)
+            predicted = unet(torch.cat([noisy, blind.flatten(0, 1)]), at, prompt_embeds).sample
+        of_clips, of_scenes = predicted.split([len(latents), len(predicted) - len(latents)])
+        return velocity_loss(of_clips, noise, timesteps.to(device), scheduler) + blind_loss(
+            of_scenes.unflatten(0, means.shape[:2]), blind, means, first.to(device), scheduler
+        )
 
     train(run, unet, loss, learning_rate=1e-3, ema_decay=0.998)
     unet.save_motion_modules(run.folder / "motion_adapter")

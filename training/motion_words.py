@@ -24,7 +24,7 @@ from training.data import LatentClips
 from training.loop import parse_arguments, train
 from training.text_to_image import make_scheduler, tokenize, velocity_error
 from training.vae import load_or_fit_pca
-from training.world import MOTIONS
+from training.world import MOTIONS, tells
 
 PROBE_PACE = 30.0  # how much faster than the text encoder the probe learns
 NAMING = 0.03  # weight of the naming against the squared change of what is drawn
@@ -56,7 +56,7 @@ class MotionProbe(nn.Module):
 def told_motions(preset: Preset, captions: list[str], shown: list[str]) -> Tensor:
     """The motion that each caption tells of; -100, which cross-entropy ignores, if it tells of none."""
     pairs = list(zip(captions, shown, strict=True))
-    told = [any(phrase in text for phrase in MOTIONS[motion]) for text, motion in pairs]
+    told = [tells(text, MOTIONS[motion]) for text, motion in pairs]
     numbers = [preset.motions.index(motion) for motion in shown]
     return torch.tensor([number if tells else -100 for number, tells in zip(numbers, told, strict=True)])
 

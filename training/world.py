@@ -81,6 +81,7 @@ TEMPLATES = (
     "a {subject} {motion}",
     "a {subject}",
 )
+MOVING_TEMPLATES = tuple(template for template in TEMPLATES if "{motion}" in template)
 
 
 @dataclass(frozen=True)
@@ -102,13 +103,21 @@ def words(subjects: tuple[str, ...], settings: tuple[str, ...], motions: tuple[s
     return sorted({word for phrase in phrases for word in phrase.split() if not word.startswith("{")} | {"an"})
 
 
-def caption(rng: np.random.Generator, subject: str, setting: str, motion: str) -> str:
-    text = TEMPLATES[rng.integers(len(TEMPLATES))].format(
+def caption(
+    rng: np.random.Generator, subject: str, setting: str, motion: str, templates: tuple[str, ...] = TEMPLATES
+) -> str:
+    """Two generators in the same state word it alike for different subjects and motions."""
+    text = templates[rng.integers(len(templates))].format(
         subject=subject,
         setting=SETTINGS[setting][rng.integers(len(SETTINGS[setting]))],
         motion=MOTIONS[motion][rng.integers(len(MOTIONS[motion]))],
     )
     return with_article(text)
+
+
+def tells(text: str, phrases: tuple[str, ...]) -> bool:
+    """Whether a caption names a setting or a motion, given all phrases for it."""
+    return any(phrase in text for phrase in phrases)
 
 
 def with_article(text: str) -> str:
