@@ -24,6 +24,7 @@ from training.world import Clip, caption, random_clip
 SEEDS = {"generator": 1, "reward": 2, "referee": 3, "referee-test": 4, "vae": 5, "vae-test": 6}
 
 ENCODE_AT_ONCE = 64  # clips
+SHARE = 64  # clips that a core draws at a time
 
 T = TypeVar("T")
 
@@ -39,9 +40,12 @@ def render_all(preset: Preset, split: str, count: int) -> Iterator[Clip]:
 
 
 def draw_all(draw: Callable[[int], T], count: int, title: str) -> Iterator[T]:
-    """draw(0), draw(1), ... in order, by all cores."""
+    """draw(0), draw(1), ... in order, by all cores if there is more than one core's share."""
+    if count <= SHARE:
+        yield from map(draw, range(count))
+        return
     with multiprocessing.get_context("forkserver").Pool() as pool:
-        yield from tqdm(pool.imap(draw, range(count), chunksize=64), total=count, desc=title, disable=None)
+        yield from tqdm(pool.imap(draw, range(count), chunksize=SHARE), total=count, desc=title, disable=None)
 
 
 def to_tensor(frames: np.ndarray) -> Tensor:
