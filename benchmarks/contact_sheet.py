@@ -1,6 +1,6 @@
 """Draws the README's contact sheet from a model's weights: what stage 1 chose, and both videos of its seed.
 
-python -m benchmarks.contact_sheet            # -> assets/contact_sheet.png
+python -m benchmarks.contact_sheet            # -> assets/contact_sheet.webp
 """
 
 from __future__ import annotations
@@ -80,11 +80,11 @@ def draw_sheet(rows: dict[str, list[np.ndarray]]) -> Image.Image:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.contact_sheet", description=__doc__)
     parser.add_argument("--model", default="pocket")
-    parser.add_argument("--out", type=Path, default=Path("assets/contact_sheet.png"))
+    parser.add_argument("--out", type=Path, default=Path("assets/contact_sheet.webp"))
     args = parser.parse_args()
     runtime = Runtime(args.model)
     sheet = draw_sheet({prompt: draw_row(runtime, prompt) for prompt in PROMPTS})
-    sheet.quantize(256, dither=Image.Dither.FLOYDSTEINBERG).save(args.out, optimize=True)
+    sheet.save(args.out, quality=85, method=6)
     print(args.out)
 
 

@@ -119,7 +119,7 @@ def test_more_candidates_score_again_export_and_load_back(page, tmp_path):
     assert [row["index"] for row in rows if row["starred"] == "1"] == ["4"] == [str(i) for i in run["stars"]]
     shown = captions(page)
 
-    fill = page.locator("#examples").get_by_text("a fish growing at sunset")
+    fill = page.locator("#examples").get_by_text("a pumpkin growing over green hills")
     fill.click()
     expect(page.locator(CARDS)).to_have_count(16)
     page.locator("#runs input[type=file]").set_input_files(path)
@@ -175,7 +175,7 @@ def test_runs_come_back_from_history_link_and_file(browser, url, page, tmp_path)
     with quiet_page(browser, url) as other:
         other.locator("#runs input[type=file]").set_input_files(bundle)
         is_back(other)
-        other.locator("#examples").get_by_text("a fish growing at sunset").click()
+        other.locator("#examples").get_by_text("a pumpkin growing over green hills").click()
         expect(other.get_by_label("Seed", exact=True)).to_have_value("2")
         other.locator("#runs input[type=file]").set_input_files(tmp_path / "run.json")
         expect(other.get_by_label("Seed", exact=True)).to_have_value("77")
@@ -185,7 +185,7 @@ def test_runs_come_back_from_history_link_and_file(browser, url, page, tmp_path)
 
 
 def test_a_run_json_can_be_dropped_anywhere_on_the_page(page):
-    with zipfile.ZipFile(SHOWCASE / "fish-growing-at-sunset.zip") as packed:
+    with zipfile.ZipFile(SHOWCASE / "pumpkin-growing-over-green-hills.zip") as packed:
         text = packed.read("run.json").decode()
     expect(page.locator(CARDS)).to_have_count(16)
     carried = page.evaluate_handle(
@@ -197,7 +197,7 @@ def test_a_run_json_can_be_dropped_anywhere_on_the_page(page):
         text,
     )
     page.locator("#masthead").dispatch_event("drop", {"dataTransfer": carried})
-    expect(page.get_by_label("Prompt", exact=True)).to_have_value("a fish growing at sunset")
+    expect(page.get_by_label("Prompt", exact=True)).to_have_value("a pumpkin growing over green hills")
     expect(page.get_by_label("Seed", exact=True)).to_have_value("2")
 
 
