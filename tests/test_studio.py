@@ -176,7 +176,7 @@ def test_runs_come_back_from_history_link_and_file(browser, url, page, tmp_path)
         other.locator("#runs input[type=file]").set_input_files(bundle)
         is_back(other)
         other.locator("#examples").get_by_text("a pumpkin growing over green hills").click()
-        expect(other.get_by_label("Seed", exact=True)).to_have_value("2")
+        expect(other.get_by_label("Seed", exact=True)).to_have_value("1")
         other.locator("#runs input[type=file]").set_input_files(tmp_path / "run.json")
         expect(other.get_by_label("Seed", exact=True)).to_have_value("77")
         (tmp_path / "other.json").write_text("{}")
@@ -198,7 +198,7 @@ def test_a_run_json_can_be_dropped_anywhere_on_the_page(page):
     )
     page.locator("#masthead").dispatch_event("drop", {"dataTransfer": carried})
     expect(page.get_by_label("Prompt", exact=True)).to_have_value("a pumpkin growing over green hills")
-    expect(page.get_by_label("Seed", exact=True)).to_have_value("2")
+    expect(page.get_by_label("Seed", exact=True)).to_have_value("1")
 
 
 def test_a_link_restores_the_form_and_says_what_it_cannot_use(browser, url):
