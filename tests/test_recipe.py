@@ -44,6 +44,7 @@ def stage(tmp_path, monkeypatch):
     for module, name, few in (
         (vae, "PCA_CLIPS", 64),
         (vae, "DECODER_CLIPS", 8),
+        (vae, "TEST_CLIPS", 8),
         (reward, "SCENES", 48),
         (reward, "TEST_SCENES", 4),
         (referee, "TRAIN_CLIPS", 8),

@@ -72,6 +72,7 @@ def test_sort_star_drop_and_bring_back(page):
     expect(page.locator("#gallery .caption-label").first).to_contain_text("rank 1 ·")
     assert [f"rank {i + 1} ·" in text for i, text in enumerate(captions(page))] == [True] * 16
     page.locator(CARDS).nth(1).click()
+    expect(page.locator("#gallery .caption-label").nth(1)).to_contain_text("✓")
     page.locator("#star").click()
     expect(page.locator("#star")).to_contain_text("Starred")
     assert [i for i, text in enumerate(captions(page)) if "★" in text] == [1]

@@ -20,6 +20,7 @@ from training.patch_pca import PatchPCA
 
 PCA_CLIPS = 1_500
 DECODER_CLIPS = 4_000
+TEST_CLIPS = 100
 
 
 def make_vae(preset: Preset) -> AutoencoderKL:
@@ -90,7 +91,7 @@ def main() -> None:
 
     train(run, vae.decoder, loss, learning_rate=1e-3, ema_decay=0.995)
     vae.save_pretrained(run.folder / "vae")
-    test = images_of(preset, "vae-test", 100).to(run.device)
+    test = images_of(preset, "vae-test", TEST_CLIPS).to(run.device)
     with torch.no_grad():
         code = pca.to(run.device).encode(test)
         decoded = torch.cat([vae.decode(part).sample for part in code.split(50)])

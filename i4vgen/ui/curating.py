@@ -10,7 +10,7 @@ from i4vgen.errors import RequestError
 from i4vgen.ui import choose, files, imagine, keeping, texts, watch
 from i4vgen.ui.desk import Desk
 from i4vgen.ui.layout import refusal
-from i4vgen.ui.queueing import CHECKED
+from i4vgen.ui.queueing import IN_TURN
 from i4vgen.ui.session import Pick, Round, anchor_index
 
 
@@ -66,18 +66,18 @@ def connect(desk: Desk) -> None:
         path = files.fresh(files.name_of(round_.request, "candidates", "zip"))
         return str(keeping.pack_round(round_, pick, path))
 
-    choosing.gallery.select(on_card, state, outputs, **CHECKED)
-    choosing.chart.select(on_mark, state, outputs, **CHECKED)
-    choosing.back.click(on_back, state, outputs, **CHECKED)
-    choosing.star.click(on_star, state, outputs, **CHECKED)
-    choosing.drop.click(on_drop, state, outputs, **CHECKED)
-    choosing.restore.click(on_restore, state, outputs, **CHECKED)
-    choosing.order.input(on_order, [*state, choosing.order], outputs, **CHECKED)
+    choosing.gallery.select(on_card, state, outputs, **IN_TURN)
+    choosing.chart.select(on_mark, state, outputs, **IN_TURN)
+    choosing.back.click(on_back, state, outputs, **IN_TURN)
+    choosing.star.click(on_star, state, outputs, **IN_TURN)
+    choosing.drop.click(on_drop, state, outputs, **IN_TURN)
+    choosing.restore.click(on_restore, state, outputs, **IN_TURN)
+    choosing.order.input(on_order, [*state, choosing.order], outputs, **IN_TURN)
     gr.on(
         [choosing.own.input, choosing.position.release],
         on_own,
         [*state, choosing.own, choosing.position, *desk.asking.settings],
         [*outputs, choosing.own, choosing.crop, choosing.position],
-        **CHECKED,
+        **IN_TURN,
     )
     desk.connect_save(choosing.export, save_set, [desk.round, desk.pick])
