@@ -20,7 +20,7 @@ from training.data import SEEDS, draw_all, to_tensor
 from training.loop import parse_arguments, train
 from training.text_to_image import tokenize
 from training.tokenizer import load_or_make_tokenizer
-from training.world import SETTINGS, caption, draw_clip, with_article
+from training.world import SETTINGS, caption, draw_clip, tells, with_article
 
 SCENES = 10_000
 TEST_SCENES = 500
@@ -94,7 +94,7 @@ def fits(labels: list[tuple[str, str, str]], captions: list[str], told: list[tup
     """[N, M]: whether picture i shows what caption j says. Captions may leave the setting out."""
     table = torch.zeros(len(labels), len(captions))
     for j, (text, (subject, setting, _)) in enumerate(zip(captions, told, strict=True)):
-        names_setting = any(phrase in text for phrase in SETTINGS[setting])
+        names_setting = tells(text, SETTINGS[setting])
         for i, (shown, where, _) in enumerate(labels):
             table[i, j] = shown == subject and (where == setting or not names_setting)
     return table
