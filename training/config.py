@@ -36,6 +36,10 @@ class Preset:
     reward_width: int = 128
     reward_layers: int = 4
 
+    def numbers(self, subject: str, setting: str, motion: str) -> tuple[int, int, int]:
+        """The places of these names among all that the model is to learn."""
+        return self.subjects.index(subject), self.settings.index(setting), self.motions.index(motion)
+
     @property
     def words(self) -> list[str]:
         return words(self.subjects, self.settings, self.motions)

@@ -85,12 +85,9 @@ class LatentClips:
 
     def means(self, preset: Preset) -> Tensor:
         """The mean clip of every subject, setting and motion: [subjects, settings, motions, F, C, h, w]."""
-        names = (preset.subjects, preset.settings, preset.motions)
-        index = torch.tensor(
-            [[part.index(n) for part, n in zip(names, label, strict=True)] for label in self.labels]
-        )
-        sizes = [len(part) for part in names]
-        group = (index[:, 0] * sizes[1] + index[:, 1]) * sizes[2] + index[:, 2]
+        sizes = (len(preset.subjects), len(preset.settings), len(preset.motions))
+        numbers = np.array([preset.numbers(*label) for label in self.labels])
+        group = torch.from_numpy(np.ravel_multi_index(numbers.T, sizes))
         count = group.bincount(minlength=math.prod(sizes))
         if not count.all():
             raise ValueError(f"{len(self)} clips do not show every subject, setting and motion: draw more")

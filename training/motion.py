@@ -109,7 +109,6 @@ def main() -> None:
     unet.to(device).train()
     scheduler = make_scheduler()
     clips = LatentClips.load_or_draw(run.folder / "latents.pt", preset, load_or_fit_pca(run))
-
     scenes = Scenes(preset, clips)
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
@@ -122,7 +121,7 @@ def main() -> None:
         noisy = scheduler.add_noise(latents, noise, timesteps)
 
         drawn = [scenes.draw(rng) for _ in range(preset.batch_scenes)]
-        captions += [caption for scene, _ in drawn for caption in scene]
+        captions += [text for scene, _ in drawn for text in scene]
         means = torch.stack([mean for _, mean in drawn]).to(device)
         first = torch.randint(FIRST, 1000, (len(means),), generator=generator)
         blind = torch.randn(means[:, :1].shape, generator=generator).to(device).expand_as(means)

@@ -58,7 +58,7 @@ def told_motions(preset: Preset, captions: list[str], shown: list[str]) -> Tenso
     pairs = list(zip(captions, shown, strict=True))
     told = [tells(text, MOTIONS[motion]) for text, motion in pairs]
     numbers = [preset.motions.index(motion) for motion in shown]
-    return torch.tensor([number if tells else -100 for number, tells in zip(numbers, told, strict=True)])
+    return torch.tensor([number if is_told else -100 for number, is_told in zip(numbers, told, strict=True)])
 
 
 def main() -> None:

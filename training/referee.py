@@ -59,13 +59,7 @@ def clips_of(preset: Preset, split: str, count: int) -> tuple[Tensor, Tensor]:
     frames, labels = [], []
     for clip in render_all(preset, split, count):
         frames.append(torch.from_numpy(clip.frames))
-        labels.append(
-            (
-                preset.subjects.index(clip.subject),
-                preset.settings.index(clip.setting),
-                preset.motions.index(clip.motion),
-            )
-        )
+        labels.append(preset.numbers(clip.subject, clip.setting, clip.motion))
     return torch.stack(frames), torch.tensor(labels)
 
 
