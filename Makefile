@@ -26,7 +26,7 @@ $(VENV)/demo: requirements.txt
 	$(BIN)/pip install -r requirements.txt
 	touch $@
 
-$(VENV)/test: tests/requirements.txt $(VENV)/demo
+$(VENV)/test: tests/requirements.txt benchmarks/requirements.txt $(VENV)/demo
 	$(BIN)/pip install -r tests/requirements.txt
 	touch $@
 

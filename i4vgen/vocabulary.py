@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+COLOUR = "colour"  # the group whose phrases stand before the subject
+
 
 @dataclass(frozen=True)
 class Vocabulary:
@@ -25,16 +27,31 @@ class Vocabulary:
 
     def compose(self, prompt: str, group: str, phrase: str) -> str:
         """The prompt with this phrase in the place of the one of its group, or added to it."""
-        known = sorted((way for ways in self.phrases[group] for way in ways), key=len, reverse=True)
-        found = re.search(rf"\b({'|'.join(map(re.escape, known))})\b", prompt)
-        is_subject = group == next(iter(self.phrases))
+        found = self._find(group, prompt)
         if found:
             prompt = prompt[: found.start()] + phrase + prompt[found.end() :]
-        elif is_subject:
-            prompt = f"a {phrase} {prompt}"
+        elif group == self._subject:
+            described = self._find(COLOUR, prompt)
+            start = described.end() if described else 0
+            article = "" if described else "a "
+            prompt = f"{prompt[:start]} {article}{phrase} {prompt[start:]}"
+        elif group == COLOUR:
+            noun = self._find(self._subject, prompt)
+            start, article = (noun.start(), "") if noun else (0, "a ")
+            prompt = f"{prompt[:start]}{article}{phrase} {prompt[start:]}"
         else:
             prompt = f"{prompt} {phrase}"
-        if is_subject:
+        if group in (self._subject, COLOUR):
             article = "an" if phrase[0] in "aeio" else "a"  # but a ufo, a unicorn
             prompt = re.sub(rf"\ban? (?={re.escape(phrase)}\b)", f"{article} ", prompt)
         return " ".join(prompt.split())
+
+    @property
+    def _subject(self) -> str:
+        return next(iter(self.phrases))
+
+    def _find(self, group: str, prompt: str) -> re.Match[str] | None:
+        """Where the prompt says something of this group."""
+        ways = (way for ways in self.phrases.get(group, ()) for way in ways)
+        known = "|".join(map(re.escape, sorted(ways, key=len, reverse=True)))
+        return re.search(rf"\b({known})\b", prompt) if known else None

@@ -11,7 +11,7 @@ import pytest
 from i4vgen.events import Result
 from i4vgen.request import Request
 from i4vgen.runtime import Runtime
-from training import card, evaluate, export, referee, reward, vae
+from training import card, evaluate, export, judge, means, reward, vae
 from training.config import PRESETS
 
 TINY = replace(
@@ -22,9 +22,10 @@ TINY = replace(
     settings=("sea", "sunset"),
     motions=("rising", "falling"),
     clips=64,
-    batch_images=4,
+    batch_images=8,
     batch_clips=2,
     batch_scenes=1,
+    scene_motions=2,
     unet_channels=(16, 32),
     attention_heads=2,
     text_width=16,
@@ -45,10 +46,12 @@ def stage(tmp_path, monkeypatch):
         (vae, "PCA_CLIPS", 64),
         (vae, "DECODER_CLIPS", 8),
         (vae, "TEST_CLIPS", 8),
-        (reward, "SCENES", 48),
+        (reward, "TRAIN_SCENES", 48),
         (reward, "TEST_SCENES", 4),
-        (referee, "TRAIN_CLIPS", 8),
-        (referee, "TEST_CLIPS", 8),
+        (judge, "TRAIN_CLIPS", 8),
+        (judge, "TEST_CLIPS", 8),
+        (means, "SCENE_DRAWS", 2),
+        (means, "TRACK_DRAWS", 2),
         (evaluate, "PROMPTS", 2),
         (evaluate, "SEEDS", (0,)),
     ):
@@ -68,7 +71,7 @@ def test_every_stage_of_the_recipe_runs_and_the_model_that_comes_out_draws(stage
     stage("vae", minutes="0")
     once = stage("text_to_image")["text_to_image"]["steps"]
     assert stage("text_to_image")["text_to_image"]["steps"] > once, "goes on from its checkpoint"
-    for name in ("motion_words", "motion", "vae", "reward", "referee"):
+    for name in ("motion", "vae", "reward", "judge"):
         assert stage(name)[name]["steps"] >= 1
     stage("export")
     assert stage("evaluate")["evaluation"]["vanilla reward"] == pytest.approx(0, abs=10)

@@ -1,38 +1,50 @@
 """The pocket model's world and the closed-form parts of its training."""
 
 from dataclasses import replace
-from itertools import product
 
 import numpy as np
 import pytest
 import torch
 
 from training.config import PRESETS
-from training.data import LatentClips, render, to_tensor
+from training.data import render, to_latents, to_tensor
 from training.evaluate import make_prompts
-from training.motion import Scenes, blind_loss
-from training.motion_words import told_motions
+from training.means import MeanClips, draw_means
+from training.motion import blind_loss, draw_scene
 from training.patch_pca import PatchPCA
-from training.text_to_image import make_scheduler, velocity_error
+from training.scenes import SCENES, Layer, travel
+from training.text_to_image import make_scheduler, told_motions, velocity_error
 from training.tokenizer import make_tokenizer
 from training.vae import make_vae, psnr
-from training.world import MOTIONS, SETTINGS, SUBJECTS, caption, draw_clip, draw_track, tells
+from training.world import (
+    COLOURS,
+    MOTIONS,
+    PLAIN,
+    SETTINGS,
+    SUBJECTS,
+    Shown,
+    caption,
+    draw_camera,
+    draw_clip,
+    draw_track,
+    place_sprite,
+)
 
 CPU = PRESETS["cpu"]
 
 
 def test_a_clip_is_the_same_every_time_and_differs_between_splits():
-    first, again, other = (render(CPU, split, 3) for split in ("generator", "generator", "referee"))
-    assert first.caption == again.caption and np.array_equal(first.frames, again.frames)
+    first, again, other = (render(CPU, split, 3) for split in ("generator", "generator", "judge"))
+    assert first.shown == again.shown and np.array_equal(first.frames, again.frames)
     assert not np.array_equal(first.frames, other.frames)
-    assert first.frames.shape == (8, 64, 64, 3) and first.frames.dtype == np.uint8
+    assert first.frames.shape == (12, 96, 96, 3) and first.frames.dtype == np.uint8
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_every_setting_shows_every_subject_at_any_size(setting):
     for subject in SUBJECTS:
         with_it, without = (
-            draw_clip(np.random.default_rng(0), who, setting, "rising", 2, 48).astype(int)
+            draw_clip(np.random.default_rng(0), who, PLAIN, setting, "bouncing", 2, 48).astype(int)
             for who in (subject, None)
         )
         changed = (np.abs(with_it - without).max(-1) > 20).mean()
@@ -41,61 +53,114 @@ def test_every_setting_shows_every_subject_at_any_size(setting):
 
 @pytest.mark.parametrize(
     ("motion", "column", "sign"),
-    [("moving left", 0, -1), ("moving right", 0, 1), ("rising", 1, -1), ("falling", 1, 1), ("growing", 2, 1)],
+    [
+        ("moving left", 0, -1),
+        ("moving right", 0, 1),
+        ("rising", 1, -1),
+        ("falling", 1, 1),
+        ("coming closer", 2, 1),
+    ],
 )
 def test_motions_go_where_their_names_say(motion, column, sign):
     track = draw_track(np.random.default_rng(0), motion, 8)
     assert (np.diff(track[:, column]) * sign > 0).all()
 
 
+def test_the_camera_follows_the_subject_and_near_things_pass_faster_than_far_ones():
+    for motion in MOTIONS:
+        track = draw_track(np.random.default_rng(0), motion, 12)
+        assert np.abs(track[:, :2] - 0.5).max() < 0.25
+    camera = draw_camera(np.random.default_rng(0), "moving right", 12)
+    stripes = np.zeros((192, 192, 4), np.float32)
+    stripes[:, 40:44] = 1
+    near, far = (travel([Layer(stripes, depth)], camera - camera[0], 96)[:, 48, :, 0] for depth in (1.0, 0.25))
+    passed = [np.argmax(row[0]) - np.argmax(row[3]) for row in (near, far)]
+    assert passed[0] == pytest.approx(96 * (camera[3, 0] - camera[0, 0]), abs=2)
+    assert passed[0] > 2 * passed[1] > 0
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_a_scene_goes_on_for_ever(setting):
+    """A camera that has travelled along the whole layer sees the first picture again."""
+    layers = SCENES[setting](np.random.default_rng(0), 32)
+    there = [replace(layer, depth=1.0, wind=(0, 0), twinkle=0) for layer in layers]
+    first, again = travel(there, np.array([(0.3, 0.0), (2.3, 0.0)]), 32)
+    np.testing.assert_allclose(first, again, atol=1e-5)
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_a_dyed_sprite_has_its_colour_and_keeps_its_outline(colour):
+    plain, dyed = (place_sprite("penguin", c, 48, 0.5, 0.5, 0.9, 0, False) for c in (PLAIN, colour))
+    np.testing.assert_allclose(plain[..., 3], dyed[..., 3], atol=0.01)
+    mean = dyed[..., :3].sum((0, 1)) / dyed[..., 3].sum()
+    target = np.array(COLOURS[colour]) / 255
+    assert np.argmax(mean) == np.argmax(target) and np.corrcoef(mean, target)[0, 1] > 0.7
+
+
 def test_every_word_of_a_caption_is_one_token():
     tokenizer = make_tokenizer(CPU.words, CPU.max_tokens)
     rng = np.random.default_rng(0)
     for _ in range(300):
-        text = caption(rng, *(str(rng.choice(names)) for names in (CPU.subjects, CPU.settings, CPU.motions)))
+        names = (str(rng.choice(names)) for names in (CPU.subjects, CPU.colours, CPU.settings, CPU.motions))
+        text = caption(rng, Shown(*names))
         assert set(text.split()) <= set(CPU.words)
         assert len(tokenizer(text).input_ids) == len(text.split()) + 2 <= CPU.max_tokens
 
 
+def shown(motion="rising", **names):
+    return Shown(**{"subject": "car", "colour": PLAIN, "setting": "sea", "motion": motion} | names)
+
+
 def test_captions_tell_a_motion_or_none():
     captions = ["a car rising", "a car at sunset", "a car going up by the sea"]
-    assert told_motions(CPU, captions, ["rising"] * 3).tolist() == [2, -100, 2]
+    assert told_motions(CPU, captions, [shown()] * 3).tolist() == [2, -100, 2]
 
 
-def test_means_of_clips_by_what_they_show():
-    preset = replace(CPU, subjects=("car",), settings=("sea",), motions=("rising", "falling"))
-    labels = [("car", "sea", "rising"), ("car", "sea", "falling"), ("car", "sea", "rising")]
-    latents = torch.randn(3, 8, 24, 8, 8)
-    means = LatentClips(latents, labels).means(preset)
-    torch.testing.assert_close(means, torch.stack([(latents[0] + latents[2]) / 2, latents[1]])[None, None])
-    with pytest.raises(ValueError, match="draw more"):
-        LatentClips(latents[:1], labels[:1]).means(preset)
+def test_a_mean_is_of_the_clips_that_the_caption_fits():
+    sizes = (len(CPU.subjects), len(CPU.colours), len(CPU.settings), len(CPU.motions))
+    latents = torch.randn(*sizes, 1, 1, 1, 1).half()
+    means = MeanClips(CPU, latents)
+    names = shown(colour="red", setting="desert")
+    subject, colour, setting, motion = CPU.numbers(names)
+    of_car = latents[subject, colour, ..., 0, 0, 0, 0].float()
+    for text, expected in (
+        ("a red car rising in the desert", of_car[setting, motion]),
+        ("a red car going up", of_car[:, motion].mean()),
+        ("a red car in the desert", of_car[setting].mean()),
+        ("a red car", of_car.mean()),
+        ("", latents.float().mean()),
+    ):
+        assert means.of(names, text).item() == pytest.approx(expected.item(), abs=1e-4)
+
+
+def test_the_mean_of_the_parts_is_the_mean_of_clips(monkeypatch):
+    for name, count in (("SCENE_DRAWS", 60), ("TRACK_DRAWS", 60)):
+        monkeypatch.setattr("training.means." + name, count)
+    tiny = replace(CPU, size=16, num_frames=3, subjects=("car",), settings=("sea",), motions=("falling",))
+    pca = PatchPCA(CPU.patch, CPU.latent_channels).fit(to_tensor(render(CPU, "vae", 0).frames))
+    means = draw_means(tiny, pca)[0, 0, 0, 0].float()
+    clips = [
+        draw_clip(np.random.default_rng(i), "car", PLAIN, "sea", "falling", 3, 16).astype(np.float32)
+        for i in range(150)
+    ]
+    expected, one = (to_latents(torch.from_numpy(clip), pca) for clip in (np.mean(clips, 0), clips[0]))
+    assert (means - expected).abs().mean() < 0.2 * (one - expected).abs().mean()
 
 
 def test_a_scene_is_told_in_captions_that_differ_in_the_motion_alone():
-    labels = list(product(CPU.subjects, CPU.settings, CPU.motions))
-    latents = torch.arange(len(labels)).view(-1, 1, 1, 1, 1)
-    scenes, rng, rests = Scenes(CPU, LatentClips(latents, labels)), np.random.default_rng(0), []
+    rng, rests = np.random.default_rng(0), []
     for _ in range(40):
-        captions, means = scenes.draw(rng)
         said = []
-        for text, motion, mean in zip(captions, CPU.motions, means, strict=True):
-            phrase = max((phrase for phrase in MOTIONS[motion] if phrase in text), key=len)
+        for names, text in draw_scene(rng, CPU, 3):
+            phrase = max((phrase for phrase in MOTIONS[names.motion] if phrase in text), key=len)
             said.append(text.replace(phrase, "..."))
-            settings = [name for name in CPU.settings if tells(text, SETTINGS[name])] or CPU.settings
-            fitting = [
-                number
-                for number, (subject, setting, moved) in enumerate(labels)
-                if subject in text.split() and setting in settings and moved == motion
-            ]
-            assert mean.item() == pytest.approx(np.mean(fitting))
-        assert len(set(said)) == 1
+        assert len(said) == 3 and len(set(said)) == 1
         rests += said[:1]
     assert len(set(rests)) > 20
 
 
 def test_an_answer_is_best_if_it_is_the_mean_and_a_wrong_motion_costs_most():
-    scheduler, timesteps = make_scheduler(), torch.tensor([960])
+    scheduler, timesteps = make_scheduler(CPU), torch.tensor([960])
     alpha = scheduler.alphas_cumprod[960]
     means = torch.randn(1, 5, 3, 2, 4, 4)
     noise = torch.randn(1, 1, 3, 2, 4, 4).expand_as(means)
@@ -121,19 +186,23 @@ def test_the_autoencoder_encodes_as_the_patch_pca_does():
         encoded = vae.half().float().encode(images[:8]).latent_dist.mode()
     assert (encoded - latents).abs().max() < 0.01 * latents.abs().max()
     assert psnr(pca.decode(latents), images[:8]) > 20
+    again = PatchPCA(CPU.patch, CPU.latent_channels).read_from(vae)
+    assert (again.encode(images) - pca.encode(images)).abs().max() < 0.01 * latents.abs().max()
+    assert psnr(again.decode(latents), pca.decode(latents)) > 50
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
 def test_evaluation_prompts_use_every_subject_setting_and_motion(preset):
     prompts = make_prompts(preset)
     assert len({text for text, *_ in prompts}) == 24
-    assert {setting for _, _, setting, _ in prompts} == set(preset.settings)
-    assert {motion for *_, motion in prompts} == set(preset.motions)
+    assert {names.colour for _, names in prompts} == set(preset.colours)
+    assert {names.setting for _, names in prompts} == set(preset.settings)
+    assert {names.motion for _, names in prompts} == set(preset.motions)
     assert set(preset.motions) <= set(MOTIONS)
 
 
 def test_an_error_of_the_noise_counts_for_what_it_does_to_the_picture():
-    scheduler = make_scheduler()
+    scheduler = make_scheduler(CPU)
     noise, clean = torch.randn(2, 2, 3, 4, 4)
     timesteps = torch.tensor([100, 950])
     alpha = scheduler.alphas_cumprod[timesteps].view(-1, 1, 1, 1)

@@ -9,6 +9,7 @@ from i4vgen.vocabulary import Vocabulary
 
 PHRASES = {
     "subject": [["rocket"], ["octopus"], ["ufo"]],
+    "colour": [["red"], ["golden"]],
     "motion": [["rising", "going up"], ["falling"]],
     "setting": [["at sunset"], ["by the sea", "over the sea"]],
 }
@@ -47,6 +48,11 @@ def test_unknown_words_are_named_once_and_in_order():
         ("a rocket rising", "subject", "octopus", "an octopus rising"),
         ("an octopus rising", "subject", "ufo", "a ufo rising"),
         ("a rocket", "motion", "rising", "a rocket rising"),
+        ("an octopus rising", "colour", "red", "a red octopus rising"),
+        ("a red rocket", "colour", "golden", "a golden rocket"),
+        ("a red rocket", "subject", "octopus", "a red octopus"),
+        ("", "colour", "red", "a red"),
+        ("a red rising", "subject", "octopus", "a red octopus rising"),
         ("a rocket going up at sunset", "motion", "falling", "a rocket falling at sunset"),
         ("a rocket over the sea", "setting", "at sunset", "a rocket at sunset"),
     ],

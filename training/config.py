@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from training.world import MOTIONS, SETTINGS, SUBJECTS, words
+from training.world import COLOURS, MOTIONS, PLAIN, SETTINGS, SUBJECTS, Shown, words
 
 POCKET = Path(__file__).parent.parent / "assets" / "pocket"  # where the model goes
 
@@ -22,8 +22,10 @@ class Preset:
     clips: int
     batch_images: int
     batch_clips: int
-    batch_scenes: int  # each with all motions
+    batch_scenes: int  # each with `scene_motions` of the motions
+    scene_motions: int = 3
     fps: int = 8
+    beta_end: float = 0.0065
     patch: int = 8  # the VAE's downsampling factor
     latent_channels: int = 24
     vae_channels: tuple[int, ...] = (24, 48, 64, 96)
@@ -36,9 +38,18 @@ class Preset:
     reward_width: int = 128
     reward_layers: int = 4
 
-    def numbers(self, subject: str, setting: str, motion: str) -> tuple[int, int, int]:
+    @property
+    def colours(self) -> tuple[str, ...]:
+        return (PLAIN, *COLOURS)
+
+    def numbers(self, shown: Shown) -> tuple[int, int, int, int]:
         """The places of these names among all that the model is to learn."""
-        return self.subjects.index(subject), self.settings.index(setting), self.motions.index(motion)
+        return (
+            self.subjects.index(shown.subject),
+            self.colours.index(shown.colour),
+            self.settings.index(shown.setting),
+            self.motions.index(shown.motion),
+        )
 
     @property
     def words(self) -> list[str]:
@@ -48,15 +59,15 @@ class Preset:
 PRESETS = {
     # What two CPU cores can learn in a few hours.
     "cpu": Preset(
-        size=64,
-        num_frames=8,
-        subjects=tuple(SUBJECTS)[:12],
-        settings=tuple(SETTINGS)[:6],
-        motions=tuple(MOTIONS)[:5],
-        clips=24_000,
+        size=96,
+        num_frames=12,
+        subjects=tuple(SUBJECTS)[:16],
+        settings=tuple(SETTINGS),
+        motions=tuple(MOTIONS),
+        clips=12_000,
         batch_images=64,
-        batch_clips=4,
-        batch_scenes=2,
+        batch_clips=5,
+        batch_scenes=1,
     ),
     # What a GPU can learn in about an hour.
     "gpu": Preset(

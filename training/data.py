@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import multiprocessing
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -18,10 +17,10 @@ from tqdm import tqdm
 
 from training.config import Preset
 from training.patch_pca import PatchPCA
-from training.world import Clip, caption, random_clip
+from training.world import Clip, Shown, caption, random_clip
 
 # Who sees which clips: a model and those that judge it never share any.
-SEEDS = {"generator": 1, "reward": 2, "referee": 3, "referee-test": 4, "vae": 5, "vae-test": 6}
+SEEDS = {"generator": 1, "reward": 2, "judge": 3, "judge-test": 4, "vae": 5, "vae-test": 6, "means": 7}
 
 ENCODE_AT_ONCE = 64  # clips
 SHARE = 64  # clips that a core draws at a time
@@ -39,13 +38,13 @@ def render_all(preset: Preset, split: str, count: int) -> Iterator[Clip]:
     return draw_all(partial(render, preset, split), count, f"drawing {split} clips")
 
 
-def draw_all(draw: Callable[[int], T], count: int, title: str) -> Iterator[T]:
+def draw_all(draw: Callable[[int], T], count: int, title: str, share: int = SHARE) -> Iterator[T]:
     """draw(0), draw(1), ... in order, by all cores if there is more than one core's share."""
-    if count <= SHARE:
+    if count <= share:
         yield from map(draw, range(count))
         return
     with multiprocessing.get_context("forkserver").Pool() as pool:
-        yield from tqdm(pool.imap(draw, range(count), chunksize=SHARE), total=count, desc=title, disable=None)
+        yield from tqdm(pool.imap(draw, range(count), chunksize=share), total=count, desc=title, disable=None)
 
 
 def to_tensor(frames: np.ndarray) -> Tensor:
@@ -53,49 +52,41 @@ def to_tensor(frames: np.ndarray) -> Tensor:
     return torch.from_numpy(frames).movedim(-1, -3).float() / 127.5 - 1
 
 
+def to_latents(frames: Tensor, pca: PatchPCA) -> Tensor:
+    """[..., H, W, 3] in 0..255 -> [..., C, h, w]."""
+    pixels = frames.movedim(-1, -3).float() / 127.5 - 1
+    return pca.encode(pixels.flatten(0, -4)).unflatten(0, pixels.shape[:-3])
+
+
 @dataclass
 class LatentClips:
     """The generator's training set: latents fp16 [N, F, C, h, w] and what each clip shows."""
 
     latents: Tensor
-    labels: list[tuple[str, str, str]]  # subject, setting, motion
+    shown: list[Shown]
 
     @classmethod
     def load_or_draw(cls, path: Path, preset: Preset, pca: PatchPCA) -> LatentClips:
         if path.exists():
-            return cls(**torch.load(path, weights_only=True, mmap=True))
+            saved = torch.load(path, weights_only=True, mmap=True)
+            return cls(saved["latents"], [Shown(*names) for names in saved["shown"]])
         height = preset.size // preset.patch
         latents = torch.empty(
             preset.clips, preset.num_frames, preset.latent_channels, height, height, dtype=torch.float16
         )
-        labels = []
+        shown: list[Shown] = []
         clips = render_all(preset, "generator", preset.clips)
         for first in range(0, preset.clips, ENCODE_AT_ONCE):
             chunk = list(islice(clips, ENCODE_AT_ONCE))
-            frames = to_tensor(np.stack([clip.frames for clip in chunk]))
-            latents[first : first + len(chunk)] = pca.encode(frames.flatten(0, 1)).unflatten(
-                0, frames.shape[:2]
-            )
-            labels += [(clip.subject, clip.setting, clip.motion) for clip in chunk]
-        torch.save({"latents": latents, "labels": labels}, path)
-        return cls(latents, labels)
+            frames = torch.from_numpy(np.stack([clip.frames for clip in chunk]))
+            latents[first : first + len(chunk)] = to_latents(frames, pca)
+            shown += [clip.shown for clip in chunk]
+        torch.save({"latents": latents, "shown": [astuple(names) for names in shown]}, path)
+        return cls(latents, shown)
 
     def __len__(self) -> int:
         return len(self.latents)
 
-    def means(self, preset: Preset) -> Tensor:
-        """The mean clip of every subject, setting and motion: [subjects, settings, motions, F, C, h, w]."""
-        sizes = (len(preset.subjects), len(preset.settings), len(preset.motions))
-        numbers = np.array([preset.numbers(*label) for label in self.labels])
-        group = torch.from_numpy(np.ravel_multi_index(numbers.T, sizes))
-        count = group.bincount(minlength=math.prod(sizes))
-        if not count.all():
-            raise ValueError(f"{len(self)} clips do not show every subject, setting and motion: draw more")
-        total = torch.zeros(len(count), *self.latents.shape[1:])
-        for latents, groups in zip(self.latents.split(1_000), group.split(1_000), strict=True):
-            total.index_add_(0, groups, latents.float())
-        return (total / count.view(-1, 1, 1, 1, 1)).unflatten(0, sizes)
-
     def captions(self, rng: np.random.Generator, indices: Tensor) -> list[str]:
         """A fresh wording for each clip."""
-        return [caption(rng, *self.labels[i]) for i in indices.tolist()]
+        return [caption(rng, self.shown[i]) for i in indices.tolist()]

@@ -23,7 +23,7 @@ from i4vgen.rewards.pocket import PocketReward
 from training.config import POCKET, Preset
 from training.evaluate import make_prompts
 from training.loop import Run, parse_arguments
-from training.world import MOTIONS, SETTINGS
+from training.world import MOTIONS, PLAIN, SETTINGS
 
 NETWORKS = {
     "vae": AutoencoderKL,
@@ -33,13 +33,16 @@ NETWORKS = {
     "reward": CLIPModel,
 }
 GUIDANCE_SCALE = 4.0
+STEP_SIZES = (3.0, 3.0, 3.0)  # of NI-VSDS: what makes of this schedule the weights that AnimateDiff's are
 CALIBRATION_SEED = 10_000  # far from the seeds that evaluate.py measures
 
 
 def assemble(run: Run, folder: Path) -> None:
     """Writes everything but the card and the calibration."""
     for name, kind in NETWORKS.items():
-        kind.from_pretrained(run.folder / name).half().save_pretrained(folder / name)
+        network = kind.from_pretrained(run.folder / name)
+        # float16 that holds no more than bfloat16 does: it looks the same and packs better.
+        network.bfloat16().half().save_pretrained(folder / name)
     for name in ("tokenizer", "scheduler"):
         shutil.copytree(run.folder / name, folder / name, dirs_exist_ok=True)
     for file in (run.folder / "reward").glob("tokenizer*"):
@@ -68,8 +71,10 @@ def assemble(run: Run, folder: Path) -> None:
             "width": preset.size,
             "fps": preset.fps,
             "guidance_scale": GUIDANCE_SCALE,
+            "ni_vsds_step_sizes": STEP_SIZES,
             "phrases": {
                 "subject": [[name] for name in preset.subjects],
+                "colour": [[name] for name in preset.colours if name != PLAIN],
                 "motion": [list(MOTIONS[name]) for name in preset.motions],
                 "setting": [list(SETTINGS[name]) for name in preset.settings],
             },
@@ -86,7 +91,7 @@ def calibrate(folder: Path, preset: Preset, device: str) -> dict[str, float]:
     backbone = AnimateDiffBackbone.from_pretrained(str(folder), device=device)
     pipeline = I4VGenPipeline(backbone)
     scores = []
-    for i, (prompt, *_) in enumerate(make_prompts(preset)):
+    for i, (prompt, _) in enumerate(make_prompts(preset)):
         request = Request.for_model(
             backbone.defaults, prompt=prompt, seed=CALIBRATION_SEED + i, num_candidates=8
         )

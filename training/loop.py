@@ -118,7 +118,7 @@ def train(
     """
     parameters = [p for p in module.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
-        parameters, lr=learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=run.device.type == "cuda"
+        parameters, lr=learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True
     )
     average = Average(parameters, ema_decay)
     path = run.folder / f"{run.stage}.checkpoint.pt"

@@ -15,11 +15,11 @@ from i4vgen.backbones.animatediff import adopt_motion_modules
 from training.config import Preset
 from training.data import LatentClips
 from training.loop import parse_arguments, train
-from training.text_to_image import dropped, make_scheduler, tokenize, velocity_error
+from training.means import FIRST, MeanClips
+from training.text_to_image import blind_error, dropped, make_scheduler, tokenize, velocity_error
 from training.vae import load_or_fit_pca
-from training.world import MOVING_TEMPLATES, SETTINGS, caption, tells
+from training.world import MOVING_TEMPLATES, Shown, caption
 
-FIRST = 940  # samplers of 16 steps and more begin above this timestep
 MOTION_WEIGHT = 20.0  # of what the motion changes in a scene, against what all its motions share
 
 
@@ -54,41 +54,26 @@ def velocity_loss(predicted: Tensor, noise: Tensor, timesteps: Tensor, scheduler
     return (snr.clamp(max=5) / snr * velocity_error(predicted, noise, timesteps, scheduler)).mean()
 
 
-class Scenes:
-    """Scenes of which nothing is shown but captions, one for each motion, that differ in the motion alone."""
-
-    def __init__(self, preset: Preset, clips: LatentClips):
-        self.preset = preset
-        self.means = clips.means(preset).movedim(4, 3)  # [..., C, F, h, w], as the UNet has it
-
-    def draw(self, rng: np.random.Generator) -> tuple[list[str], Tensor]:
-        """A scene's captions, and for each the mean of all clips that it fits, [M, C, F, h, w]."""
-        subject, setting = rng.integers(len(self.preset.subjects)), rng.integers(len(self.preset.settings))
-        names = self.preset.subjects[subject], self.preset.settings[setting]
-        wording = rng.integers(2**32)
-        captions = [
-            caption(np.random.default_rng(wording), *names, motion, MOVING_TEMPLATES)
-            for motion in self.preset.motions
-        ]
-        told = tells(captions[0], SETTINGS[names[1]])
-        return captions, self.means[subject, setting] if told else self.means[subject].mean(0)
+def draw_scene(rng: np.random.Generator, preset: Preset, motions: int) -> list[tuple[Shown, str]]:
+    """Clips of one scene and their captions, which differ in the motion alone."""
+    subject, colour, setting = (str(rng.choice(n)) for n in (preset.subjects, preset.colours, preset.settings))
+    wording = rng.integers(2**32)
+    scene = [
+        Shown(subject, colour, setting, str(motion))
+        for motion in rng.choice(preset.motions, motions, replace=False)
+    ]
+    return [(shown, caption(np.random.default_rng(wording), shown, MOVING_TEMPLATES)) for shown in scene]
 
 
 def blind_loss(
     predicted: Tensor, noise: Tensor, means: Tensor, timesteps: Tensor, scheduler: DDIMScheduler
 ) -> Tensor:
-    """Error of the velocity where the latents are noise alone. All [S, M, C, F, h, w]; timesteps [S].
+    """`blind_error` of scenes that begin from noise alone. All [S, M, C, F, h, w]; timesteps [S].
 
-    A sampler begins with noise alone, but the schedule leaves a trace of the clip at its noisiest: enough to
-    tell which way something goes, so that a model that is only shown clips looks for that trace and does not
-    listen to the prompt. Here there is none to look for. The best answer is then the mean of all clips that the
-    caption fits, and that mean is asked for, not one clip after the other: what single clips have of their own
-    is noise, and five times as much as what the motion changes in the mean. All motions of a scene begin from
-    the same noise, so that what differs between their answers is due to the word.
+    All motions of a scene begin from the same noise, so that what differs between their answers is due to the
+    word; that part of the error counts most.
     """
-    alpha = scheduler.alphas_cumprod.to(timesteps.device)[timesteps].view(-1, 1, 1, 1, 1, 1)
-    wanted = (noise - alpha.sqrt() * means) / (1 - alpha).sqrt()
-    error = (predicted.float() - wanted) / alpha.sqrt()
+    error = blind_error(predicted, noise, means, timesteps, scheduler)
     shared = error.mean(1, keepdim=True)
     return (shared.square().mean() + MOTION_WEIGHT * (error - shared).square().mean()) / 2
 
@@ -107,35 +92,37 @@ def main() -> None:
     adopt_motion_modules(unet)
     unet.freeze_unet2d_params()
     unet.to(device).train()
-    scheduler = make_scheduler()
-    clips = LatentClips.load_or_draw(run.folder / "latents.pt", preset, load_or_fit_pca(run))
-    scenes = Scenes(preset, clips)
+    scheduler = make_scheduler(preset)
+    pca = load_or_fit_pca(run)
+    clips = LatentClips.load_or_draw(run.folder / "latents.pt", preset, pca)
+    means = MeanClips.load_or_draw(run.folder / "means.pt", preset, pca)
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
         rng = np.random.default_rng(step)
         index = torch.randint(len(clips), (preset.batch_clips,), generator=generator)
-        latents = clips.latents[index].float().movedim(2, 1).to(device)  # [B, C, F, h, w]
+        latents = clips.latents[index].float().movedim(2, 1)  # [B, C, F, h, w]
         captions = dropped(clips.captions(rng, index), generator)
         timesteps = torch.randint(1000, (len(latents),), generator=generator)
-        noise = torch.randn(latents.shape, generator=generator).to(device)
+        noise = torch.randn(latents.shape, generator=generator)
         noisy = scheduler.add_noise(latents, noise, timesteps)
 
-        drawn = [scenes.draw(rng) for _ in range(preset.batch_scenes)]
-        captions += [text for scene, _ in drawn for text in scene]
-        means = torch.stack([mean for _, mean in drawn]).to(device)
-        first = torch.randint(FIRST, 1000, (len(means),), generator=generator)
-        blind = torch.randn(means[:, :1].shape, generator=generator).to(device).expand_as(means)
+        scenes = [draw_scene(rng, preset, preset.scene_motions) for _ in range(preset.batch_scenes)]
+        captions += [text for scene in scenes for _, text in scene]
+        mean = torch.stack([torch.stack([means.of(*told) for told in scene]) for scene in scenes])
+        mean = mean.movedim(3, 2).to(device)  # [S, M, C, F, h, w]
+        first = torch.randint(FIRST, 1000, (len(mean),), generator=generator)
+        blind = torch.randn(mean[:, :1].shape, generator=generator).expand_as(mean)
 
         with run.autocast():
             with torch.no_grad():
                 prompt_embeds = text_encoder(tokenize(tokenizer, captions).to(device)).last_hidden_state
                 # The UNet folds frames into its batch and wants the caption once for each.
                 prompt_embeds = prompt_embeds.repeat_interleave(preset.num_frames, dim=0)
-            at = torch.cat([timesteps, first.repeat_interleave(means.shape[1])]).to(device)
-            predicted = unet(torch.cat([noisy, blind.flatten(0, 1)]), at, prompt_embeds).sample
+            at = torch.cat([timesteps, first.repeat_interleave(mean.shape[1])]).to(device)
+            predicted = unet(torch.cat([noisy, blind.flatten(0, 1)]).to(device), at, prompt_embeds).sample
         of_clips, of_scenes = predicted.split([len(latents), len(predicted) - len(latents)])
-        return velocity_loss(of_clips, noise, timesteps.to(device), scheduler) + blind_loss(
-            of_scenes.unflatten(0, means.shape[:2]), blind, means, first.to(device), scheduler
+        return velocity_loss(of_clips, noise.to(device), timesteps.to(device), scheduler) + blind_loss(
+            of_scenes.unflatten(0, mean.shape[:2]), blind.to(device), mean, first.to(device), scheduler
         )
 
     train(run, unet, loss, learning_rate=1e-3, ema_decay=0.998)

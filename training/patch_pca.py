@@ -38,6 +38,19 @@ class PatchPCA(nn.Module):
         self.decoder.copy_(vectors * spread)
         return self
 
+    @torch.no_grad()
+    def read_from(self, vae: AutoencoderKL) -> PatchPCA:
+        """The inverse of `write_into`: an exported model's basis, for networks that have learned to read it."""
+        pixels = torch.cat([torch.zeros(1, 3 * self.patch**2), torch.eye(3 * self.patch**2)])
+        patches = pixels.view(-1, 3, self.patch, self.patch)
+        offset, *rows = vae.encode(patches).latent_dist.mode().flatten(1).double()
+        self.encoder.copy_((torch.stack(rows) - offset).T)
+        # The basis is orthogonal, each direction divided by its spread.
+        inverse = self.encoder / self.encoder.square().sum(1, keepdim=True)
+        self.decoder.copy_(inverse.T)
+        self.mean.copy_(-inverse.T @ offset.to(inverse.dtype))
+        return self
+
     def encode(self, images: Tensor) -> Tensor:
         height, width = (side // self.patch for side in images.shape[-2:])
         patches = F.unfold(images, self.patch, stride=self.patch)

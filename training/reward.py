@@ -18,12 +18,24 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 from training.config import Preset
 from training.data import SEEDS, draw_all, to_tensor
 from training.loop import parse_arguments, train
+from training.scenes import SCENES, travel
 from training.text_to_image import tokenize
 from training.tokenizer import load_or_make_tokenizer
-from training.world import SETTINGS, caption, draw_clip, tells, with_article
+from training.world import (
+    SETTINGS,
+    Shown,
+    caption,
+    draw_camera,
+    draw_clip,
+    draw_sprite,
+    draw_track,
+    full_caption,
+    show,
+    tells,
+)
 
-SCENES = 10_000
-TEST_SCENES = 500
+TRAIN_SCENES = 6_000
+TEST_SCENES = 400
 
 
 def make_reward(preset: Preset, tokenizer: CLIPTokenizer) -> CLIPModel:
@@ -38,7 +50,6 @@ def make_reward(preset: Preset, tokenizer: CLIPTokenizer) -> CLIPModel:
         "max_position_embeddings": preset.max_tokens,
         "pad_token_id": tokenizer.pad_token_id,
     }
-    # 128 px and 64 px both make 64 patches.
     vision = {
         **common,
         "num_hidden_layers": layers,
@@ -48,24 +59,31 @@ def make_reward(preset: Preset, tokenizer: CLIPTokenizer) -> CLIPModel:
     return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=64))
 
 
-def draw_scene(preset: Preset, index: int) -> tuple[np.ndarray, tuple[str, str, str]]:
-    """One moment with the right subject, with another, with nobody, uint8 [3, H, W, 3]; and its labels."""
+KINDS = ("right", "wrong subject", "wrong colour", "missing subject")
+
+
+def draw_scene(preset: Preset, index: int) -> tuple[np.ndarray, Shown]:
+    """One moment with the right subject, with another, in another colour, with nobody, uint8 [4, H, W, 3]; and
+    what it shows.
+    """
     rng = np.random.default_rng([SEEDS["reward"], index])
     subject, other = (str(s) for s in rng.choice(preset.subjects, 2, replace=False))
+    colour, dye = (str(c) for c in rng.choice(preset.colours, 2, replace=False))
     setting, motion = str(rng.choice(preset.settings)), str(rng.choice(preset.motions))
-    seed = rng.integers(2**32)
     # One frame of a clip of many, so that sprites stand where clips have them.
-    moment = rng.integers(preset.num_frames)
-    frames = [
-        draw_clip(np.random.default_rng(seed), who, setting, motion, preset.num_frames, preset.size)[moment]
-        for who in (subject, other, None)
-    ]
-    return np.stack(frames), (subject, setting, motion)
+    moment = slice(frame := rng.integers(preset.num_frames), frame + 1)
+    camera = draw_camera(rng, motion, preset.num_frames)[moment]
+    track = draw_track(rng, motion, preset.num_frames)[moment]
+    scene = travel(SCENES[setting](rng, preset.size), camera, preset.size)
+    whoever = ((subject, colour), (other, colour), (subject, dye))
+    sprites = [draw_sprite(*who, motion, track, preset.size) for who in whoever]
+    frames = [show(scene, sprite)[0] for sprite in (*sprites, None)]
+    return np.stack(frames), Shown(subject, colour, setting, motion)
 
 
 def damage(scenes: Tensor, generator: torch.Generator) -> Tensor:
-    """[N, 3, 3, H, W] scenes -> [N, 3, H, W] pictures that no caption should fit: each flawed in one way."""
-    subject, other, nobody = scenes.unbind(1)
+    """[N, 4, 3, H, W] scenes -> [N, 3, H, W] pictures that no caption should fit: each flawed in one way."""
+    subject, other, _, nobody = scenes.unbind(1)
     height, width = scenes.shape[-2:]
     blurred = F.interpolate(subject, scale_factor=1 / 6, mode="bilinear", antialias=True)
     blurred = F.interpolate(blurred, size=(height, width), mode="bicubic")
@@ -90,13 +108,14 @@ def roll_each(images: Tensor, shift: Tensor) -> Tensor:
     return images.gather(-1, columns.expand(images.shape))
 
 
-def fits(labels: list[tuple[str, str, str]], captions: list[str], told: list[tuple[str, str, str]]) -> Tensor:
+def fits(shown: list[Shown], captions: list[str], told: list[Shown]) -> Tensor:
     """[N, M]: whether picture i shows what caption j says. Captions may leave the setting out."""
-    table = torch.zeros(len(labels), len(captions))
-    for j, (text, (subject, setting, _)) in enumerate(zip(captions, told, strict=True)):
-        names_setting = tells(text, SETTINGS[setting])
-        for i, (shown, where, _) in enumerate(labels):
-            table[i, j] = shown == subject and (where == setting or not names_setting)
+    table = torch.zeros(len(shown), len(captions))
+    for j, (text, meant) in enumerate(zip(captions, told, strict=True)):
+        names_setting = tells(text, SETTINGS[meant.setting])
+        for i, seen in enumerate(shown):
+            same = (seen.subject, seen.colour) == (meant.subject, meant.colour)
+            table[i, j] = same and (seen.setting == meant.setting or not names_setting)
     return table
 
 
@@ -105,9 +124,9 @@ def similarities(clip: CLIPModel, tokens: Tensor, images: Tensor) -> Tensor:
     return clip(input_ids=tokens.to(clip.device), pixel_values=images.to(clip.device)).logits_per_image
 
 
-def draw_scenes(preset: Preset, count: int) -> tuple[Tensor, list[tuple[str, str, str]]]:
-    scenes, labels = zip(*draw_all(partial(draw_scene, preset), count, "drawing scenes"), strict=True)
-    return torch.from_numpy(np.stack(scenes)), list(labels)
+def draw_scenes(preset: Preset, count: int) -> tuple[Tensor, list[Shown]]:
+    scenes, shown = zip(*draw_all(partial(draw_scene, preset), count, "drawing scenes"), strict=True)
+    return torch.from_numpy(np.stack(scenes)), list(shown)
 
 
 def main() -> None:
@@ -119,18 +138,19 @@ def main() -> None:
     # A sigmoid for every pair: a caption may fit several pictures of the batch.
     bias = nn.Parameter(torch.tensor(-4.0))
     model = nn.ModuleDict({"clip": clip, "bias": nn.ParameterList([bias])}).to(device).train()
-    scenes, labels = draw_scenes(preset, SCENES + TEST_SCENES)
-    scenes, test_scenes = scenes[:SCENES], scenes[SCENES:]
-    labels, test_labels = labels[:SCENES], labels[SCENES:]
+    scenes, labels = draw_scenes(preset, TRAIN_SCENES + TEST_SCENES)
+    scenes, test_scenes = scenes[:TRAIN_SCENES], scenes[TRAIN_SCENES:]
+    labels, test_labels = labels[:TRAIN_SCENES], labels[TRAIN_SCENES:]
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
         index = torch.randint(len(scenes), (48,), generator=generator)
         batch = to_tensor(scenes[index].numpy())
         shown = [labels[i] for i in index.tolist()]
         rng = np.random.default_rng(step)
-        captions = [caption(rng, *label) for label in shown]
-        good = batch[:, 0]
-        images = torch.cat([good, damage(batch[:24], generator), batch[24:36, 2]])
+        captions = [caption(rng, names) for names in shown]
+        good, others, dyed, nobody = batch.unbind(1)
+        bad = [damage(batch[:16], generator), others[16:24], dyed[24:40], nobody[40:]]
+        images = torch.cat([good, *bad])
         images = images + 0.03 * torch.randn(images.shape, generator=generator)
         truth = torch.zeros(len(images), len(captions))
         truth[: len(good)] = fits(shown, captions, shown)
@@ -141,7 +161,7 @@ def main() -> None:
         # their own captions, all others.
         positive = truth.to(device)
         own = torch.zeros_like(truth)
-        own[len(good) :] = torch.eye(len(captions))[: len(images) - len(good)]
+        own[len(good) :] = torch.eye(len(captions))
         own = own.to(device)
         rest = (1 - positive) * (1 - own)
         return sum((losses * part).sum() / part.sum() for part in (positive, own, rest))
@@ -156,27 +176,23 @@ def main() -> None:
 
 
 def preferences(
-    preset: Preset,
-    clip: CLIPModel,
-    tokenizer: CLIPTokenizer,
-    scenes: Tensor,
-    labels: list[tuple[str, str, str]],
+    preset: Preset, clip: CLIPModel, tokenizer: CLIPTokenizer, scenes: Tensor, shown: list[Shown]
 ) -> dict[str, float]:
     """How often the reward prefers the right picture to a wrong one: shares of unseen scenes."""
     pictures = to_tensor(scenes.numpy())
     damaged = damage(pictures, torch.Generator().manual_seed(0))
     rng = np.random.default_rng([SEEDS["reward"], len(scenes), 1])
-    kinds = ("wrong subject", "missing subject", "damaged", "wrong setting")
+    kinds = (*KINDS[1:], "damaged", "wrong setting")
     wins = np.zeros(len(kinds))
-    for i, (subject, setting, motion) in enumerate(labels):
-        other = str(rng.choice([s for s in preset.settings if s != setting]))
-        elsewhere = draw_clip(rng, subject, other, motion, 1, preset.size)
-        shown = torch.cat([pictures[i], damaged[i : i + 1], to_tensor(elsewhere)])
-        text = with_article(f"a {subject} {motion} {SETTINGS[setting][0]}")
+    for i, names in enumerate(shown):
+        elsewhere = str(rng.choice([s for s in preset.settings if s != names.setting]))
+        moved = draw_clip(rng, names.subject, names.colour, elsewhere, names.motion, 1, preset.size)
+        images = torch.cat([pictures[i], damaged[i : i + 1], to_tensor(moved)])
+        text = full_caption(names)
         with torch.no_grad():
-            scores = similarities(clip, tokenize(tokenizer, [text]), shown)[:, 0]
+            scores = similarities(clip, tokenize(tokenizer, [text]), images)[:, 0]
         wins += (scores[0] > scores[1:]).numpy()
-    return {f"prefers right to {kind}": win / len(labels) for kind, win in zip(kinds, wins, strict=True)}
+    return {f"prefers right to {kind}": win / len(shown) for kind, win in zip(kinds, wins, strict=True)}
 
 
 if __name__ == "__main__":

@@ -1,6 +1,12 @@
 """Stage 2: text-to-image latent diffusion on single frames, UNet and text encoder together.
 
-python -m training.text_to_image --minutes 60
+    python -m training.text_to_image --minutes 60
+
+Two things are asked of it beyond the noise of single frames. What it begins to draw where there is noise alone,
+as every sampler begins: see `means.py`. And that the features that the motion modules will be given tell which
+motion the caption names: a single frame hardly tells rising from falling, so nothing else keeps the text
+encoder from reading the two words alike, and then no motion module could tell them apart. AnimateDiff's text
+encoder knew words before.
 """
 
 from __future__ import annotations
@@ -14,10 +20,15 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from training.config import Preset
 from training.data import LatentClips
-from training.loop import parse_arguments, train
+from training.loop import Run, parse_arguments, train
+from training.means import FIRST, MeanClips
 from training.tokenizer import load_or_make_tokenizer
 from training.vae import load_or_fit_pca
+from training.world import MOTIONS, Shown, tells
 
+BLIND_SHARE = 8  # one picture in so many is to be begun from noise alone
+PROBE_PACE = 30.0  # how much faster than the networks the probe learns
+NAMING = 0.03  # weight of the naming of motions
 CAPTION_DROPOUT = 0.1  # how often the caption is left empty, for classifier-free guidance
 
 
@@ -52,11 +63,28 @@ def make_text_encoder(preset: Preset, tokenizer: CLIPTokenizer) -> CLIPTextModel
     return CLIPTextModel(config)
 
 
-def make_scheduler() -> DDIMScheduler:
-    """AnimateDiff's schedule."""
+def begin_text_encoder(run: Run, tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    """A new text encoder, or the one that the run starts from with this tokenizer's words: those that both know
+    keep what they mean.
+    """
+    encoder = make_text_encoder(run.preset, tokenizer)
+    if run.start_from is not None:
+        state = CLIPTextModel.from_pretrained(run.start_from / "text_encoder").float().state_dict()
+        (name,) = (name for name in state if name.endswith("token_embedding.weight"))
+        known = CLIPTokenizer.from_pretrained(run.start_from / "tokenizer").get_vocab()
+        embedding = encoder.state_dict()[name].clone()
+        for token, number in tokenizer.get_vocab().items():
+            if token in known:
+                embedding[number] = state[name][known[token]]
+        encoder.load_state_dict(state | {name: embedding})
+    return encoder
+
+
+def make_scheduler(preset: Preset) -> DDIMScheduler:
+    """AnimateDiff's schedule, but for where it ends: shifted with the resolution (arXiv 2301.11093)."""
     return DDIMScheduler(
         beta_start=0.00085,
-        beta_end=0.012,
+        beta_end=preset.beta_end,
         beta_schedule="linear",
         steps_offset=1,
         clip_sample=False,
@@ -100,30 +128,88 @@ def velocity_error(predicted: Tensor, noise: Tensor, timesteps: Tensor, schedule
     return F.mse_loss(predicted.float(), noise.float(), reduction="none").flatten(1).mean(1) / alpha
 
 
+def blind_error(predicted: Tensor, noise: Tensor, mean: Tensor, timesteps: Tensor, scheduler) -> Tensor:
+    """Error of the velocity where the latents are noise alone and the clean ones are expected to be `mean`;
+    whatever the shape, `timesteps` belong to its first dimension.
+    """
+    alpha = scheduler.alphas_cumprod.to(timesteps.device)[timesteps]
+    alpha = alpha.view(-1, *[1] * (predicted.dim() - 1))
+    wanted = (noise - alpha.sqrt() * mean) / (1 - alpha).sqrt()
+    return (predicted.float() - wanted) / alpha.sqrt()
+
+
+class MotionProbe(nn.Module):
+    """Names the motion from the features that the motion modules will be given, by one linear map."""
+
+    def __init__(self, unet: UNet2DConditionModel, motions: int):
+        super().__init__()
+        blocks = [*unet.down_blocks, *unet.up_blocks]
+        self.features: list[Tensor] = []
+        for layer in (layer for block in blocks for layer in getattr(block, "attentions", block.resnets)):
+            layer.register_forward_hook(self._keep)
+        width = sum(resnet.out_channels for block in blocks for resnet in block.resnets)
+        self.name = nn.Linear(width, motions)
+        nn.init.zeros_(self.name.weight)
+
+    def _keep(self, layer: nn.Module, inputs: tuple, output: Tensor | tuple[Tensor]) -> None:
+        features = output[0] if isinstance(output, tuple) else output
+        self.features.append(features.float().mean((2, 3)))
+
+    def forward(self) -> Tensor:
+        """Logits [B, motions] of the UNet's last forward pass."""
+        seen = torch.cat([F.layer_norm(f, f.shape[1:]) for f in self.features], dim=1)
+        self.features.clear()
+        return PROBE_PACE * self.name(seen)
+
+
+def told_motions(preset: Preset, captions: list[str], shown: list[Shown]) -> Tensor:
+    """The motion that each caption tells of; -100, which cross-entropy ignores, if it tells of none."""
+    pairs = list(zip(captions, (names.motion for names in shown), strict=True))
+    return torch.tensor(
+        [preset.motions.index(motion) if tells(text, MOTIONS[motion]) else -100 for text, motion in pairs]
+    )
+
+
 def main() -> None:
     run = parse_arguments("text_to_image", __doc__)
     preset, device = run.preset, run.device
     torch.manual_seed(0)
     tokenizer = load_or_make_tokenizer(run)
-    text_encoder = run.begin(make_text_encoder(preset, tokenizer), "text_encoder")
+    text_encoder = begin_text_encoder(run, tokenizer)
     unet = run.begin(make_unet(preset), "unet")
-    model = nn.ModuleDict({"unet": unet, "text_encoder": text_encoder}).to(device).train()
-    scheduler = make_scheduler()
-    clips = LatentClips.load_or_draw(run.folder / "latents.pt", preset, load_or_fit_pca(run))
+    probe = MotionProbe(unet, len(preset.motions))
+    model = nn.ModuleDict({"unet": unet, "text_encoder": text_encoder, "probe": probe}).to(device).train()
+    scheduler = make_scheduler(preset)
+    pca = load_or_fit_pca(run)
+    clips = LatentClips.load_or_draw(run.folder / "latents.pt", preset, pca)
+    means = MeanClips.load_or_draw(run.folder / "means.pt", preset, pca)
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
         batch = preset.batch_images
         index = torch.randint(len(clips), (batch,), generator=generator)
         frame = torch.randint(preset.num_frames, (batch,), generator=generator)
-        latents = clips.latents[index, frame].float().to(device)
+        latents = clips.latents[index, frame].float()
+        shown = [clips.shown[i] for i in index.tolist()]
         captions = dropped(clips.captions(np.random.default_rng(step), index), generator)
         timesteps = torch.randint(1000, (batch,), generator=generator)
-        noise = torch.randn(latents.shape, generator=generator).to(device)
+        noise = torch.randn(latents.shape, generator=generator)
         noisy = scheduler.add_noise(latents, noise, timesteps)
+
+        blind = batch // BLIND_SHARE
+        timesteps[:blind] = torch.randint(FIRST, 1000, (blind,), generator=generator)
+        noisy[:blind] = noise[:blind]
+        mean = [means.of(names, text).mean(0) for names, text in zip(shown[:blind], captions, strict=False)]
+
+        timesteps, noise = timesteps.to(device), noise.to(device)
         with run.autocast():
             prompt_embeds = text_encoder(tokenize(tokenizer, captions).to(device)).last_hidden_state
-            predicted = unet(noisy, timesteps.to(device), prompt_embeds).sample
-        return noise_loss(predicted, noise, timesteps.to(device), scheduler)
+            predicted = unet(noisy.to(device), timesteps, prompt_embeds).sample
+        seen = noise_loss(predicted[blind:], noise[blind:], timesteps[blind:], scheduler)
+        unseen = blind_error(
+            predicted[:blind], noise[:blind], torch.stack(mean).to(device), timesteps[:blind], scheduler
+        )
+        naming = F.cross_entropy(probe(), told_motions(preset, captions, shown).to(device))
+        return seen + unseen.square().mean() / BLIND_SHARE + NAMING * naming
 
     train(run, model, loss, learning_rate=8e-4, ema_decay=0.9985)
     unet.save_pretrained(run.folder / "unet")

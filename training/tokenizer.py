@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import string
 
 from transformers import CLIPTokenizer
@@ -13,8 +12,6 @@ from training.loop import Run
 def load_or_make_tokenizer(run: Run) -> CLIPTokenizer:
     """The one tokenizer of a run. Training one again would number the tokens differently, so it is kept."""
     folder = run.folder / "tokenizer"
-    if run.start_from is not None and not folder.exists():
-        shutil.copytree(run.start_from / "tokenizer", folder)
     if not folder.exists():
         make_tokenizer(run.preset.words, run.preset.max_tokens).save_pretrained(folder)
     return CLIPTokenizer.from_pretrained(folder)

@@ -19,7 +19,7 @@ from training.loop import Run, parse_arguments, train
 from training.patch_pca import PatchPCA
 
 PCA_CLIPS = 1_500
-DECODER_CLIPS = 4_000
+DECODER_CLIPS = 2_500
 TEST_CLIPS = 100
 
 
@@ -46,6 +46,9 @@ def load_or_fit_pca(run: Run) -> PatchPCA:
     path = run.folder / "pca.pt"
     if path.exists():
         pca.load_state_dict(torch.load(path, weights_only=True))
+    elif run.start_from is not None:
+        pca.read_from(AutoencoderKL.from_pretrained(run.start_from / "vae").float())
+        torch.save(pca.state_dict(), path)
     else:
         pca.fit(images_of(preset, "vae", PCA_CLIPS))
         torch.save(pca.state_dict(), path)

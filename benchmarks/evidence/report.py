@@ -1,0 +1,173 @@
+"""Tables, charts and results.json of what was measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+
+from benchmarks.evidence.methods import METHODS
+from benchmarks.evidence.statistics import Interval, bootstrap, frechet_distance, mean_of, wins
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt  # noqa: E402
+
+Measured = Mapping[tuple[int, int], Mapping[str, Mapping]]
+
+BASELINE = "vanilla"
+FEATURES = 48  # principal components of the features that the Frechet distance is taken of
+DISTANCE_RESAMPLES = 300
+TITLES = {
+    "subject_right": "subject right",
+    "colour_right": "colour right",
+    "setting_right": "setting right",
+    "motion_right": "motion right",
+    "worst_frame": "worst frame",
+    "subject_consistency": "subject consistency",
+    "background_consistency": "background consistency",
+    "temporal_flickering": "temporal flickering",
+    "motion_smoothness": "motion smoothness",
+    "dynamic_degree": "dynamic degree",
+}
+DISTANCE = "frechet_distance"
+
+
+def table_of(measured: Measured, method: str, name: str) -> np.ndarray:
+    """One figure of one method: [prompts, seeds]."""
+    numbers, seeds = (sorted({job[i] for job in measured}) for i in range(2))
+    return np.array([[measured[n, s][method]["figures"][name] for s in seeds] for n in numbers])
+
+
+def summarise(methods: list[str], measured: Measured, real: np.ndarray) -> dict[str, dict]:
+    """By method: of every figure its mean with its interval, that of the difference to vanilla, and wins."""
+    found: dict[str, dict] = {}
+    for method in methods:
+        rows = found[method] = {}
+        for name in TITLES:
+            values = table_of(measured, method, name)
+            rows[name] = {"mean": asdict(mean_of(values))}
+            if method != BASELINE and BASELINE in methods:
+                baseline = table_of(measured, BASELINE, name)
+                rows[name] |= {"gain": asdict(mean_of(values - baseline)), "wins": wins(values, baseline)}
+        seconds = [by_method[method]["seconds"] for by_method in measured.values()]
+        rows["seconds"] = {"mean": float(np.mean(seconds))}
+    for method, rows in distances(methods, measured, real).items():
+        found[method][DISTANCE] = rows
+    return found
+
+
+def distances(methods: list[str], measured: Measured, real: np.ndarray) -> dict[str, dict]:
+    """Realism: the Frechet distance of the judge's features to those of held-out real clips."""
+    numbers = sorted({number for number, _ in measured})
+    project = principal_components(real)
+    real = project(real)
+    features = {
+        method: [
+            project(np.stack([by[method]["features"] for (n, _), by in measured.items() if n == number]))
+            for number in numbers
+        ]
+        for method in methods
+    }
+
+    def distance(method: str, prompts: np.ndarray) -> float:
+        return frechet_distance(np.concatenate([features[method][i] for i in prompts]), real)
+
+    found = {}
+    for method in methods:
+        mean = bootstrap(len(numbers), lambda p, m=method: distance(m, p), DISTANCE_RESAMPLES)
+        found[method] = {"mean": asdict(mean)}
+        if method != BASELINE and BASELINE in methods:
+            gain = bootstrap(
+                len(numbers), lambda p, m=method: distance(BASELINE, p) - distance(m, p), DISTANCE_RESAMPLES
+            )
+            found[method]["gain"] = asdict(gain)
+    return found
+
+
+def principal_components(features: np.ndarray):
+    """A projection on the directions in which these features vary most, each scaled to a deviation of 1."""
+    mean = features.mean(0)
+    _, values, vectors = np.linalg.svd(features - mean, full_matrices=False)
+    count = min(FEATURES, int((values > 1e-6).sum()))
+    scale = values[:count] / np.sqrt(len(features) - 1)
+    return lambda others: (others - mean) @ vectors[:count].T / scale
+
+
+def markdown(methods: list[str], summary: Mapping[str, Mapping], about: Mapping) -> str:
+    names = [*TITLES, DISTANCE]
+    titles = [*TITLES.values(), "Frechet distance (lower is better)"]
+    lines = [
+        f"{len(about['prompts'])} prompts x {len(about['seeds'])} seeds, {about['device']}, {about['date']}."
+        " In brackets: 95 % bootstrap intervals over prompts.",
+        "",
+        "| | " + " | ".join(METHODS[m] for m in methods) + " |",
+        "| --- " * (len(methods) + 1) + "|",
+    ]
+    for name, title in zip(names, titles, strict=True):
+        lines.append(f"| {title} | " + " | ".join(cell(summary[m][name]["mean"]) for m in methods) + " |")
+    lines.append("| seconds | " + " | ".join(f"{summary[m]['seconds']['mean']:.1f}" for m in methods) + " |")
+    others = [m for m in methods if m != BASELINE]
+    if BASELINE in methods and others:
+        lines += [
+            "",
+            "Ahead of vanilla by (95 % interval; share of paired wins):",
+            "",
+            "| | " + " | ".join(METHODS[m] for m in others) + " |",
+            "| --- " * (len(others) + 1) + "|",
+        ]
+        for name, title in zip(names, [*TITLES.values(), "Frechet distance, less by"], strict=True):
+            cells = [gain_cell(summary[m][name]) for m in others]
+            lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def cell(interval: Mapping) -> str:
+    return "{mean:.3f} ({low:.3f} to {high:.3f})".format(**interval)
+
+
+def gain_cell(row: Mapping) -> str:
+    text = "{mean:+.3f} ({low:+.3f} to {high:+.3f})".format(**row["gain"])
+    return text + (f"; {100 * row['wins']:.0f} %" if "wins" in row else "")
+
+
+def draw_gains(methods: list[str], summary: Mapping[str, Mapping], path: Path) -> None:
+    """A chart of every method's lead over vanilla, with its interval."""
+    others = [m for m in methods if m != BASELINE]
+    names = [name for name in TITLES if name != "dynamic_degree"]
+    figure, axes = plt.subplots(
+        1, len(names), figsize=(2.1 * len(names), 0.45 * len(others) + 1.4), sharey=True
+    )
+    for axis, name in zip(axes, names, strict=True):
+        for row, method in enumerate(others):
+            gain = Interval(**summary[method][name]["gain"])
+            axis.plot([gain.low, gain.high], [row, row], color="#3b6fd4", linewidth=2)
+            axis.plot([gain.mean], [row], "o", color="#3b6fd4", markersize=5)
+        axis.axvline(0, color="#999", linewidth=1)
+        axis.set_title(TITLES[name], fontsize=9)
+        axis.tick_params(labelsize=7)
+        axis.set_yticks(range(len(others)), [METHODS[m] for m in others], fontsize=8)
+        axis.invert_yaxis() if axis is axes[0] else None
+        axis.spines[["top", "right", "left"]].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(path)
+    plt.close(figure)
+
+
+def write_report(out: Path, methods: list[str], measured: Measured, real: np.ndarray, about: Mapping) -> None:
+    summary = summarise(methods, measured, real)
+    rows = [
+        {"prompt": number, "seed": seed, "method": method, "seconds": by["seconds"], **by["figures"]}
+        for (number, seed), by_method in measured.items()
+        for method, by in by_method.items()
+    ]
+    (out / "results.json").write_text(
+        json.dumps({**about, "summary": summary, "videos": rows}, indent=1) + "\n"
+    )
+    (out / "table.md").write_text(markdown(methods, summary, about))
+    if BASELINE in methods and len(methods) > 1:
+        draw_gains(methods, summary, out / "gains.svg")
+    print((out / "table.md").read_text())

@@ -1,0 +1,53 @@
+"""Means with intervals, and who wins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+RESAMPLES = 2_000
+
+
+@dataclass(frozen=True)
+class Interval:
+    mean: float
+    low: float
+    high: float
+
+
+def bootstrap(
+    count: int, figure: Callable[[np.ndarray], float], resamples: int = RESAMPLES, seed: int = 0
+) -> Interval:
+    """95 % percentile interval of a figure of prompts. figure: of the numbers of the prompts that are drawn."""
+    rng = np.random.default_rng(seed)
+    values = [figure(rng.integers(count, size=count)) for _ in range(resamples)]
+    low, high = np.nanpercentile(values, (2.5, 97.5))
+    return Interval(float(figure(np.arange(count))), float(low), float(high))
+
+
+def mean_of(values: np.ndarray) -> Interval:
+    """values: [prompts, seeds]."""
+    by_prompt = np.nanmean(values, axis=1)
+    return bootstrap(len(values), lambda prompts: float(np.nanmean(by_prompt[prompts])))
+
+
+def wins(values: np.ndarray, against: np.ndarray) -> float:
+    """The share of pairs in which the first is higher; equal ones count half."""
+    pairs = ~(np.isnan(values) | np.isnan(against))
+    return float(((values > against) + 0.5 * (values == against))[pairs].mean())
+
+
+def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
+    """Between Gaussians fitted to features [N, D] and [M, D] (Heusel et al. 2017)."""
+    mean = a.mean(0) - b.mean(0)
+    first, second = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    root = square_root(first)
+    cross = np.linalg.eigvalsh(root @ second @ root).clip(min=0)
+    return float(mean @ mean + np.trace(first) + np.trace(second) - 2 * np.sqrt(cross).sum())
+
+
+def square_root(matrix: np.ndarray) -> np.ndarray:
+    values, vectors = np.linalg.eigh(matrix)
+    return (vectors * np.sqrt(values.clip(min=0))) @ vectors.T

@@ -1,0 +1,101 @@
+"""The mean clip of everything that a caption can name: the best answer to a prompt of which nothing is shown.
+
+A sampler begins with noise alone, but the schedule leaves a trace of the clip at its noisiest, so that a model
+that is only shown clips looks for that trace and does not listen to the prompt. Where there is noise alone, the
+best prediction of the clean clip is the mean of all clips that the caption fits. What single clips have of
+their own would be noise in that target, and more than what a word changes, so the mean itself is the target.
+
+A scene and the sprite's track are drawn independently of each other, given the motion, so the mean of
+`scene * (1 - alpha) + sprite` is that of its parts, and few draws of each are enough. The encoder is linear, so
+the mean of latents is the latents of the mean.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from training.config import Preset
+from training.data import SEEDS, draw_all, to_latents
+from training.patch_pca import PatchPCA
+from training.scenes import SCENES, travel
+from training.world import MOTIONS, SETTINGS, Shown, draw_camera, draw_sprite, draw_track, tells
+
+SCENE_DRAWS = 64
+TRACK_DRAWS = 16
+FIRST = 920  # samplers of 16 steps and more begin above this timestep
+
+
+class MeanClips:
+    """latents: float16 [subjects, colours, settings, motions, F, C, h, w]."""
+
+    def __init__(self, preset: Preset, latents: Tensor):
+        self.preset = preset
+        self.latents = latents
+
+    @classmethod
+    def load_or_draw(cls, path: Path, preset: Preset, pca: PatchPCA) -> MeanClips:
+        if not path.exists():
+            torch.save(draw_means(preset, pca), path)
+        return cls(preset, torch.load(path, weights_only=True, mmap=True))
+
+    def of(self, shown: Shown, caption: str) -> Tensor:
+        """The mean of all clips that this caption fits: float32 [F, C, h, w]. An empty one fits all."""
+        if not caption:
+            return self.everything
+        subject, colour, setting, motion = self.preset.numbers(shown)
+        fitting = self.latents[subject, colour].float()
+        told = tells(caption, SETTINGS[shown.setting])
+        fitting = fitting[setting] if told else fitting.mean(0)
+        return fitting[motion] if tells(caption, MOTIONS[shown.motion]) else fitting.mean(0)
+
+    @property
+    def everything(self) -> Tensor:
+        if not hasattr(self, "_everything"):
+            each = [subject.flatten(0, 2).float().mean(0) for subject in self.latents]
+            self._everything = torch.stack(each).mean(0)
+        return self._everything
+
+
+def draw_means(preset: Preset, pca: PatchPCA) -> Tensor:
+    pairs = list(product(preset.settings, preset.motions))
+    scenes = np.stack(list(draw_all(partial(mean_scene, preset), len(pairs), "averaging scenes", share=1)))
+    scenes = scenes.reshape(len(preset.settings), len(preset.motions), *scenes.shape[1:])
+    pairs = list(product(preset.subjects, preset.motions))
+    tracks = draw_all(partial(mean_sprites, preset), len(pairs), "averaging sprites", share=1)
+    height = preset.size // preset.patch
+    sizes = (len(preset.subjects), len(preset.colours), len(preset.settings), len(preset.motions))
+    means = torch.empty(*sizes, preset.num_frames, preset.latent_channels, height, height, dtype=torch.float16)
+    for (subject, motion), sprites in zip(pairs, tracks, strict=True):
+        s, m = preset.subjects.index(subject), preset.motions.index(motion)
+        clips = scenes[:, m] * (1 - sprites[:, None, ..., 3:]) + sprites[:, None, ..., :3]
+        means[s, :, :, m] = to_latents(torch.from_numpy(clips * 255).float(), pca)
+    return means
+
+
+def mean_scene(preset: Preset, index: int) -> np.ndarray:
+    """float32 [F, H, W, 3] in 0..1: the mean of a setting's scenes, as a camera passes them."""
+    setting, motion = list(product(preset.settings, preset.motions))[index]
+    rng = np.random.default_rng([SEEDS["means"], 0, index])
+    total = 0
+    for _ in range(SCENE_DRAWS):
+        camera = draw_camera(rng, motion, preset.num_frames)
+        total = total + travel(SCENES[setting](rng, preset.size), camera, preset.size)
+    return total / SCENE_DRAWS
+
+
+def mean_sprites(preset: Preset, index: int) -> np.ndarray:
+    """float32 [colours, F, H, W, 4]: a subject's mean over tracks of a motion, premultiplied."""
+    subject, motion = list(product(preset.subjects, preset.motions))[index]
+    rng = np.random.default_rng([SEEDS["means"], 1, index])
+    total = 0
+    for _ in range(TRACK_DRAWS):
+        track = draw_track(rng, motion, preset.num_frames)
+        drawn = [draw_sprite(subject, colour, motion, track, preset.size) for colour in preset.colours]
+        total = total + np.stack(drawn)
+    return total / TRACK_DRAWS
