@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import json
@@ -9,7 +10,9 @@ import re
 import zipfile
 from pathlib import Path
 
-from PIL import Image
+import numpy as np
+import pytest
+from PIL import Image, ImageSequence
 from playwright.sync_api import Page, expect
 
 from i4vgen.media import read_video
@@ -257,3 +260,17 @@ def test_a_phone(browser, url):
         expect(page.locator("#anchor-words")).to_contain_text("Candidate 3 of 16")
         wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
         assert page.evaluate(wide) <= 0
+
+
+@pytest.mark.parametrize("size", [(1440, 900), (390, 844)])
+def test_the_first_screen_shows_before_and_after_in_step(browser, url, size):
+    with quiet_page(browser, url, viewport={"width": size[0], "height": size[1]}) as page:
+        picture = page.locator(".opening img")
+        box = picture.bounding_box()
+        assert box["y"] >= 0 and box["y"] + box["height"] <= size[1], "seen without scrolling"
+        with Image.open(io.BytesIO(base64.b64decode(picture.get_attribute("src").partition(",")[2]))) as film:
+            frames = [np.array(frame.convert("RGB"), int) for frame in ImageSequence.Iterator(film)]
+        half = frames[0].shape[1] // 2
+        for before, after in zip(frames, frames[1:], strict=False):
+            assert (np.abs(after - before)[:, :half].mean(), np.abs(after - before)[:, half:].mean()) > (0, 0)
+        expect(page.locator(".opening .halves b")).to_have_text(["Vanilla", "I4VGen"])

@@ -23,6 +23,7 @@ from i4vgen.ui import (
 )
 from i4vgen.ui.desk import Desk
 from i4vgen.ui.library import Library
+from i4vgen.ui.opening import before_and_after
 from i4vgen.ui.theme import Studio
 
 HERE = Path(__file__).parent
@@ -41,12 +42,16 @@ def build_app(runtime: Runtime, examples: Path = EXAMPLES, library: Library | No
     library: where finished runs are kept.
     """
     library = library or Library()
+    known = imagine.read_examples(examples)
+    stored = reopening.Stored()
+    first = known[0].run if known else None
+    opening = before_and_after(stored.open(first).take) if first else ""
     with gr.Blocks(title=texts.TITLE, analytics_enabled=False, delete_cache=CLEAN_UP) as demo:
-        layout.header(runtime)
+        layout.header(runtime, opening)
         desk = Desk(
             runtime,
             library,
-            imagine.build(runtime, examples),
+            imagine.build(runtime, known),
             choose.build(),
             watch.build(),
             shelf.build(),
@@ -55,7 +60,7 @@ def build_app(runtime: Runtime, examples: Path = EXAMPLES, library: Library | No
         drawing.connect(desk)
         curating.connect(desk)
         animating.connect(desk)
-        reopening.connect(desk, demo)
+        reopening.connect(desk, demo, stored)
         desk.connect_stops()
         api.register(runtime, library)
         demo.unload(desk.on_stop)

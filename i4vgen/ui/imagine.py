@@ -124,11 +124,10 @@ class ImaginePanel:
         raise AttributeError(name)
 
 
-def build(runtime: Runtime, examples: Path) -> ImaginePanel:
+def build(runtime: Runtime, examples: list[Example]) -> ImaginePanel:
     """Draws panel 1 with the defaults of the model, and connects what needs no other panel."""
     d = runtime.defaults
-    stored = read_examples(examples)
-    first = stored[0] if stored else Example("", 7, None)
+    first = examples[0] if examples else Example("", 7, None)
     with layout.panel(1, texts.IMAGINE, texts.IMAGINE_HINT, "imagine"):
         with gr.Row(elem_classes="ask"):
             prompt = gr.Textbox(
@@ -222,11 +221,11 @@ def build(runtime: Runtime, examples: Path) -> ImaginePanel:
             model, base, loras, rewards = build_model(runtime)
         dataset = gr.Dataset(
             components=[gr.Textbox(visible=False)],
-            samples=[[example.prompt] for example in stored],
+            samples=[[example.prompt] for example in examples],
             type="index",
             label=texts.EXAMPLES,
             samples_per_page=12,
-            visible=bool(stored),
+            visible=bool(examples),
             elem_id="examples",
         )
 
@@ -235,7 +234,7 @@ def build(runtime: Runtime, examples: Path) -> ImaginePanel:
         prompt, seed, num_candidates, negative_prompt, steps, guidance_scale, frames, p_ni_vsds, p_re,
         preset, sampler, compare, model, base, loras, rewards,
     ]  # fmt: skip
-    return ImaginePanel(settings, dice, generate, stop, leave, note, chips, dataset, stored)
+    return ImaginePanel(settings, dice, generate, stop, leave, note, chips, dataset, examples)
 
 
 def build_chips(runtime: Runtime) -> dict[str, gr.Dataset]:

@@ -43,8 +43,8 @@ def cards(label: str, elem_id: str, visible: bool = True) -> gr.Gallery:
     )
 
 
-def header(runtime: Runtime) -> gr.HTML:
-    """The name, what it is, and what it runs on."""
+def header(runtime: Runtime, opening: str = "") -> gr.HTML:
+    """The name, what it is, and what it runs on. opening: HTML of what it does, before any word of it."""
     d = runtime.defaults
     facts = [
         html.escape(runtime.entry.title),
@@ -54,7 +54,8 @@ def header(runtime: Runtime) -> gr.HTML:
     ]
     paper = f'<a href="{texts.PAPER_URL}" target="_blank" rel="noopener">{texts.PAPER}</a>'
     return gr.HTML(
-        f'<header class="masthead"><div><h1>{texts.TITLE}</h1><p class="tagline">{texts.TAGLINE}</p></div>'
+        f'<header class="masthead"><div class="name"><h1>{texts.TITLE}</h1>'
+        f'<p class="tagline">{texts.TAGLINE}</p></div>{opening}'
         f'<p class="lead">{texts.LEAD} {paper}</p>'
         f'<ul class="facts" aria-label="Model">{"".join(f"<li>{fact}</li>" for fact in facts)}</ul></header>',
         elem_id="masthead",

@@ -40,14 +40,11 @@ COPY_LINK = """async () => {
 }"""
 
 
-def connect(desk: Desk, demo: gr.Blocks) -> None:
-    """Connects everything that brings a run back."""
+def connect(desk: Desk, demo: gr.Blocks, stored: Stored) -> None:
+    """Connects everything that brings a run back. stored: opens the runs of the examples."""
     asking, keep = desk.asking, desk.keeping
     everything = page(desk)
-    stored = Stored()
     first = asking.examples[0].run if asking.examples else None
-    if first:
-        stored.open(first)  # before anybody waits for it
 
     def on_load(memory: list, http: gr.Request, *settings) -> dict:
         """What the page begins with: what the link says, else the first stored example."""

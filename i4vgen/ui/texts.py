@@ -10,6 +10,9 @@ LEAD = (
     "Draw a handful of still candidates, let a reward model (or you) choose the one worth moving, "
     "and turn that anchor into a video. No training, the same weights all the way."
 )
+OPENING = "{prompt}: the same model, from the same noise, without I4VGen on the left and with it on the right"
+OPENING_BEFORE = "the model as it is"
+OPENING_AFTER = "the same model, same noise"
 PAPER_URL = "https://arxiv.org/abs/2406.02230"
 PAPER = "Read the paper"
 
