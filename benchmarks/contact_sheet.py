@@ -1,5 +1,7 @@
 """Draws the README's contact sheet from a model's weights: what stage 1 chose, and both videos of its seed.
 
+Its prompts are the first of those that the evidence benchmark measures, with the first of its seeds.
+
 python -m benchmarks.contact_sheet            # -> assets/contact_sheet.webp
 """
 
@@ -12,19 +14,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from benchmarks.evidence.prompts import FIRST_SEED, make_prompts
 from i4vgen.events import Result, Selected
 from i4vgen.request import Request
 from i4vgen.runtime import Runtime
+from training.config import PRESETS
+from training.world import full_caption
 
-PROMPTS = (
-    "a rocket rising in a starry night",
-    "a sailboat moving left by the sea",
-    "a balloon rising over green hills",
-    "a penguin moving right on a snowy hill",
-    "a fish growing at sunset",
-    "an octopus falling in the city at dusk",
-)
-SEED = 7
+ROWS = 6
 SIDE = 128  # pixels of a picture on the sheet
 GAP = 6
 GUTTER = 22  # between the three groups of pictures
@@ -40,7 +37,7 @@ def moments(frames: np.ndarray) -> list[np.ndarray]:
 
 def draw_row(runtime: Runtime, prompt: str) -> list[np.ndarray]:
     """The anchor, then three moments of vanilla and of I4VGen: seven pictures uint8 [H, W, 3]."""
-    request = Request.for_model(runtime.defaults, prompt=prompt, seed=SEED)
+    request = Request.for_model(runtime.defaults, prompt=prompt, seed=FIRST_SEED)
     anchor, videos = None, {}
     for event in runtime.stream(lambda pipeline: pipeline.run(request)):
         if isinstance(event, Selected):
@@ -83,7 +80,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("assets/contact_sheet.webp"))
     args = parser.parse_args()
     runtime = Runtime(args.model)
-    sheet = draw_sheet({prompt: draw_row(runtime, prompt) for prompt in PROMPTS})
+    prompts = [full_caption(shown) for shown in make_prompts(PRESETS["cpu"], ROWS)]
+    sheet = draw_sheet({prompt: draw_row(runtime, prompt) for prompt in prompts})
     sheet.save(args.out, quality=85, method=6)
     print(args.out)
 

@@ -144,14 +144,27 @@ def test_defaults_come_from_the_configurations(model):
     assert (defaults.max_frames, defaults.num_frames, defaults.size_multiple) == (8, 8, 4)
 
 
+def test_step_sizes_of_a_model_with_a_schedule_of_its_own(model):
+    file = model / "i4vgen.json"
+    own = json.loads(file.read_text())
+    file.write_text(json.dumps(own | {"ni_vsds_step_sizes": [3, 2.5]}))
+    backbone = AnimateDiffBackbone.from_pretrained(str(model))
+    assert [backbone.ni_vsds_step_size(i) for i in range(4)] == [3, 2.5, 1, 1]
+    file.write_text(json.dumps(own | {"ni_vsds_step_sizes": [3, -1]}))
+    with pytest.raises(ModelError, match="list of positive numbers"):
+        AnimateDiffBackbone.from_pretrained(str(model))
+
+
 def test_a_motion_adapter_of_its_own_uses_animatediffs_schedule(model, tmp_path):
     shutil.move(model / "motion_adapter", tmp_path / "adapter")
     schedule = model / "scheduler" / "scheduler_config.json"
     config = {"_class_name": "PNDMScheduler", "beta_schedule": "scaled_linear"}
     schedule.write_text(json.dumps(config))
+    own = json.loads((model / "i4vgen.json").read_text())
+    (model / "i4vgen.json").write_text(json.dumps(own | {"ni_vsds_step_sizes": [3]}))
     backbone = AnimateDiffBackbone.from_pretrained(str(model), str(tmp_path / "adapter"))
     assert backbone.schedule.beta_schedule == "linear"
-    assert backbone.schedule.beta_end == 0.012
+    assert backbone.schedule.beta_end == 0.012 and backbone.ni_vsds_step_size(0) == 10
     with pytest.raises(ModelError, match="has no motion_adapter/"):
         AnimateDiffBackbone.from_pretrained(str(model))
 

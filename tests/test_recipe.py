@@ -42,6 +42,7 @@ def stage(tmp_path, monkeypatch):
     monkeypatch.setitem(PRESETS, "tiny", TINY)
     for module in (card, evaluate, export):
         monkeypatch.setattr(module, "POCKET", tmp_path / "model")
+    monkeypatch.setattr(export, "JUDGE", tmp_path / "judge")
     for module, name, few in (
         (vae, "PCA_CLIPS", 64),
         (vae, "DECODER_CLIPS", 8),

@@ -15,6 +15,7 @@ from diffusers import __version__ as diffusers_version
 from PIL import Image
 from transformers import CLIPModel, CLIPTextModel
 
+from benchmarks.evidence.judge import FOLDER as JUDGE
 from i4vgen.backbones.animatediff import AnimateDiffBackbone
 from i4vgen.events import Candidate
 from i4vgen.pipeline import I4VGenPipeline
@@ -110,6 +111,7 @@ def write_json(path: Path, content: object) -> None:
 def main() -> None:
     run = parse_arguments("export", __doc__)
     assemble(run, POCKET)
+    shutil.copytree(run.folder / "judge", JUDGE, dirs_exist_ok=True)
     run.record("calibration", **calibrate(POCKET, run.preset, str(run.device)))
     size = sum(file.stat().st_size for file in POCKET.rglob("*") if file.is_file()) / 1e6
     run.record("export", megabytes=round(size, 1))

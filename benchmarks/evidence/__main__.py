@@ -19,27 +19,16 @@ from tqdm import tqdm
 from benchmarks.evidence.judge import Judge
 from benchmarks.evidence.methods import METHODS, Comparison
 from benchmarks.evidence.metrics import METRICS
+from benchmarks.evidence.prompts import FIRST_SEED, make_prompts
 from benchmarks.evidence.report import write_report
 from i4vgen.request import Request
 from i4vgen.runtime import Runtime
 from training.config import PRESETS, Preset
 from training.data import draw_all, render
 from training.loop import device_name
-from training.world import COLOURS, Shown, full_caption
+from training.world import Shown, full_caption
 
-FIRST_SEED = 1_000
-PROMPTS_SEED = 20_261_124
 REAL_CLIPS = 400  # held out, for the Frechet distance
-
-
-def make_prompts(preset: Preset, count: int) -> list[Shown]:
-    """Prompts at random, each with a colour: no two alike."""
-    rng = np.random.default_rng(PROMPTS_SEED)
-    prompts: dict[Shown, None] = {}
-    while len(prompts) < count:
-        choices = (preset.subjects, list(COLOURS), preset.settings, preset.motions)
-        prompts[Shown(*(str(rng.choice(names)) for names in choices))] = None
-    return list(prompts)
 
 
 def draw(runtime: Runtime, shown: Shown, seed: int, methods: list[str], path: Path) -> None:

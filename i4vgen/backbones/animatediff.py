@@ -170,17 +170,18 @@ def load_parts(
         "vae": hub.load_vae(model, dtype),
         "text_encoder": hub.load(CLIPTextModel, model, "text_encoder", dtype),
         "tokenizer": hub.load_tokenizer(CLIPTokenizer, model, "tokenizer"),
-        "step_sizes": _read_step_sizes(model),
+        "step_sizes": _read_step_sizes(model, motion_adapter),
     }
     fuse_loras(loras, parts["unet"], parts["text_encoder"])
     return parts
 
 
-def _read_step_sizes(model: str) -> tuple[float, ...]:
+def _read_step_sizes(model: str, motion_adapter: str | None) -> tuple[float, ...]:
     """Those of the model's i4vgen.json, or AnimateDiff's. They belong to a schedule, so a model with one of its
-    own has step sizes of its own.
+    own has step sizes of its own, which a motion adapter that brings AnimateDiff's takes away (`_load_scheduler`).
     """
-    sizes = (hub.read_json(model, "i4vgen.json") or {}).get("ni_vsds_step_sizes", STEP_SIZES)
+    own = {} if motion_adapter else hub.read_json(model, "i4vgen.json") or {}
+    sizes = own.get("ni_vsds_step_sizes", STEP_SIZES)
     if not isinstance(sizes, list | tuple) or not all(isinstance(s, int | float) and s > 0 for s in sizes):
         raise ModelError(
             f"{model}/i4vgen.json: ni_vsds_step_sizes must be a list of positive numbers, not {sizes!r}"

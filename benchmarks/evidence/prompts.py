@@ -1,0 +1,29 @@
+"""The prompts that the pocket model is measured on. Nothing was tuned on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+import numpy as np
+
+from training.config import Preset
+from training.world import COLOURS, Shown
+
+DRAW = 20_261_124
+FIRST_SEED = 1_000  # of the videos
+
+
+def make_prompts(preset: Preset, count: int) -> list[Shown]:
+    """What random prompts ask for. Every subject, colour, setting and motion comes up about equally often; the
+    first prompts are the same for any count.
+    """
+    lists = (preset.subjects, tuple(COLOURS), preset.settings, preset.motions)
+    streams = (shuffled(names, np.random.default_rng([DRAW, i])) for i, names in enumerate(lists))
+    return [Shown(*names) for names in islice(zip(*streams, strict=False), count)]
+
+
+def shuffled(names: Sequence[str], rng: np.random.Generator) -> Iterator[str]:
+    """All names in random order, again and again."""
+    while True:
+        yield from (str(name) for name in rng.permutation(names))
