@@ -55,7 +55,7 @@ class Entry:
     backbone: the class that runs it. parts: what its `from_pretrained` and `read_defaults` are given, by the
     names of their parameters. rewards: names from `REWARDS`; the first one selects the anchor.
     takes: which of "base" and "loras" a person may choose. download, memory: in GB; the memory of a GPU at the
-    default settings, an estimate.
+    default settings, an estimate. about: what people should know before they compare with it.
     """
 
     title: str
@@ -67,6 +67,7 @@ class Entry:
     download: float = 0.0
     memory: float = 0.0
     loras: tuple[str, ...] = ()
+    about: str = ""
 
     @property
     def places(self) -> dict[str, str]:
@@ -129,7 +130,19 @@ CLIP = Part(
 POCKET = Part(str(Path(__file__).resolve().parents[1] / "assets" / "pocket"), ())
 
 MODELS = {
-    "pocket": Entry("Pocket", AnimateDiffBackbone, {"model": POCKET}, ("own",), licence="Apache-2.0", memory=1),
+    "pocket": Entry(
+        "Pocket",
+        AnimateDiffBackbone,
+        {"model": POCKET},
+        ("own",),
+        licence="Apache-2.0",
+        memory=1,
+        about=(
+            "Its noise schedule is shifted to its small pictures, so that a clip leaves as clear a trace in the"
+            " noise as in AnimateDiff's, which is what I4VGen builds on. All videos of a comparison come from"
+            " the same weights and the same noise."
+        ),
+    ),
     "animatediff": Entry(
         "AnimateDiff",
         AnimateDiffBackbone,

@@ -9,12 +9,13 @@ import torch
 from training.config import PRESETS
 from training.data import render, to_latents, to_tensor
 from training.evaluate import make_prompts
+from training.loop import Run
 from training.means import MeanClips, draw_means
 from training.motion import blind_loss, draw_scene
 from training.patch_pca import PatchPCA
 from training.scenes import SCENES, Layer, travel
-from training.text_to_image import make_scheduler, told_motions, velocity_error
-from training.tokenizer import make_tokenizer
+from training.text_to_image import make_scheduler, make_text_encoder, told_motions, velocity_error
+from training.tokenizer import begin_reading, make_tokenizer
 from training.vae import make_vae, psnr
 from training.world import (
     COLOURS,
@@ -211,3 +212,23 @@ def test_an_error_of_the_noise_counts_for_what_it_does_to_the_picture():
     )]  # fmt: skip
     expected = (velocity[1] - velocity[0]).square().mean((1, 2, 3))
     torch.testing.assert_close(velocity_error(noise + 0.1, noise, timesteps, scheduler), expected)
+
+
+def test_a_network_that_goes_on_keeps_the_words_that_it_knows(tmp_path):
+    before, after = (
+        make_tokenizer(list(words), CPU.max_tokens) for words in ({"car", "sea"}, {"sea", "boat", "car"})
+    )
+    torch.manual_seed(0)
+    tiny = replace(CPU, text_width=8, text_layers=1, attention_heads=2)
+    old = make_text_encoder(tiny, before)
+    old.save_pretrained(tmp_path / "text_encoder")
+    before.save_pretrained(tmp_path / "tokenizer")
+    run = Run("stage", tiny, tmp_path, 0, torch.device("cpu"), start_from=tmp_path)
+    new = begin_reading(run, make_text_encoder(tiny, after), "text_encoder", after)
+
+    def read(encoder, tokenizer, text):
+        with torch.no_grad():
+            return encoder(tokenizer(text, return_tensors="pt").input_ids).last_hidden_state
+
+    torch.testing.assert_close(read(old, before, "car sea"), read(new, after, "car sea"))
+    assert read(new, after, "boat car").shape == read(new, after, "sea car").shape

@@ -35,6 +35,7 @@ class Preset:
     text_width: int = 128
     text_layers: int = 3
     max_tokens: int = 20
+    reward_size: int = 64  # pixels: what the reward looks at
     reward_width: int = 128
     reward_layers: int = 4
 

@@ -20,7 +20,7 @@ from training.data import SEEDS, draw_all, to_tensor
 from training.loop import parse_arguments, train
 from training.scenes import SCENES, travel
 from training.text_to_image import tokenize
-from training.tokenizer import load_or_make_tokenizer
+from training.tokenizer import begin_reading, load_or_make_tokenizer
 from training.world import (
     SETTINGS,
     Shown,
@@ -53,8 +53,8 @@ def make_reward(preset: Preset, tokenizer: CLIPTokenizer) -> CLIPModel:
     vision = {
         **common,
         "num_hidden_layers": layers,
-        "image_size": preset.size,
-        "patch_size": preset.size // 8,
+        "image_size": preset.reward_size,
+        "patch_size": preset.reward_size // 8,
     }
     return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=64))
 
@@ -120,7 +120,9 @@ def fits(shown: list[Shown], captions: list[str], told: list[Shown]) -> Tensor:
 
 
 def similarities(clip: CLIPModel, tokens: Tensor, images: Tensor) -> Tensor:
-    """[images, captions], as CLIPModel reports them."""
+    """[images, captions], as CLIPModel reports them. Images of any size."""
+    size = clip.config.vision_config.image_size
+    images = F.interpolate(images, size=(size, size), mode="bicubic", antialias=True)
     return clip(input_ids=tokens.to(clip.device), pixel_values=images.to(clip.device)).logits_per_image
 
 
@@ -134,7 +136,7 @@ def main() -> None:
     preset, device = run.preset, run.device
     torch.manual_seed(0)
     tokenizer = load_or_make_tokenizer(run)
-    clip = run.begin(make_reward(preset, tokenizer), "reward")
+    clip = begin_reading(run, make_reward(preset, tokenizer), "reward", tokenizer)
     # A sigmoid for every pair: a caption may fit several pictures of the batch.
     bias = nn.Parameter(torch.tensor(-4.0))
     model = nn.ModuleDict({"clip": clip, "bias": nn.ParameterList([bias])}).to(device).train()

@@ -20,9 +20,9 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from training.config import Preset
 from training.data import LatentClips
-from training.loop import Run, parse_arguments, train
+from training.loop import parse_arguments, train
 from training.means import FIRST, MeanClips
-from training.tokenizer import load_or_make_tokenizer
+from training.tokenizer import begin_reading, load_or_make_tokenizer
 from training.vae import load_or_fit_pca
 from training.world import MOTIONS, Shown, tells
 
@@ -61,23 +61,6 @@ def make_text_encoder(preset: Preset, tokenizer: CLIPTokenizer) -> CLIPTextModel
         pad_token_id=tokenizer.pad_token_id,
     )
     return CLIPTextModel(config)
-
-
-def begin_text_encoder(run: Run, tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    """A new text encoder, or the one that the run starts from with this tokenizer's words: those that both know
-    keep what they mean.
-    """
-    encoder = make_text_encoder(run.preset, tokenizer)
-    if run.start_from is not None:
-        state = CLIPTextModel.from_pretrained(run.start_from / "text_encoder").float().state_dict()
-        (name,) = (name for name in state if name.endswith("token_embedding.weight"))
-        known = CLIPTokenizer.from_pretrained(run.start_from / "tokenizer").get_vocab()
-        embedding = encoder.state_dict()[name].clone()
-        for token, number in tokenizer.get_vocab().items():
-            if token in known:
-                embedding[number] = state[name][known[token]]
-        encoder.load_state_dict(state | {name: embedding})
-    return encoder
 
 
 def make_scheduler(preset: Preset) -> DDIMScheduler:
@@ -175,7 +158,7 @@ def main() -> None:
     preset, device = run.preset, run.device
     torch.manual_seed(0)
     tokenizer = load_or_make_tokenizer(run)
-    text_encoder = begin_text_encoder(run, tokenizer)
+    text_encoder = begin_reading(run, make_text_encoder(preset, tokenizer), "text_encoder", tokenizer)
     unet = run.begin(make_unet(preset), "unet")
     probe = MotionProbe(unet, len(preset.motions))
     model = nn.ModuleDict({"unet": unet, "text_encoder": text_encoder, "probe": probe}).to(device).train()

@@ -178,7 +178,7 @@ def load_parts(
 
 def _read_step_sizes(model: str, motion_adapter: str | None) -> tuple[float, ...]:
     """Those of the model's i4vgen.json, or AnimateDiff's. They belong to a schedule, so a model with one of its
-    own has step sizes of its own, which a motion adapter that brings AnimateDiff's takes away (`_load_scheduler`).
+    own has step sizes of its own; a motion adapter of its own brings AnimateDiff's (`_load_scheduler`).
     """
     own = {} if motion_adapter else hub.read_json(model, "i4vgen.json") or {}
     sizes = own.get("ni_vsds_step_sizes", STEP_SIZES)

@@ -63,7 +63,7 @@ LORAS_INFO = "Image or motion LoRAs, with spaces between; a weight after @, as i
 
 def model_facts(entry: Entry) -> str:
     """What a person wants to know before choosing a model."""
-    facts = [f"{entry.download:.1f} GB to download" if entry.download else "", entry.licence]
+    facts = [f"{entry.download:.1f} GB to download" if entry.download else "", entry.licence, entry.about]
     return ". ".join(fact for fact in facts if fact)
 
 
