@@ -137,11 +137,7 @@ MODELS = {
         ("own",),
         licence="Apache-2.0",
         memory=1,
-        about=(
-            "Its noise schedule is shifted to its small pictures, so that a clip leaves as clear a trace in the"
-            " noise as in AnimateDiff's, which is what I4VGen builds on. All videos of a comparison come from"
-            " the same weights and the same noise."
-        ),
+        about="All videos of a comparison come from the same weights and the same noise.",
     ),
     "animatediff": Entry(
         "AnimateDiff",

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from benchmarks.evidence.judge import Judge
+from benchmarks.evidence.judge import FOLDER, Judge
 from benchmarks.evidence.methods import METHODS, Comparison
 from benchmarks.evidence.metrics import METRICS
 from benchmarks.evidence.prompts import FIRST_SEED, make_prompts
@@ -82,13 +82,16 @@ def main() -> None:
     parser.add_argument("--methods", default=",".join(METHODS), help="comma-separated (default all)")
     parser.add_argument("--preset", choices=PRESETS, default="cpu", help="the world of the model (default cpu)")
     parser.add_argument("--device", help="cuda, mps or cpu (default: the best there is)")
+    parser.add_argument(
+        "--judge", type=Path, default=FOLDER, help="its folder (default: the one that is shipped)"
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/evidence"))
     args = parser.parse_args()
     methods = args.methods.split(",")
     if unknown := [name for name in methods if name not in METHODS]:
         parser.error(f"unknown method {unknown[0]!r}: known are {', '.join(METHODS)}")
     args.out.mkdir(parents=True, exist_ok=True)
-    judge = Judge.load()
+    judge = Judge.load(args.judge)
     preset = PRESETS[args.preset]
     prompts = make_prompts(preset, args.prompts)
     runtime = Runtime(args.model, args.device)
