@@ -6,13 +6,16 @@ import sys
 import numpy as np
 import pytest
 import torch
+from diffusers import DDIMScheduler
 
 from benchmarks.evidence import __main__ as evidence
 from benchmarks.evidence.judge import STILL, Judge
 from benchmarks.evidence.methods import METHODS
 from benchmarks.evidence.metrics import dynamic_degree, motion_smoothness, temporal_flickering
+from benchmarks.evidence.noise_map import embed, noised
 from benchmarks.evidence.prompts import make_prompts
 from benchmarks.evidence.statistics import bootstrap, frechet_distance, mean_of, wins
+from i4vgen.backbones.animatediff import SCHEDULE
 from training.config import PRESETS
 from training.data import render
 from training.judge import make_judge
@@ -96,8 +99,23 @@ def test_the_command_goes_on_where_it_was_and_reports_every_method(tmp_path, mon
     strip = [{k: v for k, v in row.items() if k != "seconds"} for row in first["videos"]]
     assert strip == [{k: v for k, v in row.items() if k != "seconds"} for row in again["videos"]]
     assert {row["method"] for row in strip} == set(METHODS) and len(strip) == 4 * len(METHODS)
+    assert all((out / f"{chart}.svg").stat().st_size > 5_000 for chart in ("gains", "compute"))
     table = (out / "table.md").read_text()
     assert all(title in table for title in METHODS.values())
     assert first["summary"]["vanilla"]["subject_right"]["mean"]["mean"] == np.mean(
         [row["subject_right"] for row in strip if row["method"] == "vanilla"]
     )
+
+
+def test_clips_that_keep_a_trace_lie_apart_from_noise():
+    generator = torch.Generator().manual_seed(0)
+    pure, added, clips = torch.randn(3, 60, 4, 3, 8, 8, generator=generator)
+    clips = clips + 4 * torch.randn(60, 4, 1, 1, 1, generator=generator)  # low frequencies lead
+
+    def overlap(beta_end):
+        schedule = DDIMScheduler.from_config(SCHEDULE | {"beta_end": beta_end})
+        noise, trace = embed(pure, noised(clips, added, schedule))
+        near = np.linalg.norm(trace[:, None] - np.concatenate([noise, trace])[None], axis=-1).argsort(1)[:, 1:6]
+        return (near < len(noise)).mean()
+
+    assert overlap(0.004) < 0.6 * overlap(0.02)

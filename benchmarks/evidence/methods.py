@@ -11,18 +11,21 @@ import numpy as np
 import torch
 
 from i4vgen.events import Candidate, Event, Result
-from i4vgen.pipeline import Anchor, I4VGenPipeline
+from i4vgen.pipeline import I4VGenPipeline
 from i4vgen.request import Request
 
 METHODS = {
     "vanilla": "the model as it is",
     "freeinit": "FreeInit",
     "i4vgen": "I4VGen",
-    "random_anchor": "I4VGen without selection: candidate 0",
+    "random_anchor": "I4VGen without selection: one candidate",
     "no_ni_vsds": "I4VGen without NI-VSDS: the still anchor, regenerated",
     "no_regeneration": "I4VGen without regeneration",
     "fast": "I4VGen, preset `fast`",
+    "best_of_4": "I4VGen, best of 4",
+    "best_of_64": "I4VGen, best of 64",
 }
+COMPUTE = ("vanilla", "random_anchor", "best_of_4", "i4vgen", "best_of_64", "fast")  # by what they cost
 
 
 @dataclass(frozen=True)
@@ -44,60 +47,64 @@ class Comparison:
         self.request = request
 
     def outcome(self, method: str) -> Outcome:
-        return getattr(self, f"_{method}")()
+        """Raises `KeyError` for a method that is not in `METHODS`."""
+        return {
+            "vanilla": lambda: self._whole(self.pipeline.vanilla(self.request)),
+            "freeinit": lambda: self._whole(self.pipeline.freeinit(self.request)),
+            "i4vgen": lambda: self._best_of(self.request.num_candidates),
+            "random_anchor": lambda: self._best_of(1),  # the seed has drawn it, so it is as random as any
+            "no_ni_vsds": self._no_ni_vsds,
+            "no_regeneration": self._no_regeneration,
+            "fast": lambda: self._in_preset("fast"),
+            "best_of_4": lambda: self._best_of(4),
+            "best_of_64": lambda: self._best_of(64),
+        }[method]()
 
-    def _vanilla(self) -> Outcome:
-        frames, _, seconds = finish(self.pipeline.vanilla(self.request))
+    def _whole(self, events: Generator[Event, None, torch.Tensor]) -> Outcome:
+        frames, _, seconds = finish(events)
         return Outcome(frames, seconds)
 
-    def _freeinit(self) -> Outcome:
-        frames, _, seconds = finish(self.pipeline.freeinit(self.request))
-        return Outcome(frames, seconds)
-
-    def _i4vgen(self) -> Outcome:
-        candidates, drawing = self._drawn
-        frames, latents, moving = self._moved
+    def _best_of(self, count: int) -> Outcome:
+        if count == self.request.num_candidates:
+            (candidates, drawing), (_, latents, moving) = self._drawn, self._moved
+        else:
+            candidates, drawing = self._draw(count)
+            _, latents, moving = self._move(candidates)
         frames, _, regenerating = finish(self.pipeline.regenerate(self.request, latents))
         return Outcome(frames, drawing + moving + regenerating, best(candidates).index)
 
+    def _in_preset(self, preset: str) -> Outcome:
+        return Comparison(self.pipeline, replace(self.request, preset=preset)).outcome("i4vgen")
+
     def _no_regeneration(self) -> Outcome:
-        candidates, drawing = self._drawn
-        frames, _, moving = self._moved
+        (candidates, drawing), (frames, _, moving) = self._drawn, self._moved
         return Outcome(frames, drawing + moving, best(candidates).index)
 
     def _no_ni_vsds(self) -> Outcome:
         candidates, drawing = self._drawn
-        still = self.pipeline.backbone.still_video(self._latents(best(candidates)), self.request.num_frames)
+        still = self.pipeline.backbone.still_video(self._latents(candidates), self.request.num_frames)
         frames, _, seconds = finish(self.pipeline.regenerate(self.request, still))
         return Outcome(frames, drawing + seconds, best(candidates).index)
 
-    def _random_anchor(self) -> Outcome:
-        # Candidate 0 alone: the seed has drawn it, so it is as random as any.
-        candidates, drawing = self._draw(replace(self.request, num_candidates=1))
-        _, latents, moving = finish(self.pipeline.distill(self.request, self._latents(candidates[0])))
-        frames, _, regenerating = finish(self.pipeline.regenerate(self.request, latents))
-        return Outcome(frames, drawing + moving + regenerating, 0)
-
-    def _fast(self) -> Outcome:
-        return Comparison(self.pipeline, replace(self.request, preset="fast"))._i4vgen()
-
     @cached_property
     def _drawn(self) -> tuple[list[Candidate], float]:
-        return self._draw(self.request)
+        return self._draw(self.request.num_candidates)
 
     @cached_property
     def _moved(self) -> tuple[np.ndarray, torch.Tensor, float]:
-        latents = self._latents(best(self._drawn[0]))
-        return finish(self.pipeline.distill(self.request, latents))
+        return self._move(self._drawn[0])
 
-    def _draw(self, request: Request) -> tuple[list[Candidate], float]:
+    def _draw(self, count: int) -> tuple[list[Candidate], float]:
         start = time.perf_counter()
-        events = list(self.pipeline.candidates(request))
+        events = list(self.pipeline.candidates(replace(self.request, num_candidates=count)))
         return [e for e in events if isinstance(e, Candidate)], time.perf_counter() - start
 
-    def _latents(self, candidate: Candidate) -> torch.Tensor:
-        anchor = Anchor.from_candidate(candidate)
-        return torch.from_numpy(anchor.latents)[None].to(self.pipeline.backbone.device)
+    def _move(self, candidates: list[Candidate]) -> tuple[np.ndarray, torch.Tensor, float]:
+        return finish(self.pipeline.distill(self.request, self._latents(candidates)))
+
+    def _latents(self, candidates: list[Candidate]) -> torch.Tensor:
+        """The best one's, [1, C, 1, h, w]."""
+        return torch.from_numpy(best(candidates).latents)[None].to(self.pipeline.backbone.device)
 
 
 def best(candidates: list[Candidate]) -> Candidate:

@@ -10,7 +10,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 
-from benchmarks.evidence.methods import METHODS
+from benchmarks.evidence.methods import COMPUTE, METHODS
 from benchmarks.evidence.statistics import Interval, bootstrap, frechet_distance, mean_of, wins
 
 matplotlib.use("Agg")
@@ -153,7 +153,30 @@ def draw_gains(methods: list[str], summary: Mapping[str, Mapping], path: Path) -
         axis.invert_yaxis() if axis is axes[0] else None
         axis.spines[["top", "right", "left"]].set_visible(False)
     figure.tight_layout()
-    figure.savefig(path)
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
+
+
+def draw_compute(methods: list[str], summary: Mapping[str, Mapping], path: Path) -> None:
+    """A chart of what every second buys."""
+    shown = [method for method in COMPUTE if method in methods]
+    names = {"worst_frame": "worst frame (higher is better)", DISTANCE: "Frechet distance (lower is better)"}
+    figure, axes = plt.subplots(1, 2, figsize=(10, 3.8))
+    for axis, (name, title) in zip(axes, names.items(), strict=True):
+        for method in shown:
+            seconds, value = summary[method]["seconds"]["mean"], Interval(**summary[method][name]["mean"])
+            axis.plot([seconds, seconds], [value.low, value.high], color="#b9c6e8", linewidth=2, zorder=1)
+            axis.scatter([seconds], [value.mean], color="#3b6fd4", s=28, zorder=2)
+            axis.annotate(
+                METHODS[method], (seconds, value.mean), (5, 5), textcoords="offset points", fontsize=8
+            )
+        axis.set_xlabel("seconds per video", fontsize=9)
+        axis.set_title(title, fontsize=10)
+        axis.tick_params(labelsize=8)
+        axis.margins(x=0.25)
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
 
 
@@ -170,4 +193,5 @@ def write_report(out: Path, methods: list[str], measured: Measured, real: np.nda
     (out / "table.md").write_text(markdown(methods, summary, about))
     if BASELINE in methods and len(methods) > 1:
         draw_gains(methods, summary, out / "gains.svg")
+        draw_compute(methods, summary, out / "compute.svg")
     print((out / "table.md").read_text())
