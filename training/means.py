@@ -12,7 +12,8 @@ the mean of latents is the latents of the mean.
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
+from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
 
@@ -54,12 +55,10 @@ class MeanClips:
         fitting = fitting[setting] if told else fitting.mean(0)
         return fitting[motion] if tells(caption, MOTIONS[shown.motion]) else fitting.mean(0)
 
-    @property
+    @cached_property
     def everything(self) -> Tensor:
-        if not hasattr(self, "_everything"):
-            each = [subject.flatten(0, 2).float().mean(0) for subject in self.latents]
-            self._everything = torch.stack(each).mean(0)
-        return self._everything
+        each = [subject.flatten(0, 2).float().mean(0) for subject in self.latents]
+        return torch.stack(each).mean(0)
 
 
 def draw_means(preset: Preset, pca: PatchPCA) -> Tensor:
@@ -82,20 +81,25 @@ def mean_scene(preset: Preset, index: int) -> np.ndarray:
     """float32 [F, H, W, 3] in 0..1: the mean of a setting's scenes, as a camera passes them."""
     setting, motion = list(product(preset.settings, preset.motions))[index]
     rng = np.random.default_rng([SEEDS["means"], 0, index])
-    total = 0
-    for _ in range(SCENE_DRAWS):
+
+    def draw() -> np.ndarray:
         camera = draw_camera(rng, motion, preset.num_frames)
-        total = total + travel(SCENES[setting](rng, preset.size), camera, preset.size)
-    return total / SCENE_DRAWS
+        return travel(SCENES[setting](rng, preset.size), camera, preset.size)
+
+    return average(draw, SCENE_DRAWS)
 
 
 def mean_sprites(preset: Preset, index: int) -> np.ndarray:
     """float32 [colours, F, H, W, 4]: a subject's mean over tracks of a motion, premultiplied."""
     subject, motion = list(product(preset.subjects, preset.motions))[index]
     rng = np.random.default_rng([SEEDS["means"], 1, index])
-    total = 0
-    for _ in range(TRACK_DRAWS):
+
+    def draw() -> np.ndarray:
         track = draw_track(rng, motion, preset.num_frames)
-        drawn = [draw_sprite(subject, colour, motion, track, preset.size) for colour in preset.colours]
-        total = total + np.stack(drawn)
-    return total / TRACK_DRAWS
+        return np.stack([draw_sprite(subject, colour, motion, track, preset.size) for colour in preset.colours])
+
+    return average(draw, TRACK_DRAWS)
+
+
+def average(draw: Callable[[], np.ndarray], count: int) -> np.ndarray:
+    return sum(draw() for _ in range(count)) / count

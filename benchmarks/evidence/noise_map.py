@@ -11,20 +11,18 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import torch
 from diffusers import DDIMScheduler
+from matplotlib import pyplot as plt
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
+from benchmarks.evidence.report import save
 from i4vgen.backbones.animatediff import SCHEDULE, AnimateDiffBackbone
 from i4vgen.catalog import POCKET
 from training.config import PRESETS, Preset
 from training.data import draw_all, render
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402
 
 CLIPS = 200
 COMPONENTS = 50  # before t-SNE, as is usual
@@ -76,9 +74,7 @@ def draw(path: Path, backbone: AnimateDiffBackbone, preset: Preset) -> None:
         axis.set_yticks([])
         axis.spines[:].set_color("#cccccc")
     axes[0].legend(frameon=False, fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path, metadata={"Date": None})
-    plt.close(figure)
+    save(figure, path)
 
 
 def main() -> None:

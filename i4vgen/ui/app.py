@@ -43,9 +43,8 @@ def build_app(runtime: Runtime, examples: Path = EXAMPLES, library: Library | No
     """
     library = library or Library()
     known = imagine.read_examples(examples)
-    stored = reopening.Stored()
-    first = known[0].run if known else None
-    opening = before_and_after(stored.open(first).take) if first else ""
+    stored = reopening.Stored(known)
+    opening = before_and_after(stored.open(stored.first).take) if stored.first else ""
     with gr.Blocks(title=texts.TITLE, analytics_enabled=False, delete_cache=CLEAN_UP) as demo:
         layout.header(runtime, opening)
         desk = Desk(

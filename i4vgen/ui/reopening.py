@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -44,7 +45,6 @@ def connect(desk: Desk, demo: gr.Blocks, stored: Stored) -> None:
     """Connects everything that brings a run back. stored: opens the runs of the examples."""
     asking, keep = desk.asking, desk.keeping
     everything = page(desk)
-    first = asking.examples[0].run if asking.examples else None
 
     def on_load(memory: list, http: gr.Request, *settings) -> dict:
         """What the page begins with: what the link says, else the first stored example."""
@@ -57,10 +57,10 @@ def connect(desk: Desk, demo: gr.Blocks, stored: Stored) -> None:
         form = {} if not given else show_settings(desk, given, settings)
         if bad:
             gr.Warning(texts.BAD_LINK.format(names=", ".join(bad)))
-        if given or bad or first is None:
+        if given or bad or stored.first is None:
             return form | remembered
         # The form says the same already, and somebody may be typing in it.
-        return show_result(desk, stored.open(first), texts.STORED) | remembered
+        return show_result(desk, stored.open(stored.first), texts.STORED) | remembered
 
     def on_example(index: int, phase: str, *settings) -> dict:
         """An example fills the form and shows what became of it."""
@@ -175,9 +175,10 @@ class Unpacked:
 
 
 class Stored:
-    """The runs of the examples, unpacked once for everybody."""
+    """The runs of the examples, unpacked once for everybody. first: the one that the page begins with."""
 
-    def __init__(self) -> None:
+    def __init__(self, examples: Sequence[imagine.Example]) -> None:
+        self.first = examples[0].run if examples else None
         self._unpacked: dict[Path, Unpacked] = {}
 
     def open(self, path: Path) -> Unpacked:
