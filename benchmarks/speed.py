@@ -98,10 +98,10 @@ def count_flops(pipeline: I4VGenPipeline, request: Request) -> dict[str, float]:
 
     anchor = torch.randn(1, shape[0], 1, *shape[1:], device=backbone.device)
     video = call(1, request.num_frames, backbone.condition(prompt, anchor))
-    image = call(min(request.candidate_batch_size, request.num_candidates), 1)
-    chunks = request.num_candidates / min(request.candidate_batch_size, request.num_candidates)
+    at_once = min(request.candidate_batch_size, request.num_candidates)
+    image = call(at_once, 1) / at_once
     return {
-        "candidates": image * chunks * request.sampling.steps,
+        "candidates": image * request.image_steps(request.num_candidates),
         "ni_vsds": video * request.ni_vsds_steps,
         "regeneration": video * request.regeneration_steps,
         "vanilla": video * request.baseline_sampling.steps,

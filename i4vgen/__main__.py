@@ -217,7 +217,8 @@ class Lines:
                 self.say(f"{event.name}: {event.total} steps")
             case Candidate():
                 scores = ", ".join(f"{name} {score:.2f}" for name, score in event.scores.items())
-                self.say(f"  candidate {event.index}" + (f": {scores}" if scores else ""))
+                name = "sketch" if event.sketch else "candidate"
+                self.say(f"  {name} {event.index}" + (f": {scores}" if scores else ""))
             case Selected(index=None):
                 self.say("anchor: own picture")
             case Selected():

@@ -6,6 +6,7 @@ can cross threads and processes. Images and frames are uint8 RGB.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -75,22 +76,35 @@ class Preview:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A finished candidate image.
+    """A candidate image.
 
     image: uint8 [H, W, 3].
     scores: by the name of the reward model; the first one decides. Empty without reward models.
     latents: float32 [C, 1, h, w], what the candidate is animated from.
+    sketch: whether this is only how the candidate is expected to look, seen after a part of its steps. If it is
+    among the best, the finished one follows, with the same index.
     """
 
     index: int
     image: np.ndarray
     scores: dict[str, float]
     latents: np.ndarray
+    sketch: bool = False
 
     @property
     def score(self) -> float | None:
         """The score that decides, or None."""
         return next(iter(self.scores.values()), None)
+
+    @property
+    def rank_key(self) -> tuple[bool, float, int]:
+        """Sorts candidates, the best one first. What was finished is ahead of all sketches."""
+        return self.sketch, -(self.score or 0.0), self.index
+
+
+def latest(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """Every candidate once, finished ones instead of their sketches, in the order in which they first came."""
+    return list({candidate.index: candidate for candidate in candidates}.values())
 
 
 @dataclass(frozen=True)

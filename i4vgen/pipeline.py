@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -173,13 +175,14 @@ class I4VGenPipeline:
             raise RequestError(f"cannot compare with {unknown[0]!r}: only with {' and '.join(COMPARISONS)}")
         if not isinstance(anchor, Anchor):
             self._check_choice(request, anchor)
-            candidates = []
+            candidates: dict[int, Candidate] = {}
             for event in self.candidates(request):
                 if isinstance(event, Candidate):
-                    candidates.append(event)
+                    candidates[event.index] = event
                 yield event
             if anchor is None:
-                anchor = Anchor.from_candidate(max(candidates, key=lambda c: c.score), "highest reward")
+                best = min(candidates.values(), key=lambda candidate: candidate.rank_key)
+                anchor = Anchor.from_candidate(best, "highest reward")
             else:
                 anchor = Anchor.from_candidate(candidates[anchor])
         yield from self.animate(request, anchor, previews, compare, judge)
@@ -187,30 +190,56 @@ class I4VGenPipeline:
     def candidates(self, request: Request, first: int = 0) -> Iterator[Event]:
         """Stage 1. For each chunk Progress for every step, then a Candidate for each of its images.
 
+        Where the request screens the candidates (`Request.sketch_steps`) and there is a reward model to do it,
+        all of them come as sketches first, and then the best of them once more, finished.
+
         first: the index to begin with, where the ones before it are there already: the noise goes on where
         theirs ended.
         """
         prompt, noise = self._prepare(request)
-        count, size = request.num_candidates, request.candidate_batch_size
-        chunks = [range(start, min(start + size, count)) for start in range(first, count, size)]
-        tracker = _Tracker("candidates", request.sampling.steps * len(chunks))
-        yield tracker.begin()
-        for chunk in chunks:
-            latents = noise.frames(chunk.start, chunk.stop).to(self.backbone.device)
-            steps = denoise(
+        indices, steps = range(first, request.num_candidates), request.sampling.steps
+        latents = dict(zip(indices, noise.frames(first, request.num_candidates), strict=True))
+        # One stream per candidate: what a candidate looks like must not depend on its chunk.
+        streams = {index: noise.generator(f"candidate {index}") for index in indices}
+        chunks = partial(_chunks, size=request.candidate_batch_size)
+        finished = request.finished_candidates(len(indices)) if self.rewards else len(indices)
+        screening = request.sketch_steps if finished < len(indices) else 0
+
+        def denoised(chunk: Sequence[int], last: int) -> Iterator[DenoiseStep]:
+            return denoise(
                 self.backbone,
-                latents,
-                self._sampler(request.sampling),
+                torch.stack([latents[index] for index in chunk]).to(self.backbone.device),
+                self._sampler(request.sampling, last),
                 prompt,
                 request.guidance_scale,
-                # One stream per candidate: what a candidate looks like must not depend on its chunk.
-                [noise.generator(f"candidate {index}") for index in chunk],
+                [streams[index] for index in chunk],
             )
-            latents = yield from tracker.follow(steps)
-            images = self.backbone.decode(latents)[:, 0]
-            scores = self._score(request.prompt, images)
-            for i, index in enumerate(chunk):
-                yield Candidate(index, images[i], scores[i], latents[i].cpu().numpy())
+
+        total = screening * len(chunks(indices)) + (steps - screening) * len(chunks(indices[:finished]))
+        tracker = _Tracker("candidates", total)
+        yield tracker.begin()
+        if screening:
+            sketches: list[Candidate] = []
+            for chunk in chunks(indices):
+                step = yield from tracker.follow(islice(denoised(chunk, steps), screening))
+                latents |= zip(chunk, step.latents.cpu(), strict=True)
+                seen = self._see(request.prompt, chunk, step.clean(), sketch=True)
+                sketches += seen
+                yield from seen
+            best = sorted(sketches, key=lambda sketch: sketch.rank_key)[:finished]
+            indices = sorted(sketch.index for sketch in best)
+        for chunk in chunks(indices):
+            step = yield from tracker.follow(denoised(chunk, steps - screening))
+            yield from self._see(request.prompt, chunk, step.latents)
+
+    def _see(
+        self, prompt: str, indices: Sequence[int], latents: torch.Tensor, sketch: bool = False
+    ) -> list[Candidate]:
+        """The candidates whose clean latents [B, C, 1, h, w] these are, scored."""
+        images = self.backbone.decode(latents)[:, 0]
+        scores, arrays = self._score(prompt, images), latents.cpu().numpy()
+        found = zip(indices, images, scores, arrays, strict=True)
+        return [Candidate(*candidate, sketch=sketch) for candidate in found]
 
     def score(self, prompt: str, images: Sequence[np.ndarray]) -> Iterator[Scores]:
         """Judges pictures uint8 [H, W, 3] against a prompt: a `Scores` for each, in order."""
@@ -336,7 +365,8 @@ class I4VGenPipeline:
     ) -> Generator[Event, None, torch.Tensor]:
         tracker = _Tracker(stage, total)
         yield tracker.begin()
-        latents = yield from tracker.follow(steps, previews, self.backbone.decode)
+        step = yield from tracker.follow(steps, previews, self.backbone.decode)
+        latents = step.latents
         start = time.perf_counter()
         frames = self.backbone.decode(latents)[0]
         seconds = tracker.seconds + time.perf_counter() - start
@@ -411,8 +441,8 @@ class _Tracker:
 
     def follow(
         self, steps: Iterable, previews: float = 0.0, decode: Callable | None = None
-    ) -> Generator[Event, None, torch.Tensor]:
-        """Yields events while the sampler runs; returns its last latents. Only the sampler's time counts."""
+    ) -> Generator[Event, None, Any]:
+        """Yields events while the sampler runs; returns its last step. Only the sampler's time counts."""
         start, spent = time.perf_counter(), 0.0
         for step in steps:
             update = float(step.update) if previews else None  # waits for the device, so the time is right
@@ -426,7 +456,11 @@ class _Tracker:
                 spent += time.perf_counter() - start
                 yield Preview(self.stage, self.done, frames)
             start = time.perf_counter()
-        return step.latents
+        return step
+
+
+def _chunks(indices: Sequence[int], size: int) -> list[Sequence[int]]:
+    return [indices[start : start + size] for start in range(0, len(indices), size)]
 
 
 def _smaller(latents: torch.Tensor) -> torch.Tensor:

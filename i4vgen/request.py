@@ -53,6 +53,8 @@ class Sampling:
 PRESETS = ("faithful", "fast")
 FAST_SAMPLER = "dpm++"
 FAST_SHARE = 0.48  # of the steps: 12 of 25
+SKETCH_SHARE = 0.6  # of the steps: then all candidates are looked at
+FINISHED_SHARE = 0.25  # of the candidates: the best, which are drawn to the end
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +64,8 @@ class Request:
     Units: `height` and `width` in pixels, `seed` any integer from 0 to 2**63 - 1. `candidate_batch_size` is
     how many candidates are denoised at once: less needs less memory.
     `preset`: "faithful" runs I4VGen with `sampler` and `num_inference_steps`, as the paper does; "fast" runs it
-    with DPM-Solver++ and half the steps. What it is compared with always runs with the former.
+    with DPM-Solver++ and half the steps, and of the candidates, which it sketches first, it finishes the best.
+    What it is compared with always runs with the former.
     Raises `RequestError` for a value that no model could run; `for_model` also checks one model's limits.
     """
 
@@ -132,6 +135,20 @@ class Request:
         if self.preset == "faithful":
             return self.baseline_sampling
         return Sampling(FAST_SAMPLER, max(1, round(self.num_inference_steps * FAST_SHARE)))
+
+    @property
+    def sketch_steps(self) -> int:
+        """Denoiser steps after which the candidates are looked at and only the best go on; 0: all go on."""
+        return 0 if self.preset == "faithful" else int(self.sampling.steps * SKETCH_SHARE)
+
+    def finished_candidates(self, count: int) -> int:
+        """How many of `count` candidates are drawn to the end where they are looked at before."""
+        return math.ceil(count * FINISHED_SHARE) if self.sketch_steps else count
+
+    def image_steps(self, count: int) -> int:
+        """The denoiser steps of all of `count` candidates together."""
+        finishing = self.sampling.steps - self.sketch_steps
+        return self.sketch_steps * count + finishing * self.finished_candidates(count)
 
     @property
     def ni_vsds_steps(self) -> int:

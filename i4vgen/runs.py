@@ -29,7 +29,7 @@ from safetensors.numpy import save_file
 
 from i4vgen.catalog import Choice
 from i4vgen.errors import RequestError
-from i4vgen.events import VIDEOS, Candidate, Event, Result, Selected, Stage
+from i4vgen.events import VIDEOS, Candidate, Event, Result, Selected, Stage, latest
 from i4vgen.media import write_image, write_video
 from i4vgen.pipeline import COMPARISONS, Anchor
 from i4vgen.request import MAX_CANDIDATES, Request
@@ -88,6 +88,7 @@ SHAPES: dict[str, Callable[[object], bool]] = {
     "rewards": _list(_text),
     "stars": _list(_whole),
     "candidate_indices": _list(_whole),
+    "sketches": _list(_whole),
     "scores": _table(_list(_number_like)),
     "seconds": _table(_number_like),
     "measures": _measures,
@@ -128,7 +129,7 @@ class RunFolder:
                 self._close_stage()
                 self._stage, self._since = event.name, time.perf_counter()
             case Candidate():
-                self.candidates.append(event)
+                self.candidates = latest([*self.candidates, event])
                 return self._write_image(_picture(event.index), event.image)
             case Selected():
                 self._close_stage()
@@ -160,6 +161,7 @@ class RunFolder:
             "anchor_reason": self.anchor and self.anchor.reason,
             "candidate_indices": [candidate.index for candidate in self.candidates],
             "candidate_scores": [candidate.score for candidate in self.candidates],
+            "sketches": [candidate.index for candidate in self.candidates if candidate.sketch],
             "scores": self._scores_by_reward(),
             "stars": sorted(stars),
             "seconds": {stage: round(seconds, 3) for stage, seconds in self.seconds.items()},
@@ -184,7 +186,7 @@ class RunFolder:
 
     def _write_scores(self, request: Request, stars: Collection[int]) -> None:
         rewards = list(self._scores_by_reward())
-        ranked = sorted(self.candidates, key=lambda c: -(c.score or 0.0))
+        ranked = sorted(self.candidates, key=lambda c: c.rank_key)
         ranks = {candidate.index: rank for rank, candidate in enumerate(ranked, 1)}
         with (self.path / "scores.csv").open("w", encoding="utf-8", newline="") as file:
             lines = csv.writer(file)
@@ -263,7 +265,8 @@ class SavedRun:
             picture = self._files.read(_picture(index))
             if picture is not None and _number(index) in latents:
                 scores = {name: values[position] for name, values in self.values.get("scores", {}).items()}
-                yield Candidate(index, self._pixels(picture), scores, latents[_number(index)])
+                sketch = index in self.values.get("sketches", ())
+                yield Candidate(index, self._pixels(picture), scores, latents[_number(index)], sketch)
 
     def _pixels(self, data: bytes) -> np.ndarray:
         """A picture of this run, which must have its size: a small file can be a huge picture."""

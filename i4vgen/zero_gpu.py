@@ -158,8 +158,8 @@ def estimate(
         videos += [baselines[name] for name in compare if name in baselines]
 
     calls = steps * math.ceil(candidates / request.candidate_batch_size) + sum(videos)
-    frames = steps * candidates + sum(videos) * request.num_frames
-    decoded = candidates + len(videos) * request.num_frames
+    frames = request.image_steps(candidates) + sum(videos) * request.num_frames
+    decoded = candidates * (2 if request.sketch_steps else 1) + len(videos) * request.num_frames
     if request.guidance_scale > 1:  # every frame with the prompt and without
         frames *= 2
     size = request.height * request.width / 512**2

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from i4vgen.events import STAGES, VIDEOS, Candidate, Preview, Progress, Result, Selected, Stage
+from i4vgen.events import STAGES, VIDEOS, Candidate, Preview, Progress, Result, Selected, Stage, latest
 from i4vgen.pipeline import COMPARISONS, Anchor, I4VGenPipeline, SeedNoise
 from i4vgen.request import RequestError
 
@@ -235,6 +235,45 @@ def test_the_fast_preset_takes_fewer_steps_but_not_for_the_baseline(pipeline, ma
     assert np.array_equal(only(events, Result)[-1].frames, only(plain, Result)[0].frames)
     with pytest.raises(RequestError, match="preset must be"):
         make_request(preset="faster")
+
+
+def test_the_fast_preset_sketches_all_candidates_and_finishes_the_best(pipeline, make_request):
+    request = make_request(preset="fast", num_inference_steps=10, num_candidates=9)
+    events = list(pipeline.run(request, compare=()))
+    drawn = only(events, Candidate)
+    sketches, finished = [c for c in drawn if c.sketch], [c for c in drawn if not c.sketch]
+    assert [c.index for c in sketches] == list(range(9)) and len(finished) == 3
+    best = sorted(sketches, key=lambda c: -c.score)[:3]
+    assert [c.index for c in finished] == sorted(c.index for c in best)
+    assert only(events, Selected)[0].index == max(finished, key=lambda c: c.score).index
+    (stage,) = (s for s in only(events, Stage) if s.name == "candidates")
+    assert len([p for p in only(events, Progress) if p.stage == "candidates"]) == stage.total
+    timesteps = [p.timestep for p in only(events, Progress) if p.stage == "candidates"]
+    assert timesteps == [p.timestep for p in only(events, Progress) if p.stage == "regeneration"]
+    latest_ones = latest(drawn)
+    assert [c.index for c in latest_ones] == list(range(9)) and sum(not c.sketch for c in latest_ones) == 3
+
+
+def test_a_candidate_is_finished_the_same_whatever_its_chunk(pipeline, make_request):
+    request = make_request(preset="fast", num_inference_steps=10, num_candidates=9)
+    small = replace(request, candidate_batch_size=2)
+    one, other = (latest(only(pipeline.candidates(r), Candidate)) for r in (request, small))
+    for a, b in zip(one, other, strict=True):
+        assert a.sketch == b.sketch
+        np.testing.assert_allclose(a.latents, b.latents, atol=1e-3)
+
+
+def test_a_sketch_can_be_the_anchor_too(pipeline, make_request):
+    request = make_request(preset="fast", num_inference_steps=10, num_candidates=9)
+    (sketch, *_) = (c for c in latest(only(pipeline.candidates(request), Candidate)) if c.sketch)
+    picked = only(pipeline.run(request, anchor=sketch.index, compare=()), Selected)[0]
+    assert picked.index == sketch.index and np.array_equal(picked.image, sketch.image)
+
+
+def test_nobody_screens_where_nobody_judges(pipeline, make_request):
+    request = make_request(preset="fast", num_inference_steps=10, num_candidates=9)
+    drawn = only(I4VGenPipeline(pipeline.backbone).candidates(request), Candidate)
+    assert len(drawn) == 9 and not any(c.sketch for c in drawn)
 
 
 def test_freeinit_begins_with_the_vanilla_video(pipeline, make_request):

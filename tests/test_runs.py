@@ -61,6 +61,20 @@ def test_run_folder(tmp_path, picture, make_request):
     assert set(run["seconds"]) == {"candidates", "ni_vsds"}
 
 
+def test_a_finished_candidate_takes_the_place_of_its_sketch(tmp_path, make_request):
+    folder = RunFolder(tmp_path / "run")
+    latents = np.zeros((4, 1, 8, 6), np.float32)
+    for index, shade, score, sketch in ((0, 10, 0.9, True), (1, 20, 0.5, True), (1, 30, 0.7, False)):
+        folder.record(Candidate(index, np.full(SIZE, shade, np.uint8), {"pocket": score}, latents, sketch))
+    folder.finish(make_request(height=32, width=24), [], {"model": "pocket", "device": "cpu"})
+    back = open_run(tmp_path / "run").candidates()
+    assert [(c.index, c.score, c.sketch, c.image[0, 0, 0]) for c in back] == [
+        (0, 0.9, True, 10), (1, 0.7, False, 30)
+    ]  # fmt: skip
+    with (tmp_path / "run" / "scores.csv").open() as file:
+        assert [row["rank"] for row in csv.DictReader(file)] == ["2", "1"], "what is finished is ahead"
+
+
 def test_run_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RequestError, match="choose another folder"):

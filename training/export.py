@@ -44,6 +44,7 @@ def assemble(run: Run, folder: Path) -> None:
         network = kind.from_pretrained(run.folder / name)
         # float16 that holds no more than bfloat16 does: it looks the same and packs better.
         network.bfloat16().half().save_pretrained(folder / name)
+        forget_origin(folder / name / "config.json")
     for name in ("tokenizer", "scheduler"):
         shutil.copytree(run.folder / name, folder / name, dirs_exist_ok=True)
     for file in (run.folder / "reward").glob("tokenizer*"):
@@ -82,6 +83,13 @@ def assemble(run: Run, folder: Path) -> None:
             "words": preset.words,
         },
     )
+
+
+def forget_origin(path: Path) -> None:
+    """Takes the path that a network was loaded from out of its configuration: a folder of this machine."""
+    config = json.loads(path.read_text())
+    config.pop("_name_or_path", None)
+    write_json(path, config)
 
 
 def calibrate(folder: Path, preset: Preset, device: str) -> dict[str, float]:

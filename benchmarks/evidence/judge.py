@@ -57,11 +57,15 @@ class Judge(nn.Module):
         return self.memory(F.gelu(seen))[0].mean(1)
 
     def forward(self, frames: Tensor) -> dict[str, Tensor]:
-        whole = F.gelu(self.features(frames)).mean(1)
-        logits = {head: self.answers[head](whole) for head in self.heads[:3]}
+        logits = self.seen_in(self.features(frames))
         if frames.shape[1] > 2:
             logits["motion"] = self.answers["motion"](self.motion_features(frames))
         return logits
+
+    def seen_in(self, features: Tensor) -> dict[str, Tensor]:
+        """What frames with these features [B, F, 256] show: logits of all heads but the motion's."""
+        whole = F.gelu(features).mean(1)
+        return {head: self.answers[head](whole) for head in self.heads[:3]}
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -89,15 +93,18 @@ class Judge(nn.Module):
         cosine of their features to the first frame's and to the one before.
         """
         pixels = pixels_of(frames)
-        figures = {f"{head}_right": float(answer == wanted[head]) for head, answer in self.look(frames).items()}
-        single = self(pixels.transpose(0, 1))
+        looks, moves = self.features(pixels), self.motion_features(pixels)
+        logits = self.seen_in(looks) | {"motion": self.answers["motion"](moves)}
+        figures = {
+            f"{head}_right": float(said == wanted[head]) for head, said in self._names_of(logits).items()
+        }
+        single = self.seen_in(looks.transpose(0, 1))
         asked = [logits.softmax(1)[:, self.names[head].index(wanted[head])] for head, logits in single.items()]
         figures["worst_frame"] = torch.stack(asked).prod(0).min().item()
         subject, background = self._parted(pixels)
         figures["subject_consistency"] = likeness(self.features(subject)[0])
         figures["background_consistency"] = likeness(self.features(background)[0])
-        features = torch.cat([F.gelu(self.features(pixels)).mean(1), self.motion_features(pixels)], dim=1)
-        return figures, features[0].numpy()
+        return figures, torch.cat([F.gelu(looks).mean(1), moves], dim=1)[0].numpy()
 
     @staticmethod
     def _parted(pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -111,7 +118,9 @@ class Judge(nn.Module):
     @torch.inference_mode()
     def look(self, frames: np.ndarray) -> dict[str, str]:
         """What uint8 frames [F, H, W, 3] show, by head."""
-        logits = self(pixels_of(frames))
+        return self._names_of(self(pixels_of(frames)))
+
+    def _names_of(self, logits: Mapping[str, Tensor]) -> dict[str, str]:
         return {head: self.names[head][values[0].argmax()] for head, values in logits.items()}
 
 

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from i4vgen.events import Candidate, Event, Result
+from i4vgen.events import Candidate, Event, Result, latest
 from i4vgen.pipeline import I4VGenPipeline
 from i4vgen.request import Request
 
@@ -97,7 +97,7 @@ class Comparison:
     def _draw(self, count: int) -> tuple[list[Candidate], float]:
         start = time.perf_counter()
         events = list(self.pipeline.candidates(replace(self.request, num_candidates=count)))
-        return [e for e in events if isinstance(e, Candidate)], time.perf_counter() - start
+        return latest(e for e in events if isinstance(e, Candidate)), time.perf_counter() - start
 
     def _move(self, candidates: list[Candidate]) -> tuple[np.ndarray, torch.Tensor, float]:
         return finish(self.pipeline.distill(self.request, self._latents(candidates)))
@@ -108,7 +108,7 @@ class Comparison:
 
 
 def best(candidates: list[Candidate]) -> Candidate:
-    return max(candidates, key=lambda candidate: candidate.score)
+    return min(candidates, key=lambda candidate: candidate.rank_key)
 
 
 def finish(events: Generator[Event, None, torch.Tensor]) -> tuple[np.ndarray, torch.Tensor, float]:

@@ -28,7 +28,7 @@ from PIL import Image
 
 from i4vgen.catalog import Choice
 from i4vgen.errors import ModelError, OutOfMemory, RequestError
-from i4vgen.events import Candidate, Event, Loading, Progress, Result, Scores
+from i4vgen.events import Candidate, Event, Loading, Progress, Result, Scores, latest
 from i4vgen.media import open_picture, upright
 from i4vgen.pipeline import Anchor, I4VGenPipeline
 from i4vgen.request import MAX_CANDIDATES, Request
@@ -57,12 +57,15 @@ class Drawn(TypedDict):
 
 
 class DrawnCandidate(TypedDict):
-    """scores: by the name of the reward model; the first one is `score`, which decides."""
+    """scores: by the name of the reward model; the first one is `score`, which decides.
+    sketch: whether it was left unfinished, as others looked better.
+    """
 
     index: int
     image: gr.FileData
     score: float | None
     scores: dict[str, float]
+    sketch: bool
 
 
 class Animated(TypedDict):
@@ -183,8 +186,8 @@ class Endpoints:
 
         Returns:
             run: a token for animate;
-            candidates: a list of index, image (a PNG file), score and scores (by the name of who judged);
-            best: the index of the candidate with the highest score.
+            candidates: a list of index, image (a PNG file), score, scores (by who judged) and sketch;
+            best: the index of the finished candidate with the highest score.
         """
         runtime = self._runtime(model, base, loras, rewards)
         request = Request.for_model(
@@ -298,8 +301,8 @@ class Endpoints:
 
         Returns:
             run: a token for animate;
-            candidates: a list of index, image (a PNG file), score and scores (by the name of who judged);
-            best: the index of the candidate with the highest score;
+            candidates: a list of index, image (a PNG file), score, scores (by who judged) and sketch;
+            best: the index of the finished candidate with the highest score;
             anchor: the index of the candidate that was animated;
             videos: mp4 files by name, of which i4vgen is the result and ni_vsds was its first half;
             seconds: by stage.
@@ -440,18 +443,25 @@ def own_picture(index: int | None, picture: dict | str) -> Anchor:
 def best_of(candidates: Sequence[Candidate]) -> Candidate | None:
     """The candidate with the highest score; None if there is none, or none was judged."""
     judged = [candidate for candidate in candidates if candidate.score is not None]
-    return max(judged, key=lambda candidate: candidate.score, default=None)
+    return min(judged, key=lambda candidate: candidate.rank_key, default=None)
 
 
 def drawn(made: Made) -> dict:
     """What a run has drawn, for `Drawn`."""
-    best = best_of([event for event, _ in made if isinstance(event, Candidate)])
-    candidates = [
-        {"index": event.index, "image": served(path), "score": event.score, "scores": event.scores}
-        for event, path in made
-        if isinstance(event, Candidate)
+    paths = {event.index: path for event, path in made if isinstance(event, Candidate)}
+    candidates = latest(event for event, _ in made if isinstance(event, Candidate))
+    best = best_of(candidates)
+    answers = [
+        {
+            "index": candidate.index,
+            "image": served(paths[candidate.index]),
+            "score": candidate.score,
+            "scores": candidate.scores,
+            "sketch": candidate.sketch,
+        }
+        for candidate in candidates
     ]
-    return {"candidates": candidates, "best": best and best.index}
+    return {"candidates": answers, "best": best and best.index}
 
 
 def animated(folder: RunFolder, made: Made) -> dict:

@@ -43,12 +43,12 @@ def connect(desk: Desk) -> None:
         runtime: Runtime, round_: Round, pick: Pick, token: StopToken
     ) -> Generator[dict, None, Round]:
         """The candidates as they are finished."""
-        shown = len(round_.candidates)
+        shown = round_.candidates
         for now, changes in choose.draw(runtime, choosing, round_, token):
             # The earlier round is forgotten when the new one has something to offer, not before: after a
             # failure or an early stop it comes back.
-            if len(now.candidates) > shown:
-                shown = len(now.candidates)
+            if now.candidates is not shown:
+                shown = now.candidates
                 changes = changes | desk.show_choice(now, pick) | {desk.round: now, desk.pick: pick}
             yield changes
         return now

@@ -22,7 +22,7 @@ class Round:
     """The candidates on the page, and what a person did with them.
 
     request, choice: what was asked of which model. made: on what, `Runtime.describe()`.
-    candidates: what is finished so far, in the order of their index. files: where the picture of each lies for
+    candidates: what is drawn so far, in the order of their index. files: where the picture of each lies for
     the browser (a path in Gradio's cache). judged_by: the prompt that the scores were given for.
     stars, dropped: indices of candidates.
     by_score: whether the gallery is sorted by score rather than by index.
@@ -39,8 +39,11 @@ class Round:
     by_score: bool = False
 
     def with_candidate(self, candidate: Candidate, file: str) -> Round:
-        """This round with one more finished candidate."""
-        return dataclasses.replace(self, candidates=(*self.candidates, candidate), files=(*self.files, file))
+        """This round with one more candidate, or with a finished one instead of its sketch."""
+        pairs = {c.index: (c, f) for c, f in zip(self.candidates, self.files, strict=True)}
+        pairs[candidate.index] = (candidate, file)
+        candidates, files = zip(*pairs.values(), strict=True)
+        return dataclasses.replace(self, candidates=candidates, files=files)
 
     def with_scores(self, prompt: str, scores: Sequence[Mapping[str, float]]) -> Round:
         """The same candidates, judged against another prompt."""
@@ -58,7 +61,9 @@ class Round:
     @property
     def kept(self) -> tuple[Candidate, ...]:
         """The candidates that were not dropped, best first."""
-        return tuple(sorted((c for c in self.candidates if c.index not in self.dropped), key=_badness))
+        return tuple(
+            sorted((c for c in self.candidates if c.index not in self.dropped), key=lambda c: c.rank_key)
+        )
 
     @property
     def shown(self) -> tuple[Candidate, ...]:
@@ -87,10 +92,6 @@ class Round:
     def find(self, index: int) -> tuple[Candidate, str]:
         """A candidate and its file. Raises `LookupError`."""
         return next(pair for pair in zip(self.candidates, self.files, strict=True) if pair[0].index == index)
-
-
-def _badness(candidate: Candidate) -> tuple[float, int]:
-    return (-candidate.score if candidate.score is not None else 0.0, candidate.index)
 
 
 @dataclass(frozen=True)
@@ -206,6 +207,7 @@ def caption(round_: Round, candidate: Candidate, pick: Pick) -> str:
     marks += [texts.PICKED] if candidate.index == anchor_index(round_, pick) else []
     lines = [" ".join(marks)] if marks else []
     lines += [f"{name} {say_score(score)}" for name, score in others]
+    lines += [texts.SKETCH] if candidate.sketch else []
     seed = round_.request.seed if round_.request else 0
     lines.append(texts.card(round_.rank(candidate.index), seed, candidate.index))
     return "\n".join(lines)

@@ -34,7 +34,7 @@ def chart_value(round_: Round, pick: Pick) -> dict | None:
     ranked = [c for c in reversed(round_.kept) if c.score is not None]
     if len(ranked) < 2:
         return None
-    low, high = ranked[0].score, ranked[-1].score
+    low, high = min(c.score for c in ranked), max(c.score for c in ranked)
     span = (high - low) or 1.0
     anchor = anchor_index(round_, pick)
     marks = [
