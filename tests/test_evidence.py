@@ -2,6 +2,8 @@
 
 import json
 import sys
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -9,11 +11,14 @@ import torch
 from diffusers import DDIMScheduler
 
 from benchmarks.evidence import __main__ as evidence
+from benchmarks.evidence import judging, vbench_judge
+from benchmarks.evidence.drawing import Job
 from benchmarks.evidence.judge import STILL, Judge
 from benchmarks.evidence.methods import METHODS
 from benchmarks.evidence.metrics import dynamic_degree, motion_smoothness, temporal_flickering
 from benchmarks.evidence.noise_map import embed, noised
-from benchmarks.evidence.prompts import make_prompts
+from benchmarks.evidence.prompts import OF_THE_REAL_WORLD as LIST
+from benchmarks.evidence.prompts import make_prompts, read_prompts
 from benchmarks.evidence.statistics import bootstrap, frechet_distance, mean_of, wins
 from i4vgen.backbones.animatediff import SCHEDULE
 from training.config import PRESETS
@@ -80,7 +85,8 @@ def test_prompts_are_all_different_and_the_same_every_time():
 
 
 def test_the_command_goes_on_where_it_was_and_reports_every_method(tmp_path, monkeypatch, tiny_model_dir):
-    monkeypatch.setattr(evidence, "REAL_CLIPS", 8)
+    monkeypatch.setattr(judging, "REAL_CLIPS", 8)
+    monkeypatch.setattr(judging, "RIGHT_ENOUGH", 0.0)  # this judge has learned nothing
     out = tmp_path / "out"
     make_judge(CPU).save(tmp_path / "judge")
     command = ["evidence", "--model", str(tiny_model_dir), "--prompts", "2", "--seeds", "2"]
@@ -92,7 +98,7 @@ def test_the_command_goes_on_where_it_was_and_reports_every_method(tmp_path, mon
     evidence.main()
     assert len(drawn) == 4
     first = json.loads((out / "results.json").read_text())
-    (out / "prompt-001-seed-1.npz").unlink()
+    (out / "prompt-001-seed-1001.npz").unlink()
     evidence.main()
     assert len(drawn) == 5
     again = json.loads((out / "results.json").read_text())
@@ -107,6 +113,46 @@ def test_the_command_goes_on_where_it_was_and_reports_every_method(tmp_path, mon
     )
 
 
+def test_vbench_judges_what_was_drawn(tmp_path, monkeypatch, tiny_model_dir):
+    """`vbench` has networks to download, so a stand-in that is called and answers as it does judges here."""
+    out = tmp_path / "out"
+    command = ["evidence", "--model", str(tiny_model_dir), "--prompts", "2", "--seeds", "1"]
+    command += ["--methods", "vanilla,i4vgen", "--judge", "vbench", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", command)
+    monkeypatch.setitem(sys.modules, "vbench", None)  # not installed
+    with pytest.raises(SystemExit, match="vbench_judge .*out"):
+        evidence.main()
+
+    class VBench:
+        def __init__(self, device, full_info_dir, output_path):
+            assert full_info_dir.endswith("VBench_full_info.json")
+            self.output = Path(output_path)
+            self.output.mkdir(exist_ok=True)
+
+        def evaluate(self, videos_path, name, prompt_list, dimension_list, mode):
+            assert mode == "custom_input" and sorted(prompt_list.values()) == sorted(read_prompts(LIST, 2))
+            files = [str(Path(videos_path) / file) for file in prompt_list]
+            assert all(Path(file).stat().st_size > 500 for file in files)
+            value = 0.5 if name == "vanilla" else 0.75
+            videos = [{"video_path": file, "video_results": value} for file in files]
+            results = {dimension: [value, videos] for dimension in dimension_list}
+            (self.output / f"{name}_eval_results.json").write_text(json.dumps(results))
+
+    package = ModuleType("vbench")
+    package.VBench, package.__file__ = VBench, str(tmp_path / "vbench" / "__init__.py")
+    monkeypatch.setitem(sys.modules, "vbench", package)
+    evidence.main()
+    summary = json.loads((out / "results.json").read_text())["summary"]
+    assert summary["i4vgen"]["imaging_quality"]["gain"] == {"mean": 0.25, "low": 0.25, "high": 0.25}
+    assert set(summary["vanilla"]) == {*vbench_judge.DIMENSIONS, "seconds"}
+
+
+def test_there_are_as_many_prompts_as_the_command_draws_by_default():
+    assert len(set(read_prompts(LIST, 40))) == 40
+    with pytest.raises(ValueError, match="has 40 prompts, not 41"):
+        read_prompts(LIST, 41)
+
+
 def test_clips_that_keep_a_trace_lie_apart_from_noise():
     generator = torch.Generator().manual_seed(0)
     pure, added, clips = torch.randn(3, 60, 4, 3, 8, 8, generator=generator)
@@ -119,3 +165,16 @@ def test_clips_that_keep_a_trace_lie_apart_from_noise():
         return (near < len(noise)).mean()
 
     assert overlap(0.004) < 0.6 * overlap(0.02)
+
+
+def test_a_head_that_is_often_wrong_judges_nothing(tmp_path, clip):
+    torch.manual_seed(0)
+    judge = make_judge(CPU).eval()
+    job = Job(0, 0, "a prompt", next(iter(make_prompts(CPU, 1))), tmp_path / "one.npz")
+    np.savez(job.path, **{"vanilla frames": clip, "vanilla seconds": np.array(1.0)})
+    accuracy = dict.fromkeys(Judge.heads, 0.99) | {"motion": 0.9}
+    (by_method,) = judging.judge_pocket([job], ["vanilla"], judge, accuracy).values()
+    figures = by_method["vanilla"]["figures"]
+    assert (
+        "motion_right" not in figures and {"subject_right", "worst_frame", "dynamic_degree"} <= figures.keys()
+    )

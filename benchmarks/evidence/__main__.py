@@ -1,6 +1,7 @@
 """Compares I4VGen, its ablations and the model without it, on prompts that nothing was tuned on.
 
     python -m benchmarks.evidence --model pocket --prompts 40 --seeds 4
+    python -m benchmarks.evidence --model animatediff --judge vbench
 
 Every prompt and seed is a file in --out, so that a run that was stopped goes on where it was.
 """
@@ -9,115 +10,89 @@ from __future__ import annotations
 
 import argparse
 import datetime
-from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
+from benchmarks.evidence.drawing import Job, draw
 from benchmarks.evidence.judge import FOLDER, Judge
-from benchmarks.evidence.methods import METHODS, Comparison
-from benchmarks.evidence.metrics import METRICS
-from benchmarks.evidence.prompts import FIRST_SEED, make_prompts
+from benchmarks.evidence.judging import judge_pocket, judge_vbench, try_on_real_clips
+from benchmarks.evidence.methods import METHODS
+from benchmarks.evidence.prompts import FIRST_SEED, OF_THE_REAL_WORLD, make_prompts, read_prompts
 from benchmarks.evidence.report import write_report
-from i4vgen.request import Request
 from i4vgen.runtime import Runtime
-from training.config import PRESETS, Preset
-from training.data import draw_all, render
+from training.config import PRESETS
 from training.loop import device_name
-from training.world import Shown, full_caption
-
-REAL_CLIPS = 400  # held out, for the Frechet distance
+from training.world import full_caption
 
 
-def draw(runtime: Runtime, shown: Shown, seed: int, methods: list[str], path: Path) -> None:
-    """Writes the videos of all methods of one prompt and seed."""
-    request = Request.for_model(runtime.defaults, prompt=full_caption(shown), seed=seed)
-
-    def work(pipeline):
-        comparison = Comparison(pipeline, request)
-        for method in methods:
-            yield method, comparison.outcome(method)
-
-    made = dict(runtime.stream(work))
-    arrays = {f"{method} frames": outcome.frames for method, outcome in made.items()}
-    arrays |= {f"{method} seconds": np.array(outcome.seconds) for method, outcome in made.items()}
-    new = path.with_suffix(".new")
-    with new.open("wb") as file:
-        np.savez_compressed(file, **arrays)
-    new.replace(path)
-
-
-def measure(judge: Judge, path: Path, shown: Shown, methods: list[str]) -> dict[str, dict]:
-    """By method: all figures of its video, its seconds, and the judge's features."""
-    wanted = {head: getattr(shown, head) for head in Judge.heads}
-    found = {}
-    with np.load(path) as stored:
-        for method in methods:
-            frames = stored[f"{method} frames"]
-            figures, features = judge.measure(frames, wanted)
-            figures |= {name: metric(frames) for name, metric in METRICS.items()}
-            found[method] = {
-                "figures": figures,
-                "seconds": float(stored[f"{method} seconds"]),
-                "features": features,
-            }
-    return found
-
-
-def real_features(judge: Judge, preset: Preset) -> np.ndarray:
-    """The judge's features of real clips that nobody has learned from, [N, D]."""
-    clips = draw_all(partial(render, preset, "judge-test"), REAL_CLIPS, "drawing real clips")
-    return np.stack(
-        [judge.measure(clip.frames, {h: getattr(clip.shown, h) for h in Judge.heads})[1] for clip in clips]
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.evidence",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.evidence", description=__doc__)
     parser.add_argument("--model", default="pocket")
     parser.add_argument("--prompts", type=int, default=40)
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--methods", default=",".join(METHODS), help="comma-separated (default all)")
-    parser.add_argument("--preset", choices=PRESETS, default="cpu", help="the world of the model (default cpu)")
     parser.add_argument("--device", help="cuda, mps or cpu (default: the best there is)")
     parser.add_argument(
-        "--judge", type=Path, default=FOLDER, help="its folder (default: the one that is shipped)"
+        "--judge",
+        default=str(FOLDER),
+        help="the folder of a pocket model's judge (default: the one that is shipped), or vbench",
+    )
+    parser.add_argument("--preset", choices=PRESETS, default="cpu", help="the world of a pocket model")
+    parser.add_argument(
+        "--prompt-file", type=Path, default=OF_THE_REAL_WORLD, help="for VBench: prompts, one on each line"
     )
     parser.add_argument("--out", type=Path, default=Path("runs/evidence"))
     args = parser.parse_args()
-    methods = args.methods.split(",")
-    if unknown := [name for name in methods if name not in METHODS]:
+    args.methods = args.methods.split(",")
+    if unknown := [name for name in args.methods if name not in METHODS]:
         parser.error(f"unknown method {unknown[0]!r}: known are {', '.join(METHODS)}")
+    try:
+        args.prompts = (
+            [(prompt, None) for prompt in read_prompts(args.prompt_file, args.prompts)]
+            if args.judge == "vbench"
+            else [(full_caption(shown), shown) for shown in make_prompts(PRESETS[args.preset], args.prompts)]
+        )
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    return args
+
+
+def main() -> None:
+    args = parse_arguments()
     args.out.mkdir(parents=True, exist_ok=True)
-    judge = Judge.load(args.judge)
-    preset = PRESETS[args.preset]
-    prompts = make_prompts(preset, args.prompts)
     runtime = Runtime(args.model, args.device)
+    seeds = [FIRST_SEED + seed for seed in range(args.seeds)]
     # Seed after seed, so that a run that is stopped has seen all prompts.
-    jobs = [(number, seed) for seed in range(args.seeds) for number in range(args.prompts)]
-    files = {job: args.out / f"prompt-{job[0]:03d}-seed-{job[1]}.npz" for job in jobs}
-    for number, seed in tqdm(jobs, desc="drawing", disable=None):
-        if not files[number, seed].exists():
-            draw(runtime, prompts[number], FIRST_SEED + seed, methods, files[number, seed])
-    measured = {
-        job: measure(judge, files[job], prompts[job[0]], methods)
-        for job in tqdm(jobs, desc="judging", disable=None)
+    jobs = [
+        Job(number, seed, *prompt, args.out / f"prompt-{number:03d}-seed-{seed}.npz")
+        for seed in seeds
+        for number, prompt in enumerate(args.prompts)
+    ]
+    for job in tqdm(jobs, desc="drawing", disable=None):
+        if not job.path.exists():
+            draw(runtime, job, args.methods)
+    about = {
+        "model": args.model,
+        "device": device_name(torch.device(runtime.device)),
+        "date": datetime.date.today().isoformat(),
+        "prompts": [prompt for prompt, _ in args.prompts],
+        "seeds": seeds,
     }
-    write_report(
-        args.out,
-        methods,
-        measured,
-        real_features(judge, preset),
-        {
-            "model": args.model,
-            "device": device_name(torch.device(runtime.device)),
-            "date": datetime.date.today().isoformat(),
-            "prompts": [full_caption(shown) for shown in prompts],
-            "seeds": [FIRST_SEED + seed for seed in range(args.seeds)],
-        },
-    )
+    if args.judge == "vbench":
+        measured = judge_vbench(jobs, args.methods, args.out, runtime.device, runtime.defaults.fps)
+        real = None
+    else:
+        judge = Judge.load(Path(args.judge))
+        accuracy, real = try_on_real_clips(judge, PRESETS[args.preset])
+        about["accuracy"] = accuracy
+        measured = judge_pocket(jobs, args.methods, judge, accuracy)
+    write_report(args.out, args.methods, measured, real, about)
 
 
 if __name__ == "__main__":

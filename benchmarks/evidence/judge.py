@@ -87,7 +87,7 @@ class Judge(nn.Module):
     def measure(self, frames: np.ndarray, wanted: Mapping[str, str]) -> tuple[dict[str, float], np.ndarray]:
         """Figures of a video, uint8 [F, H, W, 3], and its features for the Frechet distance.
 
-        wanted: by head, what the prompt asks for.
+        wanted: what the prompt asks for, by the heads that are to judge.
         `..._right`: whether the video shows it, 0 or 1. `worst_frame`: the lowest probability of any frame that
         all of it (but the motion) is right. `..._consistency`: how alike frames are, as in VBench: the mean
         cosine of their features to the first frame's and to the one before.
@@ -95,11 +95,13 @@ class Judge(nn.Module):
         pixels = pixels_of(frames)
         looks, moves = self.features(pixels), self.motion_features(pixels)
         logits = self.seen_in(looks) | {"motion": self.answers["motion"](moves)}
-        figures = {
-            f"{head}_right": float(said == wanted[head]) for head, said in self._names_of(logits).items()
-        }
-        single = self.seen_in(looks.transpose(0, 1))
-        asked = [logits.softmax(1)[:, self.names[head].index(wanted[head])] for head, logits in single.items()]
+        said = self._names_of(logits)
+        figures = {f"{head}_right": float(said[head] == name) for head, name in wanted.items()}
+        asked = [
+            single.softmax(1)[:, self.names[head].index(wanted[head])]
+            for head, single in self.seen_in(looks.transpose(0, 1)).items()
+            if head in wanted
+        ]
         figures["worst_frame"] = torch.stack(asked).prod(0).min().item()
         subject, background = self._parted(pixels)
         figures["subject_consistency"] = likeness(self.features(subject)[0])

@@ -17,24 +17,23 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
-Measured = Mapping[tuple[int, int], Mapping[str, Mapping]]
+Measured = dict[tuple[int, int], dict[str, dict]]
+"""By number of the prompt and seed, then by method: figures, seconds and, where real clips are known, features."""
 
 BASELINE = "vanilla"
 FEATURES = 48  # principal components of the features that the Frechet distance is taken of
 DISTANCE_RESAMPLES = 300
-TITLES = {
-    "subject_right": "subject right",
-    "colour_right": "colour right",
-    "setting_right": "setting right",
-    "motion_right": "motion right",
-    "worst_frame": "worst frame",
-    "subject_consistency": "subject consistency",
-    "background_consistency": "background consistency",
-    "temporal_flickering": "temporal flickering",
-    "motion_smoothness": "motion smoothness",
-    "dynamic_degree": "dynamic degree",
-}
 DISTANCE = "frechet_distance"
+
+
+def figures_of(measured: Measured) -> list[str]:
+    """The names of all figures of a video."""
+    by_method = next(iter(measured.values()))
+    return list(next(iter(by_method.values()))["figures"])
+
+
+def title_of(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def table_of(measured: Measured, method: str, name: str) -> np.ndarray:
@@ -43,12 +42,15 @@ def table_of(measured: Measured, method: str, name: str) -> np.ndarray:
     return np.array([[measured[n, s][method]["figures"][name] for s in seeds] for n in numbers])
 
 
-def summarise(methods: list[str], measured: Measured, real: np.ndarray) -> dict[str, dict]:
-    """By method: of every figure its mean with its interval, that of the difference to vanilla, and wins."""
+def summarise(methods: list[str], measured: Measured, real: np.ndarray | None) -> dict[str, dict]:
+    """By method: of every figure its mean with its interval, that of the difference to vanilla, and wins.
+
+    real: features of real clips, [N, D], where there are any to compare with.
+    """
     found: dict[str, dict] = {}
     for method in methods:
         rows = found[method] = {}
-        for name in TITLES:
+        for name in figures_of(measured):
             values = table_of(measured, method, name)
             rows[name] = {"mean": asdict(mean_of(values))}
             if method != BASELINE and BASELINE in methods:
@@ -56,7 +58,7 @@ def summarise(methods: list[str], measured: Measured, real: np.ndarray) -> dict[
                 rows[name] |= {"gain": asdict(mean_of(values - baseline)), "wins": wins(values, baseline)}
         seconds = [by_method[method]["seconds"] for by_method in measured.values()]
         rows["seconds"] = {"mean": float(np.mean(seconds))}
-    for method, rows in distances(methods, measured, real).items():
+    for method, rows in (distances(methods, measured, real) if real is not None else {}).items():
         found[method][DISTANCE] = rows
     return found
 
@@ -99,16 +101,16 @@ def principal_components(features: np.ndarray):
 
 
 def markdown(methods: list[str], summary: Mapping[str, Mapping], about: Mapping) -> str:
-    names = [*TITLES, DISTANCE]
-    titles = [*TITLES.values(), "Frechet distance (lower is better)"]
+    names = [name for name in summary[methods[0]] if name != "seconds"]
     lines = [
         f"{len(about['prompts'])} prompts x {len(about['seeds'])} seeds, {about['device']}, {about['date']}."
-        " In brackets: 95 % bootstrap intervals over prompts.",
+        " In brackets: 95 % bootstrap intervals over prompts." + accuracy(about.get("accuracy", {})),
         "",
         "| | " + " | ".join(METHODS[m] for m in methods) + " |",
         "| --- " * (len(methods) + 1) + "|",
     ]
-    for name, title in zip(names, titles, strict=True):
+    for name in names:
+        title = title_of(name) + (" (lower is better)" if name == DISTANCE else "")
         lines.append(f"| {title} | " + " | ".join(cell(summary[m][name]["mean"]) for m in methods) + " |")
     lines.append("| seconds | " + " | ".join(f"{summary[m]['seconds']['mean']:.1f}" for m in methods) + " |")
     others = [m for m in methods if m != BASELINE]
@@ -120,10 +122,19 @@ def markdown(methods: list[str], summary: Mapping[str, Mapping], about: Mapping)
             "| | " + " | ".join(METHODS[m] for m in others) + " |",
             "| --- " * (len(others) + 1) + "|",
         ]
-        for name, title in zip(names, [*TITLES.values(), "Frechet distance, less by"], strict=True):
+        for name in names:
+            title = title_of(name) + (", less by" if name == DISTANCE else "")
             cells = [gain_cell(summary[m][name]) for m in others]
             lines.append(f"| {title} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def accuracy(right: Mapping[str, float]) -> str:
+    """What the judge is worth, in words."""
+    if not right:
+        return ""
+    shares = ", ".join(f"{head} {100 * share:.1f} %" for head, share in right.items())
+    return f" The judge is right about real clips that it has not seen in: {shares}."
 
 
 def cell(interval: Mapping) -> str:
@@ -138,7 +149,7 @@ def gain_cell(row: Mapping) -> str:
 def draw_gains(methods: list[str], summary: Mapping[str, Mapping], path: Path) -> None:
     """A chart of every method's lead over vanilla, with its interval."""
     others = [m for m in methods if m != BASELINE]
-    names = [name for name in TITLES if name != "dynamic_degree"]
+    names = [n for n, row in summary[others[0]].items() if "wins" in row and n != "dynamic_degree"]
     figure, axes = plt.subplots(
         1, len(names), figsize=(2.1 * len(names), 0.45 * len(others) + 1.4), sharey=True
     )
@@ -148,7 +159,7 @@ def draw_gains(methods: list[str], summary: Mapping[str, Mapping], path: Path) -
             axis.plot([gain.low, gain.high], [row, row], color="#3b6fd4", linewidth=2)
             axis.plot([gain.mean], [row], "o", color="#3b6fd4", markersize=5)
         axis.axvline(0, color="#999", linewidth=1)
-        axis.set_title(TITLES[name], fontsize=9)
+        axis.set_title(title_of(name), fontsize=9)
         axis.tick_params(labelsize=7)
         axis.set_yticks(range(len(others)), [METHODS[m] for m in others], fontsize=8)
         axis.spines[["top", "right", "left"]].set_visible(False)
@@ -184,7 +195,10 @@ def save(figure: Figure, path: Path) -> None:
     plt.close(figure)
 
 
-def write_report(out: Path, methods: list[str], measured: Measured, real: np.ndarray, about: Mapping) -> None:
+def write_report(
+    out: Path, methods: list[str], measured: Measured, real: np.ndarray | None, about: Mapping
+) -> None:
+    """real: as in `summarise`."""
     summary = summarise(methods, measured, real)
     rows = [
         {"prompt": number, "seed": seed, "method": method, "seconds": by["seconds"], **by["figures"]}
@@ -197,5 +211,6 @@ def write_report(out: Path, methods: list[str], measured: Measured, real: np.nda
     (out / "table.md").write_text(markdown(methods, summary, about))
     if BASELINE in methods and len(methods) > 1:
         draw_gains(methods, summary, out / "gains.svg")
-        draw_compute(methods, summary, out / "compute.svg")
+        if real is not None:
+            draw_compute(methods, summary, out / "compute.svg")
     print((out / "table.md").read_text())

@@ -1,0 +1,54 @@
+"""Draws what is compared, one file for each prompt and seed, so that a run that was stopped goes on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.evidence.methods import Comparison
+from i4vgen.request import Request
+from i4vgen.runtime import Runtime
+from training.world import Shown
+
+
+@dataclass(frozen=True)
+class Job:
+    """One prompt, of this number, with one seed. shown: what the prompt asks for, if it is one of the pocket
+    model's. path: where its videos are kept.
+    """
+
+    number: int
+    seed: int
+    prompt: str
+    shown: Shown | None
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+
+def draw(runtime: Runtime, job: Job, methods: list[str]) -> None:
+    """Writes the videos of all methods."""
+    request = Request.for_model(runtime.defaults, prompt=job.prompt, seed=job.seed)
+
+    def work(pipeline):
+        comparison = Comparison(pipeline, request)
+        for method in methods:
+            yield method, comparison.outcome(method)
+
+    made = dict(runtime.stream(work))
+    arrays = {f"{method} frames": outcome.frames for method, outcome in made.items()}
+    arrays |= {f"{method} seconds": np.array(outcome.seconds) for method, outcome in made.items()}
+    new = job.path.with_suffix(".new")
+    with new.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    new.replace(job.path)
+
+
+def read(job: Job, method: str) -> tuple[np.ndarray, float]:
+    """A video, uint8 [F, H, W, 3], and the seconds it took."""
+    with np.load(job.path) as stored:
+        return stored[f"{method} frames"], float(stored[f"{method} seconds"])
