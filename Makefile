@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint sheet clean
+.PHONY: demo test lint sheet evidence clean
 
 demo: $(VENV)/demo
 	$(BIN)/python app.py
@@ -20,6 +20,12 @@ lint: $(VENV)/test
 
 sheet: $(VENV)/demo
 	$(BIN)/python -m benchmarks.contact_sheet
+
+# Hours on a CPU. Stopped, it goes on from runs/evidence.
+evidence: $(VENV)/test
+	$(BIN)/python -m benchmarks.evidence
+	$(BIN)/python -m benchmarks.evidence.publish runs/evidence
+	$(BIN)/python -m benchmarks.evidence.noise_map
 
 $(VENV)/demo: requirements.txt
 	$(PYTHON) -m venv $(VENV)

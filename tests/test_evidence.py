@@ -19,6 +19,7 @@ from benchmarks.evidence.metrics import dynamic_degree, motion_smoothness, tempo
 from benchmarks.evidence.noise_map import embed, noised
 from benchmarks.evidence.prompts import OF_THE_REAL_WORLD as LIST
 from benchmarks.evidence.prompts import make_prompts, read_prompts
+from benchmarks.evidence.publish import publish
 from benchmarks.evidence.statistics import bootstrap, frechet_distance, mean_of, wins
 from i4vgen.backbones.animatediff import SCHEDULE
 from training.config import PRESETS
@@ -108,6 +109,15 @@ def test_the_command_goes_on_where_it_was_and_reports_every_method(tmp_path, mon
     assert all((out / f"{chart}.svg").stat().st_size > 5_000 for chart in ("gains", "compute"))
     table = (out / "table.md").read_text()
     assert all(title in table for title in METHODS.values())
+    (tmp_path / "docs").mkdir()
+    for document, name in (("docs/evidence.md", "table"), ("README.md", "evidence")):
+        (tmp_path / document).write_text(f"Before\n<!-- {name} -->\nold\n<!-- end of {name} -->\nAfter\n")
+    publish(out, tmp_path)
+    assert table.strip() in (tmp_path / "docs" / "evidence.md").read_text()
+    readme = (tmp_path / "README.md").read_text()
+    assert readme.startswith("Before") and readme.endswith("After\n") and "old" not in readme
+    assert all(METHODS[method] in readme for method in ("vanilla", "freeinit", "i4vgen", "fast"))
+    assert (tmp_path / "docs" / "gains.svg").exists()
     assert first["summary"]["vanilla"]["subject_right"]["mean"]["mean"] == np.mean(
         [row["subject_right"] for row in strip if row["method"] == "vanilla"]
     )

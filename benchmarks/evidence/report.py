@@ -18,7 +18,7 @@ from matplotlib import pyplot as plt  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
 Measured = dict[tuple[int, int], dict[str, dict]]
-"""By number of the prompt and seed, then by method: figures, seconds and, where real clips are known, features."""
+"""By number of the prompt and seed, then by method: figures, seconds and, beside real clips, features."""
 
 BASELINE = "vanilla"
 FEATURES = 48  # principal components of the features that the Frechet distance is taken of

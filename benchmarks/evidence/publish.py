@@ -1,0 +1,67 @@
+"""Puts what was measured into the documents: tables between their marks, and the charts.
+
+    python -m benchmarks.evidence.publish runs/evidence
+
+The words around the tables are written by hand, after looking at them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from benchmarks.evidence.methods import METHODS
+from benchmarks.evidence.report import DISTANCE, title_of
+
+ROOT = Path(__file__).parent.parent.parent
+SHORT_METHODS = ("vanilla", "freeinit", "i4vgen", "fast")
+SHORT_FIGURES = ("subject_right", "colour_right", "setting_right", "motion_right", "worst_frame", DISTANCE)
+CHARTS = ("gains.svg", "compute.svg")
+
+
+def short_table(summary: Mapping[str, Mapping]) -> str:
+    """The figures that the README shows, with 95 % intervals."""
+    methods = [method for method in SHORT_METHODS if method in summary]
+    names = [name for name in SHORT_FIGURES if name in summary[methods[0]]]
+    titles = [title_of(name) + (" (less is better)" if name == DISTANCE else "") for name in names]
+    lines = ["| | " + " | ".join(titles) + " | seconds |", "| --- " * (len(names) + 2) + "|"]
+    for method in methods:
+        cells = ["{mean:.2f} ({low:.2f} to {high:.2f})".format(**summary[method][n]["mean"]) for n in names]
+        seconds = summary[method]["seconds"]["mean"]
+        lines.append(f"| {METHODS[method]} | " + " | ".join(cells) + f" | {seconds:.1f} |")
+    return "\n".join(lines)
+
+
+def fill(text: str, name: str, content: str) -> str:
+    """The text with this content between the marks of that name. Raises `ValueError` where they are not."""
+    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+    if not pattern.search(text):
+        raise ValueError(f"there is no {begin} ... {end}")
+    return pattern.sub(lambda _: f"{begin}\n\n{content.strip()}\n\n{end}", text)
+
+
+def fill_file(path: Path, name: str, content: str) -> None:
+    path.write_text(fill(path.read_text(), name, content))
+
+
+def publish(evidence: Path, root: Path = ROOT) -> None:
+    summary = json.loads((evidence / "results.json").read_text())["summary"]
+    fill_file(root / "docs" / "evidence.md", "table", (evidence / "table.md").read_text())
+    fill_file(root / "README.md", "evidence", short_table(summary))
+    for chart in CHARTS:
+        shutil.copy(evidence / chart, root / "docs" / chart)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.evidence.publish", description=__doc__)
+    parser.add_argument("evidence", type=Path, help="the --out of the evidence command")
+    publish(parser.parse_args().evidence)
+
+
+if __name__ == "__main__":
+    main()
