@@ -206,6 +206,19 @@ def default_dtype(device: str) -> torch.dtype:
     return torch.float16 if torch.device(device).type == "cuda" else torch.float32
 
 
+def fastest_dtype(device: str) -> torch.dtype:
+    """`default_dtype`, but bfloat16 on a CPU that computes in it natively; others only pretend, slowly."""
+    if torch.device(device).type == "cpu" and computes_in_bfloat16():
+        return torch.bfloat16
+    return default_dtype(device)
+
+
+def computes_in_bfloat16() -> bool:
+    """Whether this CPU does, natively."""
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16"))
+
+
 def load_tokenizer(cls, model: str, subfolder: str):
     """One tokenizer of a model. Raises `ModelError` if it is missing or damaged."""
     where = f"{model}/{subfolder}".rstrip("/")

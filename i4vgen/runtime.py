@@ -48,11 +48,16 @@ class Runtime:
     _loaded: Runtime | None = None
 
     def __init__(
-        self, choice: catalog.Choice | str | None = None, device: str | None = None, compiled: bool = False
+        self,
+        choice: catalog.Choice | str | None = None,
+        device: str | None = None,
+        compiled: bool = False,
+        dtype: torch.dtype | None = None,
     ):
         """choice: a model's name, or all that can be chosen (`catalog.Choice`); None: the default model.
         device: "cuda", "mps", "cpu"; None takes the best there is. compiled: networks through `torch.compile`:
-        a minute or more on the first step (`warm_up`), faster from then on.
+        a minute or more on the first step (`warm_up`), faster from then on. dtype: of the networks that draw;
+        None takes the fastest that the device computes in.
 
         Raises `RequestError` for a device that this machine does not have and for a choice that the model does
         not take.
@@ -63,6 +68,7 @@ class Runtime:
         self.choice = replace(choice, rewards=self.entry.rewards)
         self.device = pick_device(device)
         self.compiled = compiled
+        self.dtype = dtype or hub.fastest_dtype(self.device)
         self._pipeline: I4VGenPipeline | None = None
 
     @cached_property
@@ -154,7 +160,9 @@ class Runtime:
             self._take_over()
             entry = self.entry
             loras = {"loras": entry.loras} if entry.loras else {}
-            backbone = entry.backbone.from_pretrained(**entry.places, **loras, device=self.device)
+            backbone = entry.backbone.from_pretrained(
+                **entry.places, **loras, device=self.device, dtype=self.dtype
+            )
             if self.compiled:
                 backbone.compile()
             self._pipeline = I4VGenPipeline(backbone, self._load_rewards())

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
+from i4vgen.hub import computes_in_bfloat16
 from training.config import PRESETS, Preset
 
 WARM_UP = 100  # steps
@@ -44,12 +45,8 @@ class Run:
         return network
 
     def autocast(self) -> AbstractContextManager:
-        """bfloat16 where the device computes in it; a CPU that does not would only pretend, at a quarter of the
-        speed.
-        """
-        native = self.device.type == "cuda" or any(
-            torch.cpu.get_capabilities().get(name) for name in ("amx_bf16", "avx512_bf16")
-        )
+        """bfloat16 where the device computes in it."""
+        native = self.device.type == "cuda" or computes_in_bfloat16()
         return torch.autocast(self.device.type, torch.bfloat16, enabled=native)
 
     def record(self, section: str, **figures: object) -> None:
