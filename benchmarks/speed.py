@@ -34,9 +34,10 @@ from i4vgen.catalog import default_model
 from i4vgen.errors import RequestError
 from i4vgen.events import Candidate, Result, Stage
 from i4vgen.hub import default_dtype
-from i4vgen.pipeline import PREVIEWS, Anchor, I4VGenPipeline
+from i4vgen.pipeline import Anchor, I4VGenPipeline
 from i4vgen.request import Request
 from i4vgen.runtime import Runtime, pick_device
+from i4vgen.tracking import PREVIEWS
 
 PROMPT = "a rocket rising in a starry night"
 STAGES = ("candidates", "ni_vsds", "regeneration", "vanilla")

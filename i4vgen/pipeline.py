@@ -11,27 +11,27 @@ run, up to their rounding.
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
-from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 
 from i4vgen.backbones.base import Backbone, Prompt, Sampler
 from i4vgen.errors import RequestError
-from i4vgen.events import Candidate, Event, Preview, Progress, Result, Scores, Selected, Stage
+from i4vgen.events import Candidate, Event, Result, Scores, Selected
 from i4vgen.free_init import ITERATIONS, FrequencyMixer
 from i4vgen.media import fit_picture
 from i4vgen.ni_vsds import ni_vsds
+from i4vgen.noise import SeedNoise
 from i4vgen.request import Request, Sampling
 from i4vgen.rewards.base import Reward
+from i4vgen.sampling import DenoiseStep, denoise
+from i4vgen.tracking import StageTracker
 
 
 @dataclass(frozen=True)
@@ -61,82 +61,9 @@ class Anchor:
         return cls(image, None, None, "own picture")
 
 
-class SeedNoise:
-    """All noise of one run, drawn on the CPU from its seed.
-
-    One seed draws one video noise: the k-th draw is the noise of frame k. Candidate k starts from it, and so
-    does the vanilla video, which is what makes a comparison under one seed mean something. Everything else
-    has a random stream of its own: how an anchor is animated does not depend on the number of candidates.
-    """
-
-    def __init__(self, seed: int, shape: tuple[int, int, int]):
-        """shape: (C, h, w) of one frame's latents."""
-        self.seed = seed
-        self.shape = shape
-
-    def frames(self, start: int, stop: int) -> torch.Tensor:
-        """The video noise of frames start to stop - 1 as single images, [stop - start, C, 1, h, w]."""
-        generator = torch.Generator().manual_seed(self.seed)
-        draws = [torch.randn(1, *self.shape, generator=generator) for _ in range(stop)]
-        return torch.cat(draws[start:]).unsqueeze(2)
-
-    def fresh(self, name: str, num_frames: int) -> torch.Tensor:
-        """Noise of its own for the stage `name`, [1, C, F, h, w]."""
-        channels, height, width = self.shape
-        return torch.randn(1, channels, num_frames, height, width, generator=self.generator(name))
-
-    def generator(self, name: str) -> torch.Generator:
-        """A random stream of its own, derived from the seed and a name; hashed, so that seeds share none."""
-        digest = hashlib.sha256(f"{self.seed} {name}".encode()).digest()
-        return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-
-
-@dataclass(frozen=True)
-class DenoiseStep:
-    """timestep: t. weight: 1 - alpha_bar_t. before, latents: [B, C, F, h, w] before and after the step. clean:
-    computes the clean latents that were expected at this step.
-    """
-
-    timestep: int
-    weight: float
-    before: torch.Tensor
-    latents: torch.Tensor
-    clean: Callable[[], torch.Tensor]
-
-    @property
-    def update(self) -> torch.Tensor:
-        """Mean size of the change to the latents, left where it is computed: reading it waits."""
-        return (self.latents - self.before).abs().mean()
-
-
-def denoise(
-    backbone: Backbone,
-    latents: torch.Tensor,
-    sampler: Sampler,
-    prompt: Prompt,
-    guidance_scale: float,
-    generators: list[torch.Generator],
-) -> Iterator[DenoiseStep]:
-    """Yields every step of a fresh sampler, from latents [B, C, F, h, w] that are as noisy as its first
-    timestep to clean ones.
-
-    generators: one per batch entry, for samplers that add noise.
-    """
-    for t in sampler.timesteps:
-        noise = backbone.predict_noise(latents, t, prompt, guidance_scale)
-        clean = partial(backbone.clean, latents, noise, t)
-        before, latents = latents, sampler.step(noise, t, latents, generators)
-        yield DenoiseStep(t, backbone.noise_level(t), before, latents, clean)
-
-
 COMPARISONS = ("vanilla", "freeinit")
 
 SCORED_AT_ONCE = 16  # images
-
-PREVIEW_SIDE = 32  # latents
-
-PREVIEWS = 0.1
-"""So much of a video's time, on top, may go into showing how it looks meanwhile, where somebody watches."""
 
 
 class I4VGenPipeline:
@@ -216,7 +143,7 @@ class I4VGenPipeline:
             )
 
         total = screening * len(chunks(indices)) + (steps - screening) * len(chunks(indices[:finished]))
-        tracker = _Tracker("candidates", total)
+        tracker = StageTracker("candidates", total)
         yield tracker.begin()
         if screening:
             sketches: list[Candidate] = []
@@ -363,7 +290,7 @@ class I4VGenPipeline:
     def _video(
         self, stage: str, name: str, steps: Iterator, total: int, previews: float
     ) -> Generator[Event, None, torch.Tensor]:
-        tracker = _Tracker(stage, total)
+        tracker = StageTracker(stage, total)
         yield tracker.begin()
         step = yield from tracker.follow(steps, previews, self.backbone.decode)
         latents = step.latents
@@ -427,48 +354,5 @@ class I4VGenPipeline:
         return anchor.image, torch.from_numpy(anchor.latents)[None].to(self.backbone.device)
 
 
-@dataclass
-class _Tracker:
-    """Turns the steps of a sampler into Progress and Preview events, and adds up the time spent in it."""
-
-    stage: str
-    total: int
-    done: int = field(default=0, init=False)
-    seconds: float = field(default=0.0, init=False)
-
-    def begin(self) -> Stage:
-        return Stage(self.stage, self.total)
-
-    def follow(
-        self, steps: Iterable, previews: float = 0.0, decode: Callable | None = None
-    ) -> Generator[Event, None, Any]:
-        """Yields events while the sampler runs; returns its last step. Only the sampler's time counts."""
-        start, spent = time.perf_counter(), 0.0
-        for step in steps:
-            update = float(step.update) if previews else None  # waits for the device, so the time is right
-            now = time.perf_counter()
-            self.done += 1
-            self.seconds += now - start
-            yield Progress(self.stage, self.done, self.total, step.timestep, now - start, step.weight, update)
-            if previews and self.done < self.total and spent <= previews * self.seconds:
-                start = time.perf_counter()
-                frames = decode(_smaller(step.clean()))[0]
-                spent += time.perf_counter() - start
-                yield Preview(self.stage, self.done, frames)
-            start = time.perf_counter()
-        return step
-
-
 def _chunks(indices: Sequence[int], size: int) -> list[Sequence[int]]:
     return [indices[start : start + size] for start in range(0, len(indices), size)]
-
-
-def _smaller(latents: torch.Tensor) -> torch.Tensor:
-    """The latents [1, C, F, h, w] of a preview: no side longer than `PREVIEW_SIDE`, which saves most of the
-    decoding of large videos.
-    """
-    scale = PREVIEW_SIDE / max(latents.shape[3:])
-    if scale >= 1:
-        return latents
-    size = [round(side * scale) for side in latents.shape[3:]]
-    return F.adaptive_avg_pool2d(latents[0].transpose(0, 1), size).transpose(0, 1)[None]

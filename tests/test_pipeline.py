@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from i4vgen.events import STAGES, VIDEOS, Candidate, Preview, Progress, Result, Selected, Stage, latest
-from i4vgen.pipeline import COMPARISONS, Anchor, I4VGenPipeline, SeedNoise
+from i4vgen.noise import SeedNoise
+from i4vgen.pipeline import COMPARISONS, Anchor, I4VGenPipeline
 from i4vgen.request import RequestError
 
 
@@ -105,13 +106,13 @@ def test_previews_come_after_every_step_but_the_last_if_time_is_no_matter(events
 
 def test_previews_keep_to_their_share_of_the_time(pipeline, make_request, monkeypatch):
     clock = iter(range(10**6))  # every look at the clock is a second later: a step takes one, a preview too
-    monkeypatch.setattr("i4vgen.pipeline.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("i4vgen.tracking.time.perf_counter", lambda: next(clock))
     seen = only(pipeline.vanilla(make_request(num_inference_steps=20), previews=0.25), Preview)
     assert [p.step for p in seen] == [1, 4, 8, 12, 16]
 
 
 def test_previews_of_large_videos_are_smaller(pipeline, make_request, monkeypatch):
-    monkeypatch.setattr("i4vgen.pipeline.PREVIEW_SIDE", 4)  # of latents of 8 x 6
+    monkeypatch.setattr("i4vgen.tracking.PREVIEW_SIDE", 4)  # of latents of 8 x 6
     seen = only(pipeline.vanilla(make_request(), previews=math.inf), Preview)
     assert {p.frames.shape for p in seen} == {(4, 16, 12, 3)}
 

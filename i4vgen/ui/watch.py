@@ -16,9 +16,10 @@ from i4vgen.events import Event, Loading, Preview, Progress, Result, Selected, S
 from i4vgen.free_init import ITERATIONS
 from i4vgen.media import write_image, write_video
 from i4vgen.metrics import Measures
-from i4vgen.pipeline import PREVIEWS, Anchor, I4VGenPipeline
+from i4vgen.pipeline import Anchor, I4VGenPipeline
 from i4vgen.request import Request
 from i4vgen.runtime import Runtime, StopToken
+from i4vgen.tracking import PREVIEWS
 from i4vgen.ui import files, layout, pictures, texts
 from i4vgen.ui.compare import ComparePlayer
 from i4vgen.ui.live import LiveView, live_value

@@ -1,0 +1,61 @@
+"""What a sampler's steps tell the listener: progress, and how the video looks meanwhile."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from i4vgen.events import Event, Preview, Progress, Stage
+
+PREVIEW_SIDE = 32  # latents
+
+PREVIEWS = 0.1
+"""So much of a video's time, on top, may go into showing how it looks meanwhile, where somebody watches."""
+
+
+@dataclass
+class StageTracker:
+    """Turns the steps of a sampler into Progress and Preview events, and adds up the time spent in it."""
+
+    stage: str
+    total: int
+    done: int = field(default=0, init=False)
+    seconds: float = field(default=0.0, init=False)
+
+    def begin(self) -> Stage:
+        return Stage(self.stage, self.total)
+
+    def follow(
+        self, steps: Iterable, previews: float = 0.0, decode: Callable | None = None
+    ) -> Generator[Event, None, Any]:
+        """Yields events while the sampler runs; returns its last step. Only the sampler's time counts."""
+        start, spent = time.perf_counter(), 0.0
+        for step in steps:
+            update = float(step.update) if previews else None  # waits for the device, so the time is right
+            now = time.perf_counter()
+            self.done += 1
+            self.seconds += now - start
+            yield Progress(self.stage, self.done, self.total, step.timestep, now - start, step.weight, update)
+            if previews and self.done < self.total and spent <= previews * self.seconds:
+                start = time.perf_counter()
+                frames = decode(_smaller(step.clean()))[0]
+                spent += time.perf_counter() - start
+                yield Preview(self.stage, self.done, frames)
+            start = time.perf_counter()
+        return step
+
+
+def _smaller(latents: torch.Tensor) -> torch.Tensor:
+    """The latents [1, C, F, h, w] of a preview: no side longer than `PREVIEW_SIDE`, which saves most of the
+    decoding of large videos.
+    """
+    scale = PREVIEW_SIDE / max(latents.shape[3:])
+    if scale >= 1:
+        return latents
+    size = [round(side * scale) for side in latents.shape[3:]]
+    return F.adaptive_avg_pool2d(latents[0].transpose(0, 1), size).transpose(0, 1)[None]
