@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from training import export
 from training.config import PRESETS
 from training.data import render, to_latents, to_tensor
 from training.evaluate import make_prompts
@@ -232,3 +233,14 @@ def test_a_network_that_goes_on_keeps_the_words_that_it_knows(tmp_path):
 
     torch.testing.assert_close(read(old, before, "car sea"), read(new, after, "car sea"))
     assert read(new, after, "boat car").shape == read(new, after, "sea car").shape
+
+
+def test_exported_weights_are_shorter_but_the_same_to_a_percent():
+    layer = torch.nn.Linear(64, 64)
+    with torch.no_grad():
+        layer.bias.zero_()
+        layer.weight[0, 0] = 1e-6
+    before = layer.weight.detach().clone()
+    export.shorten(layer)
+    assert ((layer.weight - before).abs() <= 2**-7 * before.abs()).all() and not layer.bias.any()
+    assert len(set(torch.frexp(layer.weight.detach())[0].abs().flatten().tolist())) <= 2**export.BITS + 1
