@@ -20,7 +20,9 @@ from tests.browsing import quiet_page
 from tests.test_browser import CARDS, PATIENCE, captions, draw, fill_form
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
-SHOWCASE = Path(__file__).resolve().parents[1] / "assets" / "showcase"
+ROOT = Path(__file__).resolve().parents[1]
+FIRST, SECOND, *_, LAST = json.loads((ROOT / "examples.json").read_text(encoding="utf-8"))
+POCKET = json.loads((ROOT / "assets" / "pocket" / "i4vgen.json").read_text())
 SHOWN = "#player video:visible"
 
 
@@ -42,12 +44,12 @@ def test_the_page_begins_with_a_finished_run_and_examples_bring_theirs(page):
     expect(page.locator(CARDS)).to_have_count(16)
     expect(page.locator(SHOWN)).to_have_count(2)
     expect(page.locator("#report")).to_contain_text("Flicker")
-    expect(page.get_by_label("Prompt", exact=True)).to_have_value("a rocket rising in a starry night")
+    expect(page.get_by_label("Prompt", exact=True)).to_have_value(FIRST["prompt"])
     expect(page.locator("#animate")).to_be_enabled()
-    page.locator("#examples").get_by_text("a sailboat moving left by the sea").click()
-    expect(page.get_by_label("Prompt", exact=True)).to_have_value("a sailboat moving left by the sea")
-    expect(page.get_by_label("Seed", exact=True)).to_have_value("3")
-    expect(page.locator("#gallery .caption-label").first).to_contain_text("seed 3#1")
+    page.locator("#examples").get_by_text(SECOND["prompt"]).click()
+    expect(page.get_by_label("Prompt", exact=True)).to_have_value(SECOND["prompt"])
+    expect(page.get_by_label("Seed", exact=True)).to_have_value(str(SECOND["seed"]))
+    expect(page.locator("#gallery .caption-label").first).to_contain_text(f"seed {SECOND['seed']}#1")
     expect(page.locator("#candidates-status")).to_contain_text("stored run")
 
 
@@ -123,7 +125,7 @@ def test_more_candidates_score_again_export_and_load_back(page, tmp_path):
     assert [row["index"] for row in rows if row["starred"] == "1"] == ["4"] == [str(i) for i in run["stars"]]
     shown = captions(page)
 
-    fill = page.locator("#examples").get_by_text("a pumpkin growing over green hills")
+    fill = page.locator("#examples").get_by_text(LAST["prompt"])
     fill.click()
     expect(page.locator(CARDS)).to_have_count(16)
     page.locator("#runs input[type=file]").set_input_files(path)
@@ -151,7 +153,7 @@ def test_runs_come_back_from_history_link_and_file(browser, url, page, tmp_path)
     frames, _ = read_video(side)
     assert frames.shape[2] > 3 * frames.shape[1] * 0.8, "three videos side by side"
     gif = Image.open(saved(page, "#save-gif", tmp_path))
-    assert gif.format == "GIF" and gif.n_frames == 8
+    assert gif.format == "GIF" and gif.n_frames == POCKET["num_frames"]
     bundle = saved(page, "#save-all", tmp_path)
     with zipfile.ZipFile(bundle) as packed:
         names = packed.namelist()
@@ -179,8 +181,8 @@ def test_runs_come_back_from_history_link_and_file(browser, url, page, tmp_path)
     with quiet_page(browser, url) as other:
         other.locator("#runs input[type=file]").set_input_files(bundle)
         is_back(other)
-        other.locator("#examples").get_by_text("a pumpkin growing over green hills").click()
-        expect(other.get_by_label("Seed", exact=True)).to_have_value("1")
+        other.locator("#examples").get_by_text(LAST["prompt"]).click()
+        expect(other.get_by_label("Seed", exact=True)).to_have_value(str(LAST["seed"]))
         other.locator("#runs input[type=file]").set_input_files(tmp_path / "run.json")
         expect(other.get_by_label("Seed", exact=True)).to_have_value("77")
         (tmp_path / "other.json").write_text("{}")
@@ -189,7 +191,7 @@ def test_runs_come_back_from_history_link_and_file(browser, url, page, tmp_path)
 
 
 def test_a_run_json_can_be_dropped_anywhere_on_the_page(page):
-    with zipfile.ZipFile(SHOWCASE / "pumpkin-growing-over-green-hills.zip") as packed:
+    with zipfile.ZipFile(ROOT / LAST["run"]) as packed:
         text = packed.read("run.json").decode()
     expect(page.locator(CARDS)).to_have_count(16)
     carried = page.evaluate_handle(
@@ -201,8 +203,8 @@ def test_a_run_json_can_be_dropped_anywhere_on_the_page(page):
         text,
     )
     page.locator("#masthead").dispatch_event("drop", {"dataTransfer": carried})
-    expect(page.get_by_label("Prompt", exact=True)).to_have_value("a pumpkin growing over green hills")
-    expect(page.get_by_label("Seed", exact=True)).to_have_value("1")
+    expect(page.get_by_label("Prompt", exact=True)).to_have_value(LAST["prompt"])
+    expect(page.get_by_label("Seed", exact=True)).to_have_value(str(LAST["seed"]))
 
 
 def test_a_link_restores_the_form_and_says_what_it_cannot_use(browser, url):
