@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from i4vgen import bundled
 from i4vgen.backbones import lora
 from i4vgen.backbones.animatediff import AnimateDiffBackbone
 from i4vgen.backbones.lavie import LaVieBackbone
@@ -127,7 +128,7 @@ CLIP = Part(
     "openai/clip-vit-large-patch14@32bd64288804d66eefd0ccbe215aa642df71cc41",
     ("*.json", "merges.txt", "model.safetensors"),
 )
-POCKET = Part(str(Path(__file__).resolve().parents[1] / "assets" / "pocket"), ())
+POCKET = Part(str(bundled.POCKET), ())
 
 MODELS = {
     "pocket": Entry(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import gradio as gr
 
+from i4vgen.bundled import EXAMPLES
 from i4vgen.runtime import Runtime
 from i4vgen.ui import (
     animating,
@@ -27,7 +28,6 @@ from i4vgen.ui.opening import before_and_after
 from i4vgen.ui.theme import Studio
 
 HERE = Path(__file__).parent
-EXAMPLES = HERE.parent.parent / "examples.json"
 
 QUEUE_LIMIT = 32
 """So many runs may wait. More than that would wait longer than anybody does."""
