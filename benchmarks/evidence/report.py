@@ -150,10 +150,9 @@ def draw_gains(methods: list[str], summary: Mapping[str, Mapping], path: Path) -
     """A chart of every method's lead over vanilla, with its interval."""
     others = [m for m in methods if m != BASELINE]
     names = [n for n, row in summary[others[0]].items() if "wins" in row and n != "dynamic_degree"]
-    figure, axes = plt.subplots(
-        1, len(names), figsize=(2.1 * len(names), 0.45 * len(others) + 1.4), sharey=True
-    )
-    for axis, name in zip(axes, names, strict=True):
+    size = (2.1 * len(names) + 1.5, 0.45 * len(others) + 1.4)
+    figure, axes = plt.subplots(1, len(names), figsize=size, sharey=True, squeeze=False)
+    for axis, name in zip(axes[0], names, strict=True):
         for row, method in enumerate(others):
             gain = Interval(**summary[method][name]["gain"])
             axis.plot([gain.low, gain.high], [row, row], color="#3b6fd4", linewidth=2)
@@ -163,7 +162,7 @@ def draw_gains(methods: list[str], summary: Mapping[str, Mapping], path: Path) -
         axis.tick_params(labelsize=7)
         axis.set_yticks(range(len(others)), [METHODS[m] for m in others], fontsize=8)
         axis.spines[["top", "right", "left"]].set_visible(False)
-    axes[0].invert_yaxis()
+    axes[0, 0].invert_yaxis()
     save(figure, path)
 
 
