@@ -138,7 +138,9 @@ MODELS = {
         ("own",),
         licence="Apache-2.0",
         memory=1,
-        about="All videos of a comparison come from the same weights and the same noise.",
+        about="All videos of a comparison come from the same weights and the same noise."
+        " The noise schedule ends as early as pictures this small need it to: with AnimateDiff's, no trace of"
+        " an anchor would outlive the noise.",
     ),
     "animatediff": Entry(
         "AnimateDiff",

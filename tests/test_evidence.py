@@ -80,6 +80,16 @@ def test_a_judge_comes_back_from_disk_with_what_it_knows(tmp_path, clip):
         torch.testing.assert_close(back(torch.zeros(1, 4, 3, 32, 32))[head], logits, atol=0.02, rtol=0.02)
 
 
+def test_the_shipped_judge_is_right_about_clips_that_it_has_not_seen(clip):
+    judge = Judge.load()
+    clips = [render(CPU, "judge-test", 2_000 + i) for i in range(40)]
+    answers = [judge.look(clip.frames) for clip in clips]
+    for head in Judge.heads:
+        right = np.mean([said[head] == getattr(c.shown, head) for said, c in zip(answers, clips, strict=True)])
+        assert right >= 0.9, head
+    assert judge.look(np.repeat(clip[:1], len(clip), axis=0))["motion"] == STILL
+
+
 def test_prompts_are_all_different_and_the_same_every_time():
     prompts = make_prompts(CPU, 40)
     assert len(set(prompts)) == 40 and prompts[:10] == make_prompts(CPU, 10)

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from benchmarks.evidence.judge import Judge
 from i4vgen.backbones.animatediff import AnimateDiffBackbone
 from i4vgen.events import Candidate, Result, Selected
+from i4vgen.hub import fastest_dtype
 from i4vgen.metrics import frame_difference
 from i4vgen.pipeline import I4VGenPipeline
 from i4vgen.request import PRESETS, Request
@@ -46,8 +47,9 @@ def make_prompts(preset: Preset) -> list[tuple[str, Shown]]:
 def main() -> None:
     run = parse_arguments("evaluate", __doc__)
     judge = Judge.load(run.folder / "judge")
-    backbone = AnimateDiffBackbone.from_pretrained(str(POCKET), device=str(run.device))
-    reward = PocketReward.from_pretrained(str(POCKET), device=str(run.device))
+    device = str(run.device)
+    backbone = AnimateDiffBackbone.from_pretrained(str(POCKET), device=device, dtype=fastest_dtype(device))
+    reward = PocketReward.from_pretrained(str(POCKET), device=device)
     pipeline = I4VGenPipeline(backbone, [reward])
     found: dict[str, list[float]] = defaultdict(list)
     by_subject: dict[str, list[float]] = defaultdict(list)
@@ -67,7 +69,7 @@ def main() -> None:
                 found[f"{what} frame difference"].append(frame_difference(frames))
 
         for event in pipeline.run(request, compare=("vanilla",) if way == "faithful" else ()):
-            if isinstance(event, Candidate):
+            if isinstance(event, Candidate) and not event.sketch:
                 record("candidate", event.image[None])
                 if way == "faithful":
                     by_subject[wanted.subject].append(found["candidate subject right"][-1])

@@ -35,7 +35,8 @@ NETWORKS = {
     "reward": CLIPModel,
 }
 GUIDANCE_SCALE = 4.0
-STEP_SIZES = (3.0, 3.0, 3.0)  # of NI-VSDS: what makes of this schedule the weights that AnimateDiff's are
+STEP_SIZES = (2.0, 2.0, 2.0)  # of NI-VSDS, under this schedule
+P_RE = 0.7
 BITS = 6  # of a weight, after the first: the UNet's prediction moves by 0.5 %
 CALIBRATION_SEED = 10_000  # far from the seeds that evaluate.py measures
 
@@ -75,6 +76,7 @@ def assemble(run: Run, folder: Path) -> None:
             "width": preset.size,
             "fps": preset.fps,
             "guidance_scale": GUIDANCE_SCALE,
+            "p_re": P_RE,
             "ni_vsds_step_sizes": STEP_SIZES,
             "phrases": {
                 "subject": [[name] for name in preset.subjects],
