@@ -118,7 +118,7 @@ def test_a_model_that_is_not_to_be_had_is_refused_and_the_app_goes_on(offline, p
         client = gradio_client.Client(url, verbose=False)
         with pytest.raises(Exception, match="is not on this machine and the model hub cannot be reached"):
             client.predict(prompt="a car", model="animatediff", api_name="/candidates")
-        form = {"prompt": "a car", "num_candidates": 1, "num_inference_steps": 1}
+        form = {"prompt": "a car", "num_candidates": 1, "num_inference_steps": 2}
         assert len(client.predict(**form, api_name="/candidates")["candidates"]) == 1
     finally:
         demo.close()

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from i4vgen.__main__ import main
+from i4vgen.hub import fastest_dtype
 from i4vgen.media import read_video
 from tests.conftest import ROOT
 
@@ -30,6 +31,7 @@ def cli(tiny_model_dir, tmp_path, monkeypatch, capsys):
     return call
 
 
+DTYPE = str(fastest_dtype("cpu")).removeprefix("torch.")
 RUN = ("a red rocket rising", "--seed", "7", "--candidates", "3")
 FILES = ("candidates/00.png", "anchor.png", "ni_vsds.mp4", "i4vgen.mp4")
 
@@ -53,7 +55,7 @@ def test_a_run_leaves_everything(cli, tmp_path):
     assert len(run["candidate_scores"]) == 3
     assert run["anchor_index"] == run["candidate_scores"].index(max(run["candidate_scores"]))
     assert set(run["seconds"]) == {"candidates", "ni_vsds", "regeneration", "vanilla"}
-    assert (run["device"], run["dtype"], run["compare"]) == ("cpu", "float32", ["vanilla"])
+    assert (run["device"], run["dtype"], run["compare"]) == ("cpu", DTYPE, ["vanilla"])
     frames, fps = read_video(tmp_path / "run" / "i4vgen.mp4")
     assert len(frames) == 4 and fps == 8
 
