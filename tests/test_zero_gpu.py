@@ -154,8 +154,8 @@ def test_the_duration_stays_within_what_zero_gpu_grants(zero_gpu):
 
 
 def test_off_zero_gpu_the_same_code_runs_in_this_process(zero_gpu, tiny_model_dir, make_request, runtime):
-    own = zero_gpu.ZeroGPURuntime(str(tiny_model_dir), dtype=runtime.dtype)
-    own.device = "cpu"
+    own = zero_gpu.ZeroGPURuntime(str(tiny_model_dir))
+    own.device, own.dtype = "cpu", runtime.dtype
     request = make_request()
     expected = list(runtime.stream(lambda pipeline: pipeline.vanilla(request)))
     assert_same(list(own.stream(lambda pipeline: pipeline.vanilla(request))), expected)
