@@ -105,6 +105,7 @@ def test_more_candidates_score_again_export_and_load_back(page, tmp_path):
     )
     expect(page.locator("#anchor-words")).to_contain_text("Scored against “a whale by the sea”")
     assert captions(page) != before
+    expect(page.get_by_role("button", name="Draw candidates")).to_be_enabled()  # cards can be picked again
 
     page.locator(CARDS).nth(4).click()
     expect(page.locator("#anchor-words")).to_contain_text("Candidate 5")
