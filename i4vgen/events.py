@@ -102,6 +102,11 @@ class Candidate:
         return self.sketch, -(self.score or 0.0), self.index
 
 
+def best(candidates: Iterable[Candidate]) -> Candidate:
+    """The candidate that leads. Raises `ValueError` if there is none."""
+    return min(candidates, key=lambda candidate: candidate.rank_key)
+
+
 def latest(candidates: Iterable[Candidate]) -> list[Candidate]:
     """Every candidate once, finished ones instead of their sketches, in the order in which they first came."""
     return list({candidate.index: candidate for candidate in candidates}.values())

@@ -23,7 +23,7 @@ from PIL import Image
 
 from i4vgen.backbones.base import Backbone, Prompt, Sampler
 from i4vgen.errors import RequestError
-from i4vgen.events import Candidate, Event, Result, Scores, Selected
+from i4vgen.events import Candidate, Event, Result, Scores, Selected, best
 from i4vgen.free_init import ITERATIONS, FrequencyMixer
 from i4vgen.media import fit_picture
 from i4vgen.ni_vsds import ni_vsds
@@ -108,8 +108,7 @@ class I4VGenPipeline:
                     candidates[event.index] = event
                 yield event
             if anchor is None:
-                best = min(candidates.values(), key=lambda candidate: candidate.rank_key)
-                anchor = Anchor.from_candidate(best, "highest reward")
+                anchor = Anchor.from_candidate(best(candidates.values()), "highest reward")
             else:
                 anchor = Anchor.from_candidate(candidates[anchor])
         yield from self.animate(request, anchor, previews, compare, judge)
@@ -153,8 +152,8 @@ class I4VGenPipeline:
                 seen = self._see(request.prompt, chunk, step.clean(), sketch=True)
                 sketches += seen
                 yield from seen
-            best = sorted(sketches, key=lambda sketch: sketch.rank_key)[:finished]
-            indices = sorted(sketch.index for sketch in best)
+            sketches.sort(key=lambda sketch: sketch.rank_key)
+            indices = sorted(sketch.index for sketch in sketches[:finished])
         for chunk in chunks(indices):
             step = yield from tracker.follow(denoised(chunk, steps - screening))
             yield from self._see(request.prompt, chunk, step.latents)

@@ -48,7 +48,13 @@ def draw(runtime: Runtime, job: Job, methods: list[str]) -> None:
     new.replace(job.path)
 
 
-def read(job: Job, method: str) -> tuple[np.ndarray, float]:
-    """A video, uint8 [F, H, W, 3], and the seconds it took."""
+def read_frames(job: Job, method: str) -> np.ndarray:
+    """A video, uint8 [F, H, W, 3]."""
     with np.load(job.path) as stored:
-        return stored[f"{method} frames"], float(stored[f"{method} seconds"])
+        return stored[f"{method} frames"]
+
+
+def read_seconds(job: Job, method: str) -> float:
+    """How long it took. Unpacks no video."""
+    with np.load(job.path) as stored:
+        return float(stored[f"{method} seconds"])

@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.evidence import vbench_judge
-from benchmarks.evidence.drawing import Job, read
+from benchmarks.evidence.drawing import Job, read_frames, read_seconds
 from benchmarks.evidence.judge import Judge
 from benchmarks.evidence.metrics import METRICS
 from benchmarks.evidence.report import Measured
@@ -42,7 +42,7 @@ def judge_pocket(
     for job in tqdm(jobs, desc="judging", disable=None):
         wanted = {head: getattr(job.shown, head) for head in heads}
         for method in methods:
-            frames, seconds = read(job, method)
+            frames, seconds = read_frames(job, method), read_seconds(job, method)
             figures, features = judge.measure(frames, wanted)
             figures |= {name: metric(frames) for name, metric in METRICS.items()}
             found = {"figures": figures, "seconds": seconds, "features": features}
@@ -71,7 +71,7 @@ def judge_vbench(jobs: Sequence[Job], methods: Sequence[str], out: Path, device:
     for method in methods:
         results = vbench_judge.read_results(out, method)
         for job in jobs:
-            found = {"figures": results[f"{job.name}.mp4"], "seconds": read(job, method)[1]}
+            found = {"figures": results[f"{job.name}.mp4"], "seconds": read_seconds(job, method)}
             measured.setdefault((job.number, job.seed), {})[method] = found
     return measured
 
@@ -83,6 +83,6 @@ def write_videos(jobs: Sequence[Job], methods: Sequence[str], out: Path, fps: in
     for method in methods:
         (folder / method).mkdir(parents=True)
         for job in tqdm(jobs, desc=f"writing {method}", disable=None):
-            write_video(folder / method / f"{job.name}.mp4", read(job, method)[0], fps)
+            write_video(folder / method / f"{job.name}.mp4", read_frames(job, method), fps)
     prompts = {f"{job.name}.mp4": job.prompt for job in jobs}
     (folder / "prompts.json").write_text(json.dumps(prompts, indent=1) + "\n")

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from i4vgen.events import Candidate, Event, Result, latest
+from i4vgen.events import Candidate, Event, Result, best, latest
 from i4vgen.pipeline import I4VGenPipeline
 from i4vgen.request import Request
 
@@ -105,10 +105,6 @@ class Comparison:
     def _latents(self, candidates: list[Candidate]) -> torch.Tensor:
         """The best one's, [1, C, 1, h, w]."""
         return torch.from_numpy(best(candidates).latents)[None].to(self.pipeline.backbone.device)
-
-
-def best(candidates: list[Candidate]) -> Candidate:
-    return min(candidates, key=lambda candidate: candidate.rank_key)
 
 
 def finish(events: Generator[Event, None, torch.Tensor]) -> tuple[np.ndarray, torch.Tensor, float]:
