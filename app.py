@@ -12,7 +12,7 @@ if ON_ZERO_GPU := bool(os.environ.get("SPACES_ZERO_GPU")):  # set by Hugging Fac
     import i4vgen.zero_gpu  # noqa: F401  before all that uses torch
 
 from i4vgen.catalog import ENVIRONMENT
-from i4vgen.errors import ModelError, RequestError
+from i4vgen.errors import InvalidInputError, ModelError
 from i4vgen.runtime import Runtime, get_runtime
 from i4vgen.ui import build_app, launch_options
 
@@ -57,7 +57,7 @@ try:
     if ON_ZERO_GPU:
         runtime.load_here()  # `spaces` keeps the weights ready that are there when the app is launched
     demo = build_app(runtime)
-except (ModelError, RequestError) as error:
+except (ModelError, InvalidInputError) as error:
     sys.exit(f"error: {error}")
 
 if __name__ == "__main__":

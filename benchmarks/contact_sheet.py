@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks.evidence.prompts import FIRST_SEED, make_prompts
 from i4vgen.events import Result, Selected
-from i4vgen.request import Request
+from i4vgen.generation_config import GenerationConfig
 from i4vgen.runtime import Runtime
 from training.config import PRESETS
 from training.world import full_caption
@@ -37,9 +37,9 @@ def moments(frames: np.ndarray) -> list[np.ndarray]:
 
 def draw_row(runtime: Runtime, prompt: str) -> list[np.ndarray]:
     """The anchor, then three moments of vanilla and of I4VGen: seven pictures uint8 [H, W, 3]."""
-    request = Request.for_model(runtime.defaults, prompt=prompt, seed=FIRST_SEED)
+    config = GenerationConfig.for_model(runtime.defaults, prompt=prompt, seed=FIRST_SEED)
     anchor, videos = None, {}
-    for event in runtime.stream(lambda pipeline: pipeline.run(request)):
+    for event in runtime.stream(lambda pipeline: pipeline.run(config)):
         if isinstance(event, Selected):
             anchor = event.image
         elif isinstance(event, Result):

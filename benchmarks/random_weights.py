@@ -24,8 +24,8 @@ from i4vgen.backbones.animatediff import SCHEDULE, STEP_SIZES, AnimateDiffBackbo
 from i4vgen.backbones.lavie import LaVieBackbone, LaVieUNet
 from i4vgen.backbones.sparsectrl import SparseCtrlBackbone
 from i4vgen.backbones.stable_diffusion import PromptEmbeds, StableDiffusionBackbone
+from i4vgen.generation_config import Defaults
 from i4vgen.hub import default_dtype, quiet
-from i4vgen.request import Defaults
 
 TOKENS, TEXT_WIDTH = 77, 768
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from i4vgen import metrics
 from i4vgen.events import Result, Selected
-from i4vgen.request import Request
+from i4vgen.generation_config import GenerationConfig
 from i4vgen.runs import RunFolder
 from i4vgen.runtime import Runtime
 
@@ -23,11 +23,11 @@ COMPARE = ("vanilla",)
 
 def make(runtime: Runtime, prompt: str, seed: int, path: Path) -> None:
     """One packed run: candidates, the anchor with the highest reward, all videos and their figures."""
-    request = Request.for_model(runtime.defaults, prompt=prompt, seed=seed)
-    with tempfile.TemporaryDirectory() as place:
-        folder = RunFolder(place)
+    config = GenerationConfig.for_model(runtime.defaults, prompt=prompt, seed=seed)
+    with tempfile.TemporaryDirectory() as repo_or_path:
+        folder = RunFolder(repo_or_path)
         results: list[Result] = []
-        for event in runtime.stream(lambda pipeline: pipeline.run(request, compare=COMPARE, judge=True)):
+        for event in runtime.stream(lambda pipeline: pipeline.run(config, compare=COMPARE, judge=True)):
             folder.record(event)
             match event:
                 case Selected():
@@ -35,7 +35,7 @@ def make(runtime: Runtime, prompt: str, seed: int, path: Path) -> None:
                 case Result():
                     results.append(event)
         figures = {r.name: asdict(metrics.measure(r.frames, anchor, r.scores)) for r in results}
-        folder.finish(request, COMPARE, runtime.describe() | {"measures": figures})
+        folder.finish(config, COMPARE, runtime.describe() | {"measures": figures})
         path.parent.mkdir(parents=True, exist_ok=True)
         folder.pack(path)
 

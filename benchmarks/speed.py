@@ -31,11 +31,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import random_weights
 from i4vgen.backbones.animatediff import SCHEDULE
 from i4vgen.catalog import default_model
-from i4vgen.errors import RequestError
+from i4vgen.errors import InvalidInputError
 from i4vgen.events import Candidate, Result, Stage
+from i4vgen.generation_config import GenerationConfig
 from i4vgen.hub import default_dtype
 from i4vgen.pipeline import Anchor, I4VGenPipeline
-from i4vgen.request import Request
 from i4vgen.runtime import Runtime, pick_device
 from i4vgen.tracking import PREVIEWS
 
@@ -52,12 +52,12 @@ class Cost:
     gpu_memory: int | None
 
 
-def measure(pipeline: I4VGenPipeline, request: Request) -> dict[str, Cost]:
+def measure(pipeline: I4VGenPipeline, config: GenerationConfig) -> dict[str, Cost]:
     """One run, stage by stage."""
-    flops = count_flops(pipeline, request)
+    flops = count_flops(pipeline, config)
     cuda = pipeline.backbone.device.type == "cuda"
     costs, stage, start = {}, "", 0.0
-    for event in pipeline.run(request, None if pipeline.rewards else 0):
+    for event in pipeline.run(config, None if pipeline.rewards else 0):
         if isinstance(event, Stage):
             stage, start = event.name, time.perf_counter()
             if cuda:
@@ -68,13 +68,13 @@ def measure(pipeline: I4VGenPipeline, request: Request) -> dict[str, Cost]:
     return costs
 
 
-def preview_cost(pipeline: I4VGenPipeline, request: Request) -> float:
+def preview_cost(pipeline: I4VGenPipeline, config: GenerationConfig) -> float:
     """The share by which the previews of the app lengthen an animation: the median of three pairs of runs."""
-    anchor = Anchor.from_image(Image.new("RGB", (request.width, request.height), "gray"))
+    anchor = Anchor.from_image(Image.new("RGB", (config.width, config.height), "gray"))
 
     def seconds(previews: float) -> float:
         start = time.perf_counter()
-        for _ in pipeline.animate(request, anchor, previews):
+        for _ in pipeline.animate(config, anchor, previews):
             pass
         return time.perf_counter() - start
 
@@ -82,30 +82,30 @@ def preview_cost(pipeline: I4VGenPipeline, request: Request) -> float:
 
 
 @torch.inference_mode()
-def count_flops(pipeline: I4VGenPipeline, request: Request) -> dict[str, float]:
+def count_flops(pipeline: I4VGenPipeline, config: GenerationConfig) -> dict[str, float]:
     """FLOPs of the denoiser per stage: those of one call times the number of calls.
 
     They are those of the network as it is written: while FLOPs are counted, torch compiles nothing.
     """
     backbone = pipeline.backbone
-    prompt = backbone.encode_prompt(request.prompt, request.negative_prompt)
-    shape = backbone.latent_shape(request.height, request.width)
+    prompt = backbone.encode_prompt(config.prompt, config.negative_prompt)
+    shape = backbone.latent_shape(config.height, config.width)
 
     def call(batch: int, num_frames: int, prompt=prompt) -> int:
         latents = torch.randn(batch, shape[0], num_frames, *shape[1:], device=backbone.device)
         with FlopCounterMode(display=False) as counter:
-            backbone.predict_noise(latents, 500, prompt, request.guidance_scale)
+            backbone.predict_noise(latents, 500, prompt, config.guidance_scale)
         return counter.get_total_flops()
 
     anchor = torch.randn(1, shape[0], 1, *shape[1:], device=backbone.device)
-    video = call(1, request.num_frames, backbone.condition(prompt, anchor))
-    at_once = min(request.candidate_batch_size, request.num_candidates)
+    video = call(1, config.num_frames, backbone.condition(prompt, anchor))
+    at_once = min(config.candidate_batch_size, config.num_candidates)
     image = call(at_once, 1) / at_once
     return {
-        "candidates": image * request.image_steps(request.num_candidates),
-        "ni_vsds": video * request.ni_vsds_steps,
-        "regeneration": video * request.regeneration_steps,
-        "vanilla": video * request.baseline_sampling.steps,
+        "candidates": image * config.image_steps(config.num_candidates),
+        "ni_vsds": video * config.ni_vsds_steps,
+        "regeneration": video * config.regeneration_steps,
+        "vanilla": video * config.baseline_sampling.steps,
     }
 
 
@@ -128,17 +128,17 @@ def peak_memory() -> float:
 
 
 def time_authors(
-    checkout: str, python: str, request: Request, device: torch.device, dtype: torch.dtype, warm_up: int
+    checkout: str, python: str, config: GenerationConfig, device: torch.device, dtype: torch.dtype, warm_up: int
 ) -> dict[str, Any]:
     """What the authors' implementation of AnimateDiff takes for a request: see `authors.measure`.
 
     checkout: of their repository. python: an interpreter in whose environment it runs.
-    Raises `RequestError` for a request that is another one to them, and if they cannot be run.
+    Raises `InvalidInputError` for a request that is another one to them, and if they cannot be run.
     """
-    if request.num_candidates != request.num_frames:
-        raise RequestError("the authors draw as many candidates as the video has frames: ask for the same")
-    if request.num_frames < 16:
-        raise RequestError("the authors leave the motion modules out below 16 frames: ask for more")
+    if config.num_candidates != config.num_frames:
+        raise InvalidInputError("the authors draw as many candidates as the video has frames: ask for the same")
+    if config.num_frames < 16:
+        raise InvalidInputError("the authors leave the motion modules out below 16 frames: ask for more")
     spec = {
         "checkout": str(Path(checkout).resolve()),
         "unet": random_weights.UNET,
@@ -150,21 +150,21 @@ def time_authors(
         "threads": torch.get_num_threads(),
         "warm_up": warm_up,
         "call": {
-            "prompt": request.prompt,
-            "video_length": request.num_frames,
-            "height": request.height,
-            "width": request.width,
-            "num_inference_steps": request.num_inference_steps,
-            "guidance_scale": request.guidance_scale,
-            "p_ni_vsds": request.p_ni_vsds,
-            "p_re": request.p_re,
+            "prompt": config.prompt,
+            "video_length": config.num_frames,
+            "height": config.height,
+            "width": config.width,
+            "num_inference_steps": config.num_inference_steps,
+            "guidance_scale": config.guidance_scale,
+            "p_ni_vsds": config.p_ni_vsds,
+            "p_re": config.p_re,
         },
     }
     script = Path(__file__).with_name("authors.py")
     done = subprocess.run([python, script], input=json.dumps(spec), capture_output=True, text=True)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-        raise RequestError(f"the authors' implementation does not run with {python}: {reason}")
+        raise InvalidInputError(f"the authors' implementation does not run with {python}: {reason}")
     return json.loads(done.stdout)
 
 
@@ -172,7 +172,7 @@ def report(args: argparse.Namespace) -> dict:
     """Everything that is measured, as JSON types."""
     device = torch.device(pick_device(args.device))
     runtime = None if args.random_weights else Runtime(args.model, str(device), args.compile)
-    request = Request.for_model(
+    config = GenerationConfig.for_model(
         runtime.defaults if runtime else random_weights.DEFAULTS[args.model],
         prompt=PROMPT,
         num_candidates=args.candidates,
@@ -184,7 +184,7 @@ def report(args: argparse.Namespace) -> dict:
     )
     authors = None
     if args.authors:  # first, while the device is empty
-        authors = time_authors(*args.authors, request, device, default_dtype(str(device)), args.warm_up)
+        authors = time_authors(*args.authors, config, device, default_dtype(str(device)), args.warm_up)
     start = time.perf_counter()
     if runtime:
         loaded = []
@@ -196,8 +196,8 @@ def report(args: argparse.Namespace) -> dict:
             pipeline.backbone.compile()
     loading = time.perf_counter() - start
     for _ in range(args.warm_up):
-        measure(pipeline, request)
-    costs = measure(pipeline, request)
+        measure(pipeline, config)
+    costs = measure(pipeline, config)
     seconds = {name: costs[name].seconds for name in STAGES}
     total = sum(seconds.values()) - seconds["vanilla"]
     rate = product_rate(device, pipeline.backbone.dtype)
@@ -208,7 +208,7 @@ def report(args: argparse.Namespace) -> dict:
         "dtype": str(pipeline.backbone.dtype).removeprefix("torch."),
         "date": datetime.date.today().isoformat(),
         "threads": torch.get_num_threads(),
-        "request": request.to_dict(),
+        "request": config.to_dict(),
         "loading": loading,
         "stages": {name: asdict(cost) for name, cost in costs.items()},
         "i4vgen_over_vanilla": total / seconds["vanilla"],
@@ -217,7 +217,7 @@ def report(args: argparse.Namespace) -> dict:
             "i4vgen": sum(costs[name].flops for name in STAGES[:3]) / total / rate,
             "vanilla": costs["vanilla"].flops / seconds["vanilla"] / rate,
         },
-        "preview_cost": preview_cost(pipeline, request),
+        "preview_cost": preview_cost(pipeline, config),
         "peak_memory_gb": peak_memory(),
         "authors": authors,
         "authors_over_i4vgen": authors and authors["seconds"] / total,
@@ -226,12 +226,12 @@ def report(args: argparse.Namespace) -> dict:
 
 def show(found: dict) -> None:
     """The report as a table."""
-    request = found["request"]
+    config = found["request"]
     print(
         f"{found['model']}{' (random weights)' if found['random_weights'] else ''} on {found['device']},"
-        f" {found['dtype']}, {found['date']}: {request['preset']}, {request['num_candidates']} candidates,"
-        f" {request['num_inference_steps']} steps, {request['num_frames']} frames of {request['width']} x"
-        f" {request['height']}"
+        f" {found['dtype']}, {found['date']}: {config['preset']}, {config['num_candidates']} candidates,"
+        f" {config['num_inference_steps']} steps, {config['num_frames']} frames of {config['width']} x"
+        f" {config['height']}"
     )
     print(f"  {'':14} {'seconds':>9} {'TFLOP':>9} {'TFLOP/s':>9} {'GPU GB':>7}")
     for name, cost in found["stages"].items():
@@ -282,7 +282,7 @@ def main() -> None:
         parser.error("--authors goes with --model animatediff --random-weights")
     try:
         found = report(args)
-    except RequestError as error:
+    except InvalidInputError as error:
         parser.error(str(error))
     if args.json:
         print(json.dumps(found, indent=2))

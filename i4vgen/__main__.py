@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from i4vgen.errors import ModelError, OutOfMemory, RequestError
+from i4vgen.errors import InvalidInputError, ModelError, OutOfMemoryError
 from i4vgen.events import Candidate, Event, Loading, Progress, Result, Selected, Stage
 
 DESCRIPTION = """\
@@ -128,10 +128,10 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     try:
         run(args)
-    except (RequestError, ModelError) as error:
+    except (InvalidInputError, ModelError) as error:
         print(f"i4vgen: error: {error}", file=sys.stderr)
         return 2
-    except OutOfMemory as error:
+    except OutOfMemoryError as error:
         print(f"i4vgen: error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -142,10 +142,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> None:
     # Reading these takes seconds; --help and a mistyped option should not.
-    from i4vgen.catalog import Choice, default_model
+    from i4vgen.catalog import ModelSpec, default_model
+    from i4vgen.generation_config import GenerationConfig
     from i4vgen.media import open_picture
     from i4vgen.pipeline import Anchor
-    from i4vgen.request import Request
     from i4vgen.runs import RunFolder, open_run
     from i4vgen.runtime import Runtime
 
@@ -153,10 +153,12 @@ def run(args: argparse.Namespace) -> None:
     given = {SETTINGS[k]: v for k, v in vars(args).items() if k in SETTINGS and v is not None}
     chosen = {name: getattr(args, name) for name in ("model", "base", "loras", "rewards")}
     chosen = {name: value for name, value in chosen.items() if value is not None}
-    choice = earlier.choice.to_dict() if earlier else {"model": default_model()}
-    choice = Choice.from_dict(choice | chosen)
-    runtime = Runtime(choice, args.device, args.compile)
-    request = Request.for_model(runtime.defaults, **(earlier.request.to_dict() if earlier else {}) | given)
+    spec = earlier.spec.to_dict() if earlier else {"model": default_model()}
+    spec = ModelSpec.from_dict(spec | chosen)
+    runtime = Runtime(spec, args.device, args.compile)
+    config = GenerationConfig.for_model(
+        runtime.defaults, **(earlier.config.to_dict() if earlier else {}) | given
+    )
 
     anchor: Anchor | int | None = args.anchor
     if args.anchor_image:
@@ -167,23 +169,23 @@ def run(args: argparse.Namespace) -> None:
     if compare is None:
         compare = earlier.compare if earlier else ()
 
-    if unknown := runtime.unknown_words(request.prompt):
+    if unknown := runtime.unknown_words(config.prompt):
         print(f"i4vgen: the model does not know: {', '.join(unknown)}", file=sys.stderr)
     listener = JsonLines() if args.json else Bars() if sys.stderr.isatty() else Lines()
     folder = None
-    for event in runtime.stream(lambda pipeline: pipeline.run(request, anchor, compare)):
+    for event in runtime.stream(lambda pipeline: pipeline.run(config, anchor, compare)):
         if isinstance(event, Loading):
             listener.show(event, None)
             continue
         # Only now: a run that cannot start must not clear away an earlier one.
-        folder = folder or RunFolder(args.out or default_folder(request))
+        folder = folder or RunFolder(args.out or default_folder(config))
         listener.show(event, folder.record(event))
-    listener.finish(folder.finish(request, compare, runtime.describe()))
+    listener.finish(folder.finish(config, compare, runtime.describe()))
 
 
-def default_folder(request) -> Path:
-    words = re.sub(r"[^\w]+", "-", request.prompt.lower()).strip("-")[:60]
-    return Path("outputs", f"{words or 'run'}-{request.seed}")
+def default_folder(config) -> Path:
+    words = re.sub(r"[^\w]+", "-", config.prompt.lower()).strip("-")[:60]
+    return Path("outputs", f"{words or 'run'}-{config.seed}")
 
 
 class JsonLines:
@@ -210,9 +212,9 @@ class Lines:
 
     def show(self, event: Event, file: Path | None) -> None:
         match event:
-            case Loading(place, _, total) if place != self.loading:
-                self.loading = place
-                self.say(f"downloading {place} ({total / 1e9:.1f} GB)")
+            case Loading(repo_or_path, _, total) if repo_or_path != self.loading:
+                self.loading = repo_or_path
+                self.say(f"downloading {repo_or_path} ({total / 1e9:.1f} GB)")
             case Stage():
                 self.say(f"{event.name}: {event.total} steps")
             case Candidate():
@@ -245,10 +247,10 @@ class Bars(Lines):
 
         match event:
             case Loading():
-                if event.place != self.loading:
-                    self.loading = event.place
+                if event.repo_or_path != self.loading:
+                    self.loading = event.repo_or_path
                     self.close()
-                    self.bar = tqdm(total=event.total, desc=event.place, unit="B", unit_scale=True)
+                    self.bar = tqdm(total=event.total, desc=event.repo_or_path, unit="B", unit_scale=True)
                 self.bar.update(event.done - self.bar.n)
             case Stage():
                 self.close()

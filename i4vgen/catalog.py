@@ -15,7 +15,7 @@ from i4vgen.backbones import lora
 from i4vgen.backbones.animatediff import AnimateDiffBackbone
 from i4vgen.backbones.lavie import LaVieBackbone
 from i4vgen.backbones.sparsectrl import SparseCtrlBackbone
-from i4vgen.errors import RequestError
+from i4vgen.errors import InvalidInputError
 from i4vgen.rewards.base import Reward
 from i4vgen.rewards.clip import ClipScore
 from i4vgen.rewards.image_reward import ImageReward
@@ -42,10 +42,11 @@ ROOT_NETWORK = _network("")
 class Part:
     """One download of a model.
 
-    place: a folder or a hub id, OWNER/NAME or OWNER/NAME@REVISION. files: patterns of what is needed of it.
+    repo_or_path: a folder or a hub id, OWNER/NAME or OWNER/NAME@REVISION. files: patterns of what is needed of
+    it.
     """
 
-    place: str
+    repo_or_path: str
     files: tuple[str, ...]
 
 
@@ -71,9 +72,9 @@ class Entry:
     about: str = ""
 
     @property
-    def places(self) -> dict[str, str]:
+    def sources(self) -> dict[str, str]:
         """Where the parts are, by name."""
-        return {name: part.place for name, part in self.parts.items()}
+        return {name: part.repo_or_path for name, part in self.parts.items()}
 
     @property
     def downloads(self) -> list[Part]:
@@ -180,7 +181,7 @@ MODELS = {
 
 @dataclass(frozen=True)
 class RewardEntry:
-    """A reward model. load: called with the places of the parts by name, and the device."""
+    """A reward model. load: called with the sources of the parts by name, and the device."""
 
     title: str
     load: Callable[..., Reward]
@@ -219,7 +220,7 @@ REWARDS = {
 
 
 @dataclass(frozen=True)
-class Choice:
+class ModelSpec:
     """What a person chose to run.
 
     model: a name from `MODELS`, any folder or hub id in the diffusers layout, or "BASE+ADAPTER", both of them
@@ -239,7 +240,7 @@ class Choice:
         return {name: value for name, value in asdict(self).items() if value != nothing.get(name)}
 
     @classmethod
-    def from_dict(cls, values: Mapping) -> Choice:
+    def from_dict(cls, values: Mapping) -> ModelSpec:
         """The inverse of `to_dict`; what else is in there is ignored."""
         given = {name: values[name] for name in ("model", "base") if name in values}
         given |= {name: tuple(values[name]) for name in ("loras", "rewards") if name in values}
@@ -251,25 +252,25 @@ def default_model() -> str:
     return os.environ.get(ENVIRONMENT) or ("animatediff" if torch.cuda.is_available() else "pocket")
 
 
-def find(choice: Choice) -> Entry:
+def find(spec: ModelSpec) -> Entry:
     """The entry of a choice.
 
-    Nothing is looked up yet: whether the model exists shows when it is read. Raises `RequestError` for what the
-    model does not take.
+    Nothing is looked up yet: whether the model exists shows when it is read. Raises `InvalidInputError` for
+    what the model does not take.
     """
-    entry = _find_model(choice.model)
+    entry = _find_model(spec.model)
     for option in ("base", "loras"):
-        if getattr(choice, option) and option not in entry.takes:
+        if getattr(spec, option) and option not in entry.takes:
             able = ", ".join(name for name, entry in MODELS.items() if option in entry.takes)
-            raise RequestError(f"{choice.model} does not take --{option.rstrip('s')}: use it with {able}")
-    if choice.base:
-        entry = replace(entry, parts={**entry.parts, "model": Part(choice.base, DIFFUSERS_MODEL)})
-    if choice.rewards is not None:
-        if unknown := [name for name in choice.rewards if name not in REWARDS]:
+            raise InvalidInputError(f"{spec.model} does not take --{option.rstrip('s')}: use it with {able}")
+    if spec.base:
+        entry = replace(entry, parts={**entry.parts, "model": Part(spec.base, DIFFUSERS_MODEL)})
+    if spec.rewards is not None:
+        if unknown := [name for name in spec.rewards if name not in REWARDS]:
             known = ", ".join(REWARDS)
-            raise RequestError(f"there is no reward {unknown[0]!r}: use {known}, or none")
-        entry = replace(entry, rewards=choice.rewards)
-    return replace(entry, loras=choice.loras)
+            raise InvalidInputError(f"there is no reward {unknown[0]!r}: use {known}, or none")
+        entry = replace(entry, rewards=spec.rewards)
+    return replace(entry, loras=spec.loras)
 
 
 def _find_model(model: str) -> Entry:

@@ -1,7 +1,7 @@
 """What can go wrong with a run. Each message is one line that says what to do about it."""
 
 
-class RequestError(ValueError):
+class InvalidInputError(ValueError):
     """A value that cannot be run: out of range, of the wrong type, or unsupported by this model."""
 
 
@@ -9,5 +9,5 @@ class ModelError(RuntimeError):
     """A model that cannot be loaded: missing, incomplete, unreadable, or of a kind that is not supported."""
 
 
-class OutOfMemory(RuntimeError):
+class OutOfMemoryError(RuntimeError):
     """The device cannot hold what was asked for, however lean."""

@@ -19,10 +19,10 @@ VIDEOS = ("ni_vsds", "i4vgen", "vanilla", "freeinit")  # what results are named
 class Loading:
     """A part of the model is being downloaded.
 
-    place: its hub id. done, total: bytes.
+    repo_or_path: its hub id. done, total: bytes.
     """
 
-    place: str
+    repo_or_path: str
     done: int
     total: int
 

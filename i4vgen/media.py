@@ -13,7 +13,7 @@ import imageio_ffmpeg
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 
-from i4vgen.errors import RequestError
+from i4vgen.errors import InvalidInputError
 
 MIN_SIDE = 256
 """Videos are written at least this large, in pixels of the short side."""
@@ -25,14 +25,14 @@ PAPER, INK = (255, 255, 255), (31, 42, 46)
 
 
 def open_picture(path: str | os.PathLike) -> Image.Image:
-    """A picture from a file, fully read. Raises `RequestError` if it is not there or not a picture."""
+    """A picture from a file, fully read. Raises `InvalidInputError` if it is not there or not a picture."""
     try:
         image = Image.open(path)
         image.load()
     except FileNotFoundError:
-        raise RequestError(f"{path} does not exist: give the path of a picture") from None
+        raise InvalidInputError(f"{path} does not exist: give the path of a picture") from None
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        raise RequestError(f"{path} cannot be read as a picture: use a PNG, JPEG or WebP file") from None
+        raise InvalidInputError(f"{path} cannot be read as a picture: use a PNG, JPEG or WebP file") from None
     return image
 
 
@@ -103,7 +103,7 @@ def read_video(path: str | os.PathLike, most: tuple[int, int, int] | None = None
     """The frames of a video, uint8 [F, H, W, 3], and its frames per second.
 
     most: (F, H, W) that it may have at most, enlarged as `write_video` does: a small file can be a huge video.
-    Raises `RequestError` above that, and for a file that is no video.
+    Raises `InvalidInputError` above that, and for a file that is no video.
     """
     try:
         reader = imageio_ffmpeg.read_frames(str(path))
@@ -114,17 +114,17 @@ def read_video(path: str | os.PathLike, most: tuple[int, int, int] | None = None
                 factor = _factor(*most[1:])
                 sides = [side * factor + side * factor % 2 for side in most[1:]]
                 if height > sides[0] or width > sides[1]:
-                    raise RequestError(f"{Path(path).name} is larger than its run says")
+                    raise InvalidInputError(f"{Path(path).name} is larger than its run says")
             number = most[0] + 1 if most else None
             frames = [
                 np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in islice(reader, number)
             ]
-    except RequestError:
+    except InvalidInputError:
         raise
     except (OSError, ValueError, StopIteration, RuntimeError) as error:
-        raise RequestError(f"{Path(path).name} cannot be read as a video") from error
+        raise InvalidInputError(f"{Path(path).name} cannot be read as a video") from error
     if not frames or most and len(frames) > most[0]:
-        raise RequestError(f"{Path(path).name} has not the frames that its run says")
+        raise InvalidInputError(f"{Path(path).name} has not the frames that its run says")
     return np.stack(frames), meta["fps"]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from i4vgen.backbones.base import Backbone, Prompt
+from i4vgen.backbones.base import Backbone, PromptEmbeds
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class NIVSDSStep:
     update: torch.Tensor
     latents: torch.Tensor
 
-    def clean(self) -> torch.Tensor:
+    def predict_x0(self) -> torch.Tensor:
         """The latents of the video so far: NI-VSDS works on clean latents throughout."""
         return self.latents
 
@@ -34,7 +34,7 @@ def ni_vsds(
     latents: torch.Tensor,
     noise: torch.Tensor,
     timesteps: Sequence[int],
-    prompt: Prompt,
+    prompt: PromptEmbeds,
     guidance_scale: float,
 ) -> Iterator[NIVSDSStep]:
     """Yields every step of

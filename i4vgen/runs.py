@@ -27,12 +27,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save_file
 
-from i4vgen.catalog import Choice
-from i4vgen.errors import RequestError
+from i4vgen.catalog import ModelSpec
+from i4vgen.errors import InvalidInputError
 from i4vgen.events import VIDEOS, Candidate, Event, Result, Selected, Stage, latest
+from i4vgen.generation_config import MAX_CANDIDATES, GenerationConfig
 from i4vgen.media import write_image, write_video
 from i4vgen.pipeline import COMPARISONS, Anchor
-from i4vgen.request import MAX_CANDIDATES, Request
 
 LATENTS = "candidates.safetensors"
 
@@ -105,7 +105,7 @@ class RunFolder:
     """
 
     def __init__(self, path: str | os.PathLike):
-        """Raises `RequestError` if the folder cannot be made."""
+        """Raises `InvalidInputError` if the folder cannot be made."""
         self.path = Path(path)
         self.candidates: list[Candidate] = []
         self.anchor: Selected | None = None
@@ -120,7 +120,9 @@ class RunFolder:
             for file in earlier:
                 file.unlink(missing_ok=True)
         except OSError as error:
-            raise RequestError(f"cannot write to {path} ({error.strerror}): choose another folder") from None
+            raise InvalidInputError(
+                f"cannot write to {path} ({error.strerror}): choose another folder"
+            ) from None
 
     def record(self, event: Event) -> Path | None:
         """Takes note of an event; the file that was written for it, if any."""
@@ -143,7 +145,11 @@ class RunFolder:
         return None
 
     def finish(
-        self, request: Request, compare: Sequence[str], description: Mapping, stars: Collection[int] = ()
+        self,
+        config: GenerationConfig,
+        compare: Sequence[str],
+        description: Mapping,
+        stars: Collection[int] = (),
     ) -> Path:
         """Writes run.json, which `open_run` reads. It comes last and in one piece: a folder that has one holds
         a finished run.
@@ -153,9 +159,9 @@ class RunFolder:
         self._close_stage()
         if self.candidates:
             save_file({_number(c.index): c.latents for c in self.candidates}, self.path / LATENTS)
-            self._write_scores(request, stars)
+            self._write_scores(config, stars)
         run = {
-            "request": request.to_dict(),
+            "request": config.to_dict(),
             "compare": list(compare),
             "anchor_index": self.anchor and self.anchor.index,
             "anchor_reason": self.anchor and self.anchor.reason,
@@ -184,7 +190,7 @@ class RunFolder:
         names = self.candidates[0].scores if self.candidates else ()
         return {name: [candidate.scores[name] for candidate in self.candidates] for name in names}
 
-    def _write_scores(self, request: Request, stars: Collection[int]) -> None:
+    def _write_scores(self, config: GenerationConfig, stars: Collection[int]) -> None:
         rewards = list(self._scores_by_reward())
         ranked = sorted(self.candidates, key=lambda c: c.rank_key)
         ranks = {candidate.index: rank for rank, candidate in enumerate(ranked, 1)}
@@ -195,7 +201,7 @@ class RunFolder:
                 rank, starred = ranks[candidate.index], int(candidate.index in stars)
                 scores = [f"{candidate.scores[name]:.6g}" for name in rewards]
                 lines.writerow(
-                    [_picture(candidate.index), request.seed, candidate.index, rank, starred, *scores]
+                    [_picture(candidate.index), config.seed, candidate.index, rank, starred, *scores]
                 )
 
     def _close_stage(self) -> None:
@@ -216,8 +222,8 @@ class SavedRun:
     """
 
     values: Mapping
-    request: Request
-    choice: Choice
+    config: GenerationConfig
+    spec: ModelSpec
     compare: tuple[str, ...]
     stars: frozenset[int]
     _files: _Files
@@ -245,20 +251,20 @@ class SavedRun:
             return self.anchor_index
         picture = self.anchor_picture()
         if picture is None:
-            raise RequestError("anchor.png is missing: the run was animated from a picture of one's own")
+            raise InvalidInputError("anchor.png is missing: the run was animated from a picture of one's own")
         return Anchor.from_image(Image.fromarray(picture))
 
     def candidates(self) -> tuple[Candidate, ...]:
         """All candidates that are there in full, in the order in which they were drawn.
 
-        Raises `RequestError` for pictures or latents that cannot be read.
+        Raises `InvalidInputError` for pictures or latents that cannot be read.
         """
         try:
             data = self._files.read(LATENTS)
             latents = load_tensors(data) if data else {}
             return tuple(self._candidates(latents))
         except (SafetensorError, LookupError) as error:
-            raise RequestError(f"the candidates cannot be read ({error}): export the run again") from None
+            raise InvalidInputError(f"the candidates cannot be read ({error}): export the run again") from None
 
     def _candidates(self, latents: Mapping[str, np.ndarray]) -> Iterator[Candidate]:
         for position, index in enumerate(self.values.get("candidate_indices", ())[:MAX_CANDIDATES]):
@@ -272,11 +278,11 @@ class SavedRun:
         """A picture of this run, which must have its size: a small file can be a huge picture."""
         try:
             with Image.open(io.BytesIO(data)) as image:
-                if image.size != (self.request.width, self.request.height):
-                    raise RequestError("a picture of this run has another size than the run itself")
+                if image.size != (self.config.width, self.config.height):
+                    raise InvalidInputError("a picture of this run has another size than the run itself")
                 return np.array(image.convert("RGB"))
         except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-            raise RequestError(f"a picture of this run cannot be read ({error})") from None
+            raise InvalidInputError(f"a picture of this run cannot be read ({error})") from None
 
     def videos(self) -> dict[str, bytes]:
         """The finished videos, mp4, by name."""
@@ -287,7 +293,7 @@ class SavedRun:
 def open_run(path: str | os.PathLike) -> SavedRun:
     """A run from its folder, its run.json, or the zip file that it was packed into.
 
-    Raises `RequestError`, in words for whoever chose the file, if there is no run in it.
+    Raises `InvalidInputError`, in words for whoever chose the file, if there is no run in it.
     """
     path = Path(path)
     hint = "give the run.json of a finished run, or a run that was packed into a zip file"
@@ -295,21 +301,21 @@ def open_run(path: str | os.PathLike) -> SavedRun:
         files = _Zip(path) if zipfile.is_zipfile(path) else _Folder(path if path.is_dir() else path.parent)
         text = files.read(path.name if path.is_file() and isinstance(files, _Folder) else "run.json")
     except OSError as error:
-        raise RequestError(f"cannot read {path} ({error}): {hint}") from None
+        raise InvalidInputError(f"cannot read {path} ({error}): {hint}") from None
     if text is None:
-        raise RequestError(f"cannot read {path} (no such file, or no run in it): {hint}")
+        raise InvalidInputError(f"cannot read {path} (no such file, or no run in it): {hint}")
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise RequestError(f"{path} is not valid JSON ({error}): {hint}") from None
+        raise InvalidInputError(f"{path} is not valid JSON ({error}): {hint}") from None
     if not isinstance(values, dict) or any(name not in values for name in NEEDED):
-        raise RequestError(f"{path} holds no run: {hint}")
+        raise InvalidInputError(f"{path} holds no run: {hint}")
     if wrong := [name for name, fits in SHAPES.items() if name in values and not fits(values[name])]:
-        raise RequestError(f"{path} holds no run ({wrong[0]} is not as a run writes it): {hint}")
+        raise InvalidInputError(f"{path} holds no run ({wrong[0]} is not as a run writes it): {hint}")
     return SavedRun(
         values,
-        Request.from_dict(values["request"]),
-        Choice.from_dict(values),
+        GenerationConfig.from_dict(values["request"]),
+        ModelSpec.from_dict(values),
         tuple(values["compare"]),
         frozenset(values.get("stars", ())),
         files,
@@ -339,11 +345,11 @@ class _Zip:
                 if name not in packed.namelist():
                     return None
                 if packed.getinfo(name).file_size > LARGEST:
-                    raise RequestError(f"{name} in {self.path.name} is too large to be part of a run")
+                    raise InvalidInputError(f"{name} in {self.path.name} is too large to be part of a run")
                 return packed.read(name)
         # Damaged, encrypted, or packed in a way that Python cannot undo.
         except (zipfile.BadZipFile, RuntimeError, zlib.error, EOFError) as error:
-            raise RequestError(f"{name} in {self.path.name} cannot be unpacked ({error})") from None
+            raise InvalidInputError(f"{name} in {self.path.name} cannot be unpacked ({error})") from None
 
 
 _Files = _Folder | _Zip

@@ -16,10 +16,10 @@ import transformers
 import i4vgen
 from i4vgen import catalog, hub
 from i4vgen.backbones.memory import free_cache
-from i4vgen.errors import RequestError
+from i4vgen.errors import InvalidInputError
 from i4vgen.events import Event, Loading
+from i4vgen.generation_config import Defaults, GenerationConfig
 from i4vgen.pipeline import I4VGenPipeline
-from i4vgen.request import Defaults, Request
 from i4vgen.rewards.base import Reward
 from i4vgen.vocabulary import Vocabulary
 
@@ -49,23 +49,23 @@ class Runtime:
 
     def __init__(
         self,
-        choice: catalog.Choice | str | None = None,
+        spec: catalog.ModelSpec | str | None = None,
         device: str | None = None,
         compiled: bool = False,
         dtype: torch.dtype | None = None,
     ):
-        """choice: a model's name, or all that can be chosen (`catalog.Choice`); None: the default model.
+        """spec: a model's name, or all that can be chosen (`catalog.ModelSpec`); None: the default model.
         device: "cuda", "mps", "cpu"; None takes the best there is. compiled: networks through `torch.compile`:
         a minute or more on the first step (`warm_up`), faster from then on. dtype: of the networks that draw;
         None takes the fastest that the device computes in.
 
-        Raises `RequestError` for a device that this machine does not have and for a choice that the model does
-        not take.
+        Raises `InvalidInputError` for a device that this machine does not have and for what the model does not
+        take.
         """
-        if not isinstance(choice, catalog.Choice):
-            choice = catalog.Choice(choice or catalog.default_model())
-        self.entry = catalog.find(choice)
-        self.choice = replace(choice, rewards=self.entry.rewards)
+        if not isinstance(spec, catalog.ModelSpec):
+            spec = catalog.ModelSpec(spec or catalog.default_model())
+        self.entry = catalog.find(spec)
+        self.spec = replace(spec, rewards=self.entry.rewards)
         self.device = pick_device(device)
         self.compiled = compiled
         self.dtype = dtype or hub.fastest_dtype(self.device)
@@ -77,12 +77,12 @@ class Runtime:
 
         Raises `ModelError` for a model that cannot be found.
         """
-        return self.entry.backbone.read_defaults(**self.entry.places)
+        return self.entry.backbone.read_defaults(**self.entry.sources)
 
     @cached_property
     def vocabulary(self) -> Vocabulary | None:
         """What the model can read, if it knows no more than a few words; None if it reads any text."""
-        return self.entry.backbone.read_vocabulary(self.entry.places["model"])
+        return self.entry.backbone.read_vocabulary(self.entry.sources["model"])
 
     def unknown_words(self, prompt: str) -> list[str]:
         """The words of the prompt that the model does not know, in order, each once."""
@@ -127,10 +127,10 @@ class Runtime:
 
     def warm_up(self) -> None:
         """Loads the model and takes one step of every kind, so that nobody waits for that later."""
-        request = Request.for_model(
+        config = GenerationConfig.for_model(
             self.defaults, prompt="warm-up", num_inference_steps=1, p_ni_vsds=0.0, p_re=1.0
         )
-        for _ in self.stream(lambda pipeline: pipeline.run(request, anchor=0, compare=())):
+        for _ in self.stream(lambda pipeline: pipeline.run(config, anchor=0, compare=())):
             pass
 
     def describe(self) -> dict:
@@ -143,7 +143,7 @@ class Runtime:
             backbone = self._pipeline.backbone
             loaded = {"dtype": str(backbone.dtype).removeprefix("torch."), "memory": backbone.memory.value}
         versions["python"] = platform.python_version()
-        return {**self.choice.to_dict(), "device": self._device_name(), **loaded, "versions": versions}
+        return {**self.spec.to_dict(), "device": self._device_name(), **loaded, "versions": versions}
 
     def _device_name(self) -> str:
         return torch.cuda.get_device_name(self.device) if self.device.startswith("cuda") else self.device
@@ -152,8 +152,8 @@ class Runtime:
         if self._pipeline is not None:
             return
         for part in self.entry.downloads:
-            for done, total in hub.download(part.place, part.files):
-                yield Loading(part.place, done, total)
+            for done, total in hub.download(part.repo_or_path, part.files):
+                yield Loading(part.repo_or_path, done, total)
 
     def _load(self) -> I4VGenPipeline:
         if self._pipeline is None:
@@ -161,7 +161,7 @@ class Runtime:
             entry = self.entry
             loras = {"loras": entry.loras} if entry.loras else {}
             backbone = entry.backbone.from_pretrained(
-                **entry.places, **loras, device=self.device, dtype=self.dtype
+                **entry.sources, **loras, device=self.device, dtype=self.dtype
             )
             if self.compiled:
                 backbone.compile()
@@ -169,11 +169,11 @@ class Runtime:
         return self._pipeline
 
     def _load_rewards(self) -> list[Reward]:
-        places = {"own": {"model": self.entry.places["model"]}}
+        sources = {"own": {"model": self.entry.sources["model"]}}
         rewards = []
         for name in self.entry.rewards:
             known = catalog.REWARDS[name]
-            given = places.get(name) or {key: part.place for key, part in known.parts.items()}
+            given = sources.get(name) or {key: part.repo_or_path for key, part in known.parts.items()}
             if name == "own" and hub.read_json(given["model"], "reward/config.json") is None:
                 continue
             rewards.append(known.load(**given, device=self.device))
@@ -196,23 +196,23 @@ def pick_device(device: str | None = None) -> str:
     kind = device.partition(":")[0]
     if not available.get(kind, False):
         have = ", ".join(name for name, there in available.items() if there)
-        raise RequestError(f"device {device!r} is not available here: use {have}")
+        raise InvalidInputError(f"device {device!r} is not available here: use {have}")
     return device
 
 
 runtime_class: type[Runtime] = Runtime
 """What `get_runtime` makes. `i4vgen.zero_gpu` puts its own kind here."""
 
-_runtimes: dict[catalog.Choice, Runtime] = {}
+_runtimes: dict[catalog.ModelSpec, Runtime] = {}
 _runtimes_lock = threading.Lock()
 
 
-def get_runtime(choice: catalog.Choice | str | None = None) -> Runtime:
+def get_runtime(spec: catalog.ModelSpec | str | None = None) -> Runtime:
     """The runtime of a choice, shared by the whole process. None: the default model."""
-    if not isinstance(choice, catalog.Choice):
-        choice = catalog.Choice(choice or catalog.default_model())
-    choice = replace(choice, rewards=catalog.find(choice).rewards)
+    if not isinstance(spec, catalog.ModelSpec):
+        spec = catalog.ModelSpec(spec or catalog.default_model())
+    spec = replace(spec, rewards=catalog.find(spec).rewards)
     with _runtimes_lock:
-        if choice not in _runtimes:
-            _runtimes[choice] = runtime_class(choice)
-        return _runtimes[choice]
+        if spec not in _runtimes:
+            _runtimes[spec] = runtime_class(spec)
+        return _runtimes[spec]

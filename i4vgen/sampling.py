@@ -8,20 +8,22 @@ from functools import partial
 
 import torch
 
-from i4vgen.backbones.base import Backbone, Prompt, Sampler
+from i4vgen.backbones.base import Backbone, PromptEmbeds, Sampler
 
 
 @dataclass(frozen=True)
 class DenoiseStep:
-    """timestep: t. weight: 1 - alpha_bar_t. before, latents: [B, C, F, h, w] before and after the step. clean:
-    computes the clean latents that were expected at this step.
+    """One step of the loop.
+
+    timestep: t. weight: 1 - alpha_bar_t. before, latents: [B, C, F, h, w] before and after the step.
+    predict_x0: computes the clean latents that were expected at this step.
     """
 
     timestep: int
     weight: float
     before: torch.Tensor
     latents: torch.Tensor
-    clean: Callable[[], torch.Tensor]
+    predict_x0: Callable[[], torch.Tensor]
 
     @property
     def update(self) -> torch.Tensor:
@@ -33,7 +35,7 @@ def denoise(
     backbone: Backbone,
     latents: torch.Tensor,
     sampler: Sampler,
-    prompt: Prompt,
+    prompt: PromptEmbeds,
     guidance_scale: float,
     generators: list[torch.Generator],
 ) -> Iterator[DenoiseStep]:
@@ -44,6 +46,6 @@ def denoise(
     """
     for t in sampler.timesteps:
         noise = backbone.predict_noise(latents, t, prompt, guidance_scale)
-        clean = partial(backbone.clean, latents, noise, t)
+        predict_x0 = partial(backbone.predict_x0, latents, noise, t)
         before, latents = latents, sampler.step(noise, t, latents, generators)
-        yield DenoiseStep(t, backbone.noise_level(t), before, latents, clean)
+        yield DenoiseStep(t, backbone.noise_level(t), before, latents, predict_x0)

@@ -43,7 +43,7 @@ class StageTracker:
             yield Progress(self.stage, self.done, self.total, step.timestep, now - start, step.weight, update)
             if previews and self.done < self.total and spent <= previews * self.seconds:
                 start = time.perf_counter()
-                frames = decode(_smaller(step.clean()))[0]
+                frames = decode(_smaller(step.predict_x0()))[0]
                 spent += time.perf_counter() - start
                 yield Preview(self.stage, self.done, frames)
             start = time.perf_counter()

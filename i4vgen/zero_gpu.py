@@ -21,14 +21,14 @@ from typing import Any
 import spaces
 
 from i4vgen import runtime
-from i4vgen.catalog import Choice
-from i4vgen.errors import ModelError, OutOfMemory, RequestError
+from i4vgen.catalog import ModelSpec
+from i4vgen.errors import InvalidInputError, ModelError, OutOfMemoryError
 from i4vgen.events import Event
 from i4vgen.free_init import ITERATIONS
+from i4vgen.generation_config import GenerationConfig
 from i4vgen.pipeline import Anchor, I4VGenPipeline
-from i4vgen.request import Request
 
-EXPECTED = (RequestError, ModelError, OutOfMemory)
+EXPECTED = (InvalidInputError, ModelError, OutOfMemoryError)
 """Errors whose words are meant for people. `spaces` would pass on no more than the name of their class."""
 
 # Seconds on the GPU, for `estimate`. Guesses, measured nowhere: some twice what half precision should need.
@@ -47,16 +47,16 @@ get 120 seconds, and `spaces` multiplies what is asked for by 1.5 on the slower 
 class ZeroGPURuntime(runtime.Runtime):
     """A runtime whose runs take place on a GPU lent by ZeroGPU."""
 
-    _known: dict[Choice, ZeroGPURuntime] = {}
+    _known: dict[ModelSpec, ZeroGPURuntime] = {}
 
-    def __init__(self, choice: Choice | str | None = None):
-        super().__init__(choice)
-        self._known[self.choice] = self
+    def __init__(self, spec: ModelSpec | str | None = None):
+        super().__init__(spec)
+        self._known[self.spec] = self
 
     @classmethod
-    def known(cls, choice: Choice) -> ZeroGPURuntime:
+    def known(cls, spec: ModelSpec) -> ZeroGPURuntime:
         """The runtime of a choice. Without `get_runtime`, whose lock a fork may have found taken."""
-        return cls._known.get(choice) or cls(choice)
+        return cls._known.get(spec) or cls(spec)
 
     def load_here(self) -> I4VGenPipeline:
         """The pipeline of this process: of the one with the GPU, or of the app's own, in the main thread and
@@ -69,7 +69,7 @@ class ZeroGPURuntime(runtime.Runtime):
         return "ZeroGPU"
 
     def _load(self) -> RemotePipeline:
-        return RemotePipeline(self.choice)
+        return RemotePipeline(self.spec)
 
 
 runtime.runtime_class = ZeroGPURuntime
@@ -80,8 +80,8 @@ class RemotePipeline:
     links of the chain that take latents are left out.
     """
 
-    def __init__(self, choice: Choice):
-        self._choice = choice
+    def __init__(self, spec: ModelSpec):
+        self._choice = spec
 
     def run(self, *args, **kwargs) -> Iterator[Event]:
         return self._start("run", *args, **kwargs)
@@ -116,27 +116,27 @@ class RemotePipeline:
                 yield event
 
 
-def duration(choice: Choice, method: str, arguments: dict[str, Any]) -> int:
+def duration(spec: ModelSpec, method: str, arguments: dict[str, Any]) -> int:
     """The seconds to ask ZeroGPU for. Takes the arguments of `_run`, as `spaces` wants it."""
     seconds = STARTING if method == "score" else estimate(method, **arguments)
     return min(math.ceil(seconds), LONGEST)
 
 
 @spaces.GPU(duration=duration)
-def _run(choice: Choice, method: str, arguments: dict[str, Any]) -> Iterator[Event | Exception]:
+def _run(spec: ModelSpec, method: str, arguments: dict[str, Any]) -> Iterator[Event | Exception]:
     """In the process with the GPU: a method of the pipeline, by its name.
 
     That process is a fork of the app's, so what was loaded there is loaded here. It stays for later runs.
     """
     try:
-        yield from getattr(ZeroGPURuntime.known(choice).load_here(), method)(**arguments)
+        yield from getattr(ZeroGPURuntime.known(spec).load_here(), method)(**arguments)
     except EXPECTED as error:
         yield error
 
 
 def estimate(
     method: str,
-    request: Request,
+    config: GenerationConfig,
     anchor: Anchor | int | None = None,
     compare: Sequence[str] = (),
     previews: float = 0.0,
@@ -145,23 +145,23 @@ def estimate(
     judge: bool = False,
 ) -> float:
     """Seconds that a method of the pipeline will take on a GPU, generously. Takes the method's arguments."""
-    steps = request.sampling.steps
-    baselines = {"vanilla": request.baseline_sampling.steps}
+    steps = config.sampling.steps
+    baselines = {"vanilla": config.baseline_sampling.steps}
     baselines["freeinit"] = ITERATIONS * baselines["vanilla"]
     draws = method == "candidates" or method == "run" and not isinstance(anchor, Anchor)
-    candidates = request.num_candidates - first if draws else 0
+    candidates = config.num_candidates - first if draws else 0
     videos: list[int] = []  # the steps of each
     if method in baselines:
         videos = [baselines[method]]
     elif method != "candidates":
-        videos = [request.ni_vsds_steps, request.regeneration_steps]
+        videos = [config.ni_vsds_steps, config.regeneration_steps]
         videos += [baselines[name] for name in compare if name in baselines]
 
-    calls = steps * math.ceil(candidates / request.candidate_batch_size) + sum(videos)
-    frames = request.image_steps(candidates) + sum(videos) * request.num_frames
-    decoded = candidates * (2 if request.sketch_steps else 1) + len(videos) * request.num_frames
-    if request.guidance_scale > 1:  # every frame with the prompt and without
+    calls = steps * math.ceil(candidates / config.candidate_batch_size) + sum(videos)
+    frames = config.image_steps(candidates) + sum(videos) * config.num_frames
+    decoded = candidates * (2 if config.sketch_steps else 1) + len(videos) * config.num_frames
+    if config.guidance_scale > 1:  # every frame with the prompt and without
         frames *= 2
-    size = request.height * request.width / 512**2
+    size = config.height * config.width / 512**2
     seconds = PER_CALL * calls + size * (PER_FRAME * frames + PER_DECODED * decoded)
     return STARTING + seconds * (1 + previews)

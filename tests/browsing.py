@@ -95,9 +95,9 @@ def quiet_page(browser: Browser, url: str, ready: str = "Draw candidates", **opt
         lambda m: trouble.append(f"console: {m.text} ({m.location})") if m.type == "error" else None,
     )
 
-    def check(request):
-        if request.url.startswith("http") and request.url.split("/")[2] != host:
-            trouble.append(f"request to another server: {request.url}")
+    def check(config):
+        if config.url.startswith("http") and config.url.split("/")[2] != host:
+            trouble.append(f"request to another server: {config.url}")
 
     page.on("request", check)
     page.goto(url)

@@ -15,7 +15,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, MotionAdapter, UNet2DConditi
 from playwright.sync_api import Browser, Page
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from i4vgen.request import Request
+from i4vgen.generation_config import GenerationConfig
 from i4vgen.runtime import Runtime
 from tests.browsing import quiet_page, running_app, running_browser
 
@@ -126,12 +126,12 @@ def pipeline(runtime):
 
 
 @pytest.fixture
-def make_request(runtime):
+def make_config(runtime):
     """make_request(**given): a small request that the tiny model can run."""
 
-    def make(**given) -> Request:
+    def make(**given) -> GenerationConfig:
         values = {"prompt": "a red rocket rising", "num_candidates": 3} | given
-        return Request.for_model(runtime.defaults, **values)
+        return GenerationConfig.for_model(runtime.defaults, **values)
 
     return make
 

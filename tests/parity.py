@@ -29,8 +29,8 @@ from i4vgen.backbones.animatediff import STEP_SIZES, AnimateDiffBackbone, adopt_
 from i4vgen.backbones.stable_diffusion import PromptEmbeds, StableDiffusionBackbone
 from i4vgen.errors import ModelError
 from i4vgen.events import Candidate, Event, Result, Selected
+from i4vgen.generation_config import Defaults, GenerationConfig
 from i4vgen.pipeline import I4VGenPipeline
-from i4vgen.request import Defaults, Request
 from tests import parity_image_reward, parity_lavie
 
 TOLERANCE = 1e-4
@@ -61,11 +61,11 @@ class Recording:
         tensor = self.tensors[name]
         return tensor.float() if tensor.is_floating_point() else tensor
 
-    def request(self) -> Request:
+    def generation_config(self) -> GenerationConfig:
         """The run's settings. They come from the tensors wherever these have them."""
         num_frames, height, width = self["init_noise"].shape[2:]
         default_p_re = (lavie.DEFAULTS if parity_lavie.is_lavie(self.unet) else Defaults()).p_re
-        return Request(
+        return GenerationConfig(
             prompt="recorded",
             num_candidates=len(self["candidates"]),
             num_frames=num_frames,
@@ -240,12 +240,12 @@ def video(events: Iterable[Event]) -> torch.Tensor:
 def compare(path: str) -> dict[str, float]:
     """Runs every stage of one recording; the error of each. A wrong anchor or timestep counts as infinite."""
     recording = Recording(path)
-    backbone, request = build_backbone(recording), recording.request()
+    backbone, config = build_backbone(recording), recording.generation_config()
     pipeline = I4VGenPipeline(backbone, [Brightness()], noise=recording.noise)
     embeds = backbone.encode_prompt("", "")
     errors = {}
 
-    sampler = backbone.sampler(request.sampler, request.num_inference_steps)
+    sampler = backbone.sampler(config.sampler, config.num_inference_steps)
     same = sampler.timesteps == recording["timesteps"].tolist()
     errors["timesteps"] = 0.0 if same else float("inf")
 
@@ -253,13 +253,11 @@ def compare(path: str) -> dict[str, float]:
     forward = backbone.predict_noise(recording["init_noise"], 500, unconditional, guidance_scale=1)
     errors["one forward pass"] = error(forward, recording["unet_out_t500_uncond"])
 
-    chain = list(pipeline.run(request, compare=()))
+    chain = list(pipeline.run(config, compare=()))
     candidates = np.stack([event.latents for event in chain if isinstance(event, Candidate)])
     errors["candidates"] = error(candidates, recording["candidates"])
-    errors["NI-VSDS"] = error(video(pipeline.distill(request, recording["anchor"])), recording["ni_vsds"])
-    errors["regeneration"] = error(
-        video(pipeline.regenerate(request, recording["ni_vsds"])), recording["final"]
-    )
+    errors["NI-VSDS"] = error(video(pipeline.distill(config, recording["anchor"])), recording["ni_vsds"])
+    errors["regeneration"] = error(video(pipeline.regenerate(config, recording["ni_vsds"])), recording["final"])
 
     index = next(event.index for event in chain if isinstance(event, Selected))
     wanted = recording.config["anchor_index"]

@@ -10,7 +10,7 @@ from diffusers import DDIMScheduler
 
 from i4vgen.backbones.lavie import FURTHEST, LaVieBackbone, LaVieUNet
 from i4vgen.errors import ModelError
-from i4vgen.request import Defaults
+from i4vgen.generation_config import Defaults
 
 
 def is_lavie(weights: dict[str, torch.Tensor]) -> bool:

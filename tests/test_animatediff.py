@@ -115,7 +115,7 @@ def test_denoising_with_the_true_noise_gives_back_the_clean_latents(backbone):
         sampler = backbone.sampler(name, 10, last=6)
         latents = backbone.add_noise(clean, noise, sampler.timesteps[0])
         for t in sampler.timesteps:
-            torch.testing.assert_close(backbone.clean(latents, noise, t), clean, atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(backbone.predict_x0(latents, noise, t), clean, atol=1e-4, rtol=1e-4)
             latents = sampler.step(noise, t, latents, [])
         torch.testing.assert_close(latents, clean, atol=0.05, rtol=0.05)  # the last step leaves t = 0
 

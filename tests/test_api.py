@@ -100,8 +100,8 @@ def test_candidates_come_as_files_with_scores(drawn, library):
     assert [card["index"] for card in drawn["candidates"]] == [0, 1, 2]
     assert drawn["best"] == max(drawn["candidates"], key=lambda card: card["score"])["index"]
     saved = library.open(drawn["run"])
-    assert (saved.request.seed, saved.request.num_inference_steps) == (3, 2)
-    assert saved.request.num_frames == 4, "what is left out is the model's own"
+    assert (saved.config.seed, saved.config.num_inference_steps) == (3, 2)
+    assert saved.config.num_frames == 4, "what is left out is the model's own"
     for card, candidate in zip(drawn["candidates"], saved.candidates(), strict=True):
         assert np.array_equal(np.asarray(Image.open(card["image"])), candidate.image)
         assert (card["score"], card["scores"]) == (candidate.score, candidate.scores)
@@ -128,8 +128,8 @@ def test_animate_finds_the_run_from_another_session(url, drawn, library, tmp_pat
     assert {"ni_vsds", "regeneration", "vanilla"} <= set(moved["seconds"])
     whole = library.open(moved["run"])
     assert len(whole.candidates()) == 3 and (whole.anchor_index, whole.picked) == (anchor, True)
-    assert (whole.request.p_ni_vsds, whole.compare) == (0.0, ("vanilla",))
-    assert whole.request.seed == 3, "the rest of the request is the run's"
+    assert (whole.config.p_ni_vsds, whole.compare) == (0.0, ("vanilla",))
+    assert whole.config.seed == 3, "the rest of the request is the run's"
 
 
 def test_generate_is_candidates_and_animate(client, drawn):

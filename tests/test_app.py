@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from i4vgen.catalog import Choice
-from i4vgen.errors import RequestError
+from i4vgen.catalog import ModelSpec
+from i4vgen.errors import InvalidInputError
 from i4vgen.events import Candidate
 from i4vgen.pipeline import Anchor
 from i4vgen.runtime import StopToken
@@ -25,10 +25,10 @@ from i4vgen.ui.chart import chart_value
 from i4vgen.ui.live import live_value
 from i4vgen.ui.progress import Tracker
 from i4vgen.ui.session import (
+    AnchorSelection,
     Baselines,
+    CandidateSet,
     Clip,
-    Pick,
-    Round,
     anchor_index,
     baseline_key,
     caption,
@@ -60,7 +60,7 @@ FORM = {
 
 
 def request_of(runtime, **given):
-    return imagine.Form(**FORM | given).request(runtime.defaults)
+    return imagine.Form(**FORM | given).config(runtime.defaults)
 
 
 def candidates(*scores: float | None) -> tuple[Candidate, ...]:
@@ -69,9 +69,9 @@ def candidates(*scores: float | None) -> tuple[Candidate, ...]:
     return tuple(Candidate(i, image, score, latents) for i, score in enumerate(named))
 
 
-def round_of(*scores: float | None, **given) -> Round:
+def candidate_set_of(*scores: float | None, **given) -> CandidateSet:
     cards = candidates(*scores)
-    return Round(candidates=cards, files=tuple(f"{card.index}.png" for card in cards), **given)
+    return CandidateSet(candidates=cards, files=tuple(f"{card.index}.png" for card in cards), **given)
 
 
 @pytest.fixture
@@ -84,60 +84,62 @@ def panels(runtime):
 
 
 def test_the_highest_score_is_the_anchor_until_somebody_picks():
-    cards = round_of(0.1, 1.5, -2.0)
-    assert cards.best == anchor_index(cards, Pick()) == 1
-    assert anchor_index(cards, Pick(2)) == 2
-    assert anchor_index(cards, Pick(picture=np.zeros((8, 8, 3), np.uint8))) is None
-    assert round_of(None, None).best == 0
-    assert Round().best is anchor_index(Round(), Pick()) is None
+    cards = candidate_set_of(0.1, 1.5, -2.0)
+    assert cards.best == anchor_index(cards, AnchorSelection()) == 1
+    assert anchor_index(cards, AnchorSelection(2)) == 2
+    assert anchor_index(cards, AnchorSelection(picture=np.zeros((8, 8, 3), np.uint8))) is None
+    assert candidate_set_of(None, None).best == 0
+    assert CandidateSet().best is anchor_index(CandidateSet(), AnchorSelection()) is None
 
 
 def test_the_gallery_is_sorted_by_index_or_by_score():
-    cards = round_of(0.1, 1.5, -2.0)
+    cards = candidate_set_of(0.1, 1.5, -2.0)
     assert [c.index for c in cards.shown] == [0, 1, 2]
     assert [c.index for c in replace(cards, by_score=True).shown] == [1, 0, 2]
     assert [cards.rank(i) for i in range(3)] == [2, 1, 3]
 
 
 def test_what_was_dropped_is_no_anchor_any_more_and_can_come_back():
-    cards = round_of(0.1, 1.5, -2.0).drop(1)
+    cards = candidate_set_of(0.1, 1.5, -2.0).drop(1)
     assert [c.index for c in cards.shown] == [0, 2] and cards.best == 0
-    assert anchor_index(cards, Pick(1)) == 0, "the pick was dropped"
+    assert anchor_index(cards, AnchorSelection(1)) == 0, "the pick was dropped"
     assert cards.next_index == 3, "further candidates never repeat a number"
     assert replace(cards, dropped=frozenset()).best == 1
 
 
 def test_captions_mark_the_best_the_favourites_and_the_anchor():
-    cards = round_of(0.1, 1.5, -2.0).toggle_star(0)
-    lines = [caption(cards, c, Pick(2)) for c in cards.candidates]
+    cards = candidate_set_of(0.1, 1.5, -2.0).toggle_star(0)
+    lines = [caption(cards, c, AnchorSelection(2)) for c in cards.candidates]
     assert lines == ["★ +0.10\nrank 2 · seed 0#1", "♛ +1.50\nrank 1 · seed 0#2", "−2.00 ✓\nrank 3 · seed 0#3"]
-    assert caption(cards, cards.candidates[1], Pick()).startswith("♛ +1.50 ✓\n")
+    assert caption(cards, cards.candidates[1], AnchorSelection()).startswith("♛ +1.50 ✓\n")
     assert cards.toggle_star(0).stars == frozenset() and say_score(None) == ""
 
 
 def test_captions_show_what_every_reward_says():
     image, latents = np.zeros((8, 8, 3), np.uint8), np.zeros((4, 1, 2, 2), np.float32)
     card = Candidate(0, image, {"ImageReward": 0.5, "PickScore": 21.3}, latents)
-    lines = caption(Round(candidates=(card,), files=("0.png",)), card, Pick()).split("\n")
+    lines = caption(CandidateSet(candidates=(card,), files=("0.png",)), card, AnchorSelection()).split("\n")
     assert lines[:2] == ["♛ +0.50 ✓", "PickScore +21.30"]
 
 
-def test_the_anchor_is_described_in_words(make_request):
-    cards = round_of(0.1, 1.5, request=make_request(prompt="a red rocket"))
-    assert "Candidate 2" in describe_anchor(cards, Pick())
-    assert "highest reward" in describe_anchor(cards, Pick())
-    assert "your pick" in describe_anchor(cards, Pick(0))
-    assert describe_anchor(Round(), Pick()) == texts.NO_ANCHOR
+def test_the_anchor_is_described_in_words(make_config):
+    cards = candidate_set_of(0.1, 1.5, config=make_config(prompt="a red rocket"))
+    assert "Candidate 2" in describe_anchor(cards, AnchorSelection())
+    assert "highest reward" in describe_anchor(cards, AnchorSelection())
+    assert "your pick" in describe_anchor(cards, AnchorSelection(0))
+    assert describe_anchor(CandidateSet(), AnchorSelection()) == texts.NO_ANCHOR
     judged = cards.with_scores("a <b>blue</b> whale", [{"reward": 2.0}, {"reward": 1.0}])
-    assert "&lt;b&gt;blue" in describe_anchor(judged, Pick()) and judged.best == 0
+    assert "&lt;b&gt;blue" in describe_anchor(judged, AnchorSelection()) and judged.best == 0
 
 
 def test_the_reward_is_named_as_the_reason_only_where_it_is():
-    cards = round_of(0.1, 1.5)
+    cards = candidate_set_of(0.1, 1.5)
     assert (reason(cards, 1), reason(cards, 0)) == ("highest reward", "picked")
-    assert reason(round_of(0.1, 1.5, 2.0).drop(2), 1) == "picked"
-    unjudged = round_of(None, None)
-    assert reason(unjudged, 0) == "picked" and "♛" not in caption(unjudged, unjudged.candidates[0], Pick())
+    assert reason(candidate_set_of(0.1, 1.5, 2.0).drop(2), 1) == "picked"
+    unjudged = candidate_set_of(None, None)
+    assert reason(unjudged, 0) == "picked" and "♛" not in caption(
+        unjudged, unjudged.candidates[0], AnchorSelection()
+    )
 
 
 def test_words_of_others_cannot_inject_html():
@@ -145,32 +147,36 @@ def test_words_of_others_cannot_inject_html():
 
 
 def test_the_chart_ranks_all_scores():
-    cards = round_of(0.5, 1.5, -0.5).toggle_star(2)
-    value = chart_value(cards, Pick(0))
+    cards = candidate_set_of(0.5, 1.5, -0.5).toggle_star(2)
+    value = chart_value(cards, AnchorSelection(0))
     assert [mark["index"] for mark in value["marks"]] == [2, 0, 1]
     assert [mark["height"] for mark in value["marks"]] == [0, 0.5, 1]
     assert [mark["state"] for mark in value["marks"]] == ["starred", "picked", "best"]
     assert (value["low"], value["high"], value["zero"]) == ("−0.50", "+1.50", 0.25)
-    assert chart_value(round_of(None, None), Pick()) is chart_value(round_of(1.0), Pick()) is None
+    assert (
+        chart_value(candidate_set_of(None, None), AnchorSelection())
+        is chart_value(candidate_set_of(1.0), AnchorSelection())
+        is None
+    )
 
 
 def test_what_a_tab_remembers_pickles():
-    remembered = (round_of(0.5), Pick(picture=np.zeros((2, 2, 3), np.uint8)))
+    remembered = (candidate_set_of(0.5), AnchorSelection(picture=np.zeros((2, 2, 3), np.uint8)))
     for value in (*remembered, Baselines(("key",), {"vanilla": Clip("vanilla", "a.mp4", 8, 8, 1.0)})):
         assert type(pickle.loads(pickle.dumps(value))) is type(value)
 
 
-def test_vanilla_is_reused_only_where_it_would_be_the_same(make_request):
-    pocket = Choice("pocket")
+def test_vanilla_is_reused_only_where_it_would_be_the_same(make_config):
+    pocket = ModelSpec("pocket")
 
-    def key(choice=pocket, anchor=None, **given):
-        return baseline_key(choice, make_request(**given), anchor)
+    def key(spec=pocket, anchor=None, **given):
+        return baseline_key(spec, make_config(**given), anchor)
 
     red, blue = (Anchor.from_image(Image.new("RGB", (9, 9), colour)) for colour in ("red", "blue"))
     assert key(seed=1) == key(seed=1, num_candidates=5, p_ni_vsds=0.2, preset="fast")
     assert key(seed=1) != key(seed=2)
     assert key(seed=1) != key(seed=1, num_inference_steps=9)
-    assert key(seed=1) != key(Choice("pocket", loras=("a",)), seed=1)
+    assert key(seed=1) != key(ModelSpec("pocket", loras=("a",)), seed=1)
     assert key(anchor=red) == key(anchor=red) != key(anchor=blue), "an image-to-video model shows the anchor"
 
 
@@ -178,17 +184,17 @@ def test_vanilla_is_reused_only_where_it_would_be_the_same(make_request):
 
 
 def test_the_form_becomes_a_request(runtime):
-    request = request_of(runtime)
-    assert (request.prompt, request.seed, request.num_inference_steps) == ("a red rocket", 7, 2)
-    assert request.height == runtime.defaults.height
-    assert request.candidate_batch_size == 1, "the gallery fills in a few steps"
+    config = request_of(runtime)
+    assert (config.prompt, config.seed, config.num_inference_steps) == ("a red rocket", 7, 2)
+    assert config.height == runtime.defaults.height
+    assert config.candidate_batch_size == 1, "the gallery fills in a few steps"
 
 
 @pytest.mark.parametrize(
     "wrong", [{"prompt": "  "}, {"prompt": None}, {"seed": None}, {"seed": -1}, {"num_frames": 99}]
 )
 def test_a_wrong_form_is_refused_in_words(runtime, wrong):
-    with pytest.raises(RequestError, match=r"\w+ \w+"):
+    with pytest.raises(InvalidInputError, match=r"\w+ \w+"):
         request_of(runtime, **wrong)
 
 
@@ -265,78 +271,85 @@ def test_stop_reaches_the_run_of_its_own_session_only():
 # The two runs, on the tiny model
 
 
-def drawn(runtime, panel, request, token=None, round_=None):
-    """The last round of stage 1, and all changes of the page."""
-    steps = list(choose.draw(runtime, panel, round_ or Round(request, runtime.choice), token or StopToken()))
+def drawn(runtime, panel, config, token=None, candidate_set=None):
+    """The last candidate set of stage 1, and all changes of the page."""
+    steps = list(
+        choose.draw(runtime, panel, candidate_set or CandidateSet(config, runtime.spec), token or StopToken())
+    )
     return steps[-1][0], [changes for _, changes in steps]
 
 
 def test_drawing_yields_each_candidate_and_stops_where_it_is_told(runtime, panels):
     panel, _ = panels
-    request = request_of(runtime)
-    rounds = [r for r, _ in choose.draw(runtime, panel, Round(request, runtime.choice), StopToken())]
-    assert sorted({len(r.candidates) for r in rounds}) == [0, 1, 2, 3]
-    assert all(Path(file).is_file() for file in rounds[-1].files)
+    config = request_of(runtime)
+    sets = [r for r, _ in choose.draw(runtime, panel, CandidateSet(config, runtime.spec), StopToken())]
+    assert sorted({len(r.candidates) for r in sets}) == [0, 1, 2, 3]
+    assert all(Path(file).is_file() for file in sets[-1].files)
 
     token = StopToken()
     seen = []
-    for round_, changes in choose.draw(runtime, panel, Round(request, runtime.choice), token):
+    for candidate_set, changes in choose.draw(runtime, panel, CandidateSet(config, runtime.spec), token):
         seen.append(changes)
-        if round_.candidates:
+        if candidate_set.candidates:
             token.stop()
-    assert len(round_.candidates) == 1
+    assert len(candidate_set.candidates) == 1
     assert seen[-1][panel.status]["words"] == texts.candidates_stopped(1, 3)
 
 
 def test_more_candidates_join_the_ones_that_are_there(runtime, panels):
     panel, _ = panels
-    round_, _ = drawn(runtime, panel, request_of(runtime))
+    candidate_set, _ = drawn(runtime, panel, request_of(runtime))
     more, changes = drawn(
-        runtime, panel, None, round_=replace(round_, request=replace(round_.request, num_candidates=5))
+        runtime,
+        panel,
+        None,
+        candidate_set=replace(candidate_set, config=replace(candidate_set.config, num_candidates=5)),
     )
-    assert [c.index for c in more.candidates] == [0, 1, 2, 3, 4] and more.candidates[:3] == round_.candidates
+    assert [c.index for c in more.candidates] == [0, 1, 2, 3, 4] and more.candidates[
+        :3
+    ] == candidate_set.candidates
     assert "2 candidates" in changes[-1][panel.status]["words"]
 
 
 def test_candidates_are_judged_again_or_stay_as_they_are(runtime, panels):
     panel, _ = panels
-    round_, _ = drawn(runtime, panel, request_of(runtime))
-    *_, (judged, changes) = choose.score_again(runtime, panel, round_, "a blue whale", StopToken())
+    candidate_set, _ = drawn(runtime, panel, request_of(runtime))
+    *_, (judged, changes) = choose.score_again(runtime, panel, candidate_set, "a blue whale", StopToken())
     assert judged.judged_by == "a blue whale" and "a blue whale" in changes[panel.status]["words"]
-    assert [c.score for c in judged.candidates] != [c.score for c in round_.candidates]
+    assert [c.score for c in judged.candidates] != [c.score for c in candidate_set.candidates]
     token = StopToken()
     token.stop()
-    *_, (same, _) = choose.score_again(runtime, panel, round_, "a blue whale", token)
-    assert same is round_
+    *_, (same, _) = choose.score_again(runtime, panel, candidate_set, "a blue whale", token)
+    assert same is candidate_set
 
 
-def animated(runtime, panel, request, anchor, known=None, token=None):
+def animated(runtime, panel, config, anchor, known=None, token=None):
     """The baselines, the take and all changes of the page of an animation."""
     known, token = known or Baselines(), token or StopToken()
-    steps = list(watch.animate(runtime, panel, Round(), request, anchor, ["vanilla"], known, token))
+    steps = list(watch.animate(runtime, panel, CandidateSet(), config, anchor, ["vanilla"], known, token))
     return steps[-1][0], steps[-1][1], [changes for *_, changes in steps]
 
 
 def test_animating_gives_two_videos_and_keeps_the_vanilla_one(runtime, panels):
     panel, watching = panels
-    request = request_of(runtime)
-    round_, _ = drawn(runtime, panel, request)
-    anchor = watch.make_anchor(round_, Pick())
-    assert anchor.reason == "highest reward" and watch.make_anchor(Round(), Pick()) is None
-    known, take, changes = animated(runtime, watching, request, anchor)
-    assert [clip.name for clip in take.clips] == ["vanilla", "anchor", "ni_vsds", "i4vgen"]
-    assert all(clip.scores for clip in take.videos), "the reward has seen every video"
+    config = request_of(runtime)
+    candidate_set, _ = drawn(runtime, panel, config)
+    anchor = watch.make_anchor(candidate_set, AnchorSelection())
+    assert anchor.reason == "highest reward" and watch.make_anchor(CandidateSet(), AnchorSelection()) is None
+    known, animation, changes = animated(runtime, watching, config, anchor)
+    assert [clip.name for clip in animation.clips] == ["vanilla", "anchor", "ni_vsds", "i4vgen"]
+    assert all(clip.scores for clip in animation.videos), "the reward has seen every video"
     traces = [c[watching.live]["trace"] for c in changes if c[watching.live]["trace"]]
     assert traces and "weight" in changes[-3][watching.live]["facts"]
-    value = watching.player.postprocess(take.clips)
+    value = watching.player.postprocess(animation.clips)
     assert value["num_frames"] == 4
     assert all(Path(p["video"]["path"]).is_file() for p in value["panes"] if p["name"] != "anchor")
     assert watching.player.postprocess(None) is None
 
     own = Anchor.from_image(Image.new("RGB", (9, 9), "red"))
-    again, take, changes = animated(runtime, watching, request, own, known)
+    again, animation, changes = animated(runtime, watching, config, own, known)
     stages = {stage["name"] for c in changes for stage in c[watching.live]["stages"]}
-    assert again is known and take.clips[0] is known.clips["vanilla"]
+    assert again is known and animation.clips[0] is known.clips["vanilla"]
     assert stages == {"ni_vsds", "regeneration"}, "the same vanilla video is not made twice"
 
 
@@ -347,16 +360,16 @@ def test_a_stopped_animation_leaves_what_was_finished(runtime, panels, last_word
     _, watching = panels
     token = StopToken()
     anchor = Anchor.from_image(Image.new("RGB", (9, 9), "red"))
-    request = request_of(runtime)
+    config = request_of(runtime)
     seen = []
-    run = watch.animate(runtime, watching, Round(), request, anchor, ["vanilla"], Baselines(), token)
+    run = watch.animate(runtime, watching, CandidateSet(), config, anchor, ["vanilla"], Baselines(), token)
     for _, now, changes in run:
-        take = now
+        animation = now
         seen.append(changes)
         if last_words in changes[watching.live]["words"]:
             token.stop()
     assert seen[-1][watching.live]["words"] == texts.animate_stopped(bool(left))
-    assert [clip.name for clip in take.videos] == left
+    assert [clip.name for clip in animation.videos] == left
     assert (watching.player in seen[-1]) == bool(left)
 
 
@@ -366,8 +379,8 @@ def test_a_stopped_animation_leaves_what_was_finished(runtime, panels, last_word
 def test_a_picture_of_ones_own_is_cropped_where_one_says_and_a_broken_one_refused(tmp_path, panels):
     panel, _ = panels
     Image.new("RGBA", (40, 20), (0, 0, 0, 0)).save(tmp_path / "clear.png")
-    pick = choose.pick_upload(str(tmp_path / "clear.png"), 32, 24)
-    assert pick.picture.shape == (32, 24, 3) and pick.picture.min() == 255
+    selection = choose.pick_upload(str(tmp_path / "clear.png"), 32, 24)
+    assert selection.picture.shape == (32, 24, 3) and selection.picture.min() == 255
     halves = Image.new("RGB", (80, 20), "red")
     halves.paste("blue", (40, 0, 80, 20))
     halves.save(tmp_path / "halves.png")
@@ -380,7 +393,7 @@ def test_a_picture_of_ones_own_is_cropped_where_one_says_and_a_broken_one_refuse
     assert not choose.show_crop(panel, str(tmp_path / "halves.png"), 20, 80, 0.5)[panel.crop]["visible"]
     assert not choose.show_crop(panel, None, 20, 20, 0.5)[panel.crop]["visible"]
     (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(RequestError, match="cannot be read"):
+    with pytest.raises(InvalidInputError, match="cannot be read"):
         choose.pick_upload(str(tmp_path / "text.png"), 32, 24)
 
 

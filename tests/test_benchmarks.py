@@ -11,20 +11,20 @@ from diffusers import DDIMScheduler
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import random_weights, speed
-from i4vgen.errors import RequestError
+from i4vgen.errors import InvalidInputError
+from i4vgen.generation_config import GenerationConfig
 from i4vgen.pipeline import I4VGenPipeline
-from i4vgen.request import Request
 
 
-def test_every_stage_is_timed_and_its_flops_are_those_of_its_calls(pipeline, make_request):
-    request = make_request(num_candidates=3, candidate_batch_size=2)
-    costs = speed.measure(pipeline, request)
+def test_every_stage_is_timed_and_its_flops_are_those_of_its_calls(pipeline, make_config):
+    config = make_config(num_candidates=3, candidate_batch_size=2)
+    costs = speed.measure(pipeline, config)
     assert list(costs) == list(speed.STAGES)
     assert all(cost.seconds > 0 and cost.gpu_memory is None for cost in costs.values())
-    video = costs["vanilla"].flops / request.num_inference_steps
-    assert costs["ni_vsds"].flops == pytest.approx(video * request.ni_vsds_steps)
+    video = costs["vanilla"].flops / config.num_inference_steps
+    assert costs["ni_vsds"].flops == pytest.approx(video * config.ni_vsds_steps)
     with FlopCounterMode(display=False) as counter:
-        list(I4VGenPipeline(pipeline.backbone).candidates(request))
+        list(I4VGenPipeline(pipeline.backbone).candidates(config))
     decoding = torch.zeros(1, 4, 1, 8, 6)
     with FlopCounterMode(display=False) as decoder:
         pipeline.backbone.decode(decoding)
@@ -77,8 +77,10 @@ def test_random_weights_run_beside_the_authors(stand_in, monkeypatch, capsys):
 
 def time_authors(python: str, **given):
     values = {"prompt": "a rocket", "num_frames": 16, "num_candidates": 16, "height": 64, "width": 128}
-    request = Request(**values | {"num_inference_steps": 20, "guidance_scale": 7.5, "p_re": 0.8} | given)
-    return speed.time_authors("checkout", python, request, torch.device("cpu"), torch.float32, warm_up=1)
+    config = GenerationConfig(
+        **values | {"num_inference_steps": 20, "guidance_scale": 7.5, "p_re": 0.8} | given
+    )
+    return speed.time_authors("checkout", python, config, torch.device("cpu"), torch.float32, warm_up=1)
 
 
 def test_the_authors_run_the_same_request(stand_in):
@@ -106,7 +108,7 @@ def test_the_authors_run_the_same_request(stand_in):
     ],
 )
 def test_what_the_authors_do_not_run_is_said(stand_in, given, message):
-    with pytest.raises(RequestError, match=message):
+    with pytest.raises(InvalidInputError, match=message):
         time_authors(stand_in, **given)
 
 

@@ -14,9 +14,9 @@ from PIL import Image
 from i4vgen import catalog
 from i4vgen.__main__ import main
 from i4vgen.backbones import lavie
-from i4vgen.catalog import MODELS, Choice, Entry
-from i4vgen.errors import RequestError
-from i4vgen.request import Request
+from i4vgen.catalog import MODELS, Entry, ModelSpec
+from i4vgen.errors import InvalidInputError
+from i4vgen.generation_config import GenerationConfig
 from i4vgen.runtime import Runtime
 from i4vgen.ui import build_app
 from tests.layouts_animatediff import (
@@ -57,8 +57,8 @@ def downloads(tmp_path_factory, tiny_model_dir) -> Path:
     """A hub cache with everything that the catalogue names."""
     cache = tmp_path_factory.mktemp("hub")
     for part, write in WRITERS.items():
-        write_hub_cache(cache, part.place, write)
-    as_hub_cache(cache, catalog.SD_1_4.place, tiny_model_dir)  # of which only the encoders are used
+        write_hub_cache(cache, part.repo_or_path, write)
+    as_hub_cache(cache, catalog.SD_1_4.repo_or_path, tiny_model_dir)  # of which only the encoders are used
     write_hub_cache(cache, ZOOM_IN, write_motion_lora)
     (config,) = cache.glob("models--stable-diffusion-v1-5*/snapshots/*/unet/config.json")
     config.write_text(json.dumps(json.loads(config.read_text()) | {"sample_size": 8}))  # small videos
@@ -74,8 +74,8 @@ def warm(downloads, offline, monkeypatch) -> None:
 
 def test_the_cache_of_these_tests_has_all_that_the_catalogue_names(downloads):
     parts = [part for entry in [*MODELS.values(), *catalog.REWARDS.values()] for part in entry.parts.values()]
-    missing = {part.place for part in parts} - {part.place for part in WRITERS}
-    assert missing == {catalog.POCKET.place, catalog.SD_1_4.place}
+    missing = {part.repo_or_path for part in parts} - {part.repo_or_path for part in WRITERS}
+    assert missing == {catalog.POCKET.repo_or_path, catalog.SD_1_4.repo_or_path}
 
 
 @pytest.mark.parametrize("model", REAL)
@@ -134,23 +134,25 @@ def test_an_incomplete_download_is_named(warm, offline, capsys):
 
 @pytest.mark.parametrize(("model", "option"), [("lavie", {"loras": ("a/b",)}), ("pocket", {"base": "a/b"})])
 def test_what_a_model_does_not_take_is_refused(model, option):
-    with pytest.raises(RequestError, match=rf"{model} does not take --(lora|base): use it with animatediff"):
-        catalog.find(Choice(model, **option))
+    with pytest.raises(
+        InvalidInputError, match=rf"{model} does not take --(lora|base): use it with animatediff"
+    ):
+        catalog.find(ModelSpec(model, **option))
 
 
 def test_another_base_and_other_rewards_take_the_place_of_the_models_own():
-    entry = catalog.find(Choice("animatediff", "someone/toonyou", ("a.safetensors@0.5",), ("clip",)))
-    assert entry.places["model"] == "someone/toonyou" and entry.loras == ("a.safetensors@0.5",)
+    entry = catalog.find(ModelSpec("animatediff", "someone/toonyou", ("a.safetensors@0.5",), ("clip",)))
+    assert entry.sources["model"] == "someone/toonyou" and entry.loras == ("a.safetensors@0.5",)
     assert entry.rewards == ("clip",)
-    assert catalog.find(Choice("animatediff", rewards=())).rewards == ()
-    with pytest.raises(RequestError, match="there is no reward 'mine'"):
-        catalog.find(Choice("animatediff", rewards=("mine",)))
+    assert catalog.find(ModelSpec("animatediff", rewards=())).rewards == ()
+    with pytest.raises(InvalidInputError, match="there is no reward 'mine'"):
+        catalog.find(ModelSpec("animatediff", rewards=("mine",)))
 
 
 def test_a_choice_survives_run_json():
-    choice = Choice("animatediff", "someone/toonyou", ("a@0.5", "b"), ("clip", "pick_score"))
-    assert Choice.from_dict(json.loads(json.dumps(choice.to_dict()))) == choice
-    assert Choice.from_dict({"model": "pocket", "device": "cpu"}) == Choice("pocket")
+    spec = ModelSpec("animatediff", "someone/toonyou", ("a@0.5", "b"), ("clip", "pick_score"))
+    assert ModelSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+    assert ModelSpec.from_dict({"model": "pocket", "device": "cpu"}) == ModelSpec("pocket")
 
 
 def test_the_default_is_pocket_without_a_gpu_and_can_be_overridden(monkeypatch):
@@ -166,9 +168,13 @@ def test_the_default_is_pocket_without_a_gpu_and_can_be_overridden(monkeypatch):
 @pytest.mark.parametrize("entry", MODELS.values(), ids=MODELS)
 def test_every_entry_says_what_it_costs(entry: Entry):
     assert entry.title and entry.licence and entry.memory > 0
-    assert entry.download > 0 or entry.places["model"] == catalog.POCKET.place
-    pinned = [place for place in entry.places.values() if place != catalog.POCKET.place]
-    assert all(len(place.partition("@")[2]) == 40 for place in pinned), "a name and the commit it was read at"
+    assert entry.download > 0 or entry.sources["model"] == catalog.POCKET.repo_or_path
+    pinned = [
+        repo_or_path for repo_or_path in entry.sources.values() if repo_or_path != catalog.POCKET.repo_or_path
+    ]
+    assert all(len(repo_or_path.partition("@")[2]) == 40 for repo_or_path in pinned), (
+        "a name and the commit it was read at"
+    )
 
 
 def test_sparsectrl_animates_a_picture_of_ones_own(warm, tmp_path):
@@ -186,4 +192,4 @@ def test_sparsectrl_animates_a_picture_of_ones_own(warm, tmp_path):
     ]
     assert main(["a corgi", *options, "--reward", "none", "--compare", "vanilla", "--out", str(out)]) == 0
     run = json.loads((out / "run.json").read_text())
-    assert run["anchor_reason"] == "own picture" and Request.from_dict(run["request"]).num_frames == 4
+    assert run["anchor_reason"] == "own picture" and GenerationConfig.from_dict(run["request"]).num_frames == 4

@@ -17,25 +17,25 @@ def arrays(events) -> list[np.ndarray]:
     ]
 
 
-def test_same_request_same_bytes(pipeline, make_request):
-    first = arrays(pipeline.run(make_request(seed=7)))
+def test_same_request_same_bytes(pipeline, make_config):
+    first = arrays(pipeline.run(make_config(seed=7)))
     # Whatever ran in between, and whatever others did to the global generator, must not matter.
-    list(pipeline.vanilla(make_request(seed=8, num_frames=6)))
-    second = arrays(pipeline.run(make_request(seed=7)))
+    list(pipeline.vanilla(make_config(seed=8, num_frames=6)))
+    second = arrays(pipeline.run(make_config(seed=7)))
     assert len(first) == 12
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-def test_another_loading_of_the_model_gives_the_same(pipeline, tiny_model_dir, make_request):
+def test_another_loading_of_the_model_gives_the_same(pipeline, tiny_model_dir, make_config):
     reward = PocketReward.from_pretrained(str(tiny_model_dir))
     again = I4VGenPipeline(type(pipeline.backbone).from_pretrained(str(tiny_model_dir)), [reward])
-    first, second = (arrays(p.run(make_request(), compare=())) for p in (pipeline, again))
+    first, second = (arrays(p.run(make_config(), compare=())) for p in (pipeline, again))
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"prompt": "a blue car"}, {"guidance_scale": 1.0}])
-def test_another_request_gives_another_video(pipeline, make_request, change):
-    first, second = (arrays(pipeline.vanilla(make_request(**given))) for given in ({}, change))
+def test_another_request_gives_another_video(pipeline, make_config, change):
+    first, second = (arrays(pipeline.vanilla(make_config(**given))) for given in ({}, change))
     assert not np.array_equal(first[0], second[0])
 
 

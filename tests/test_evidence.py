@@ -11,7 +11,7 @@ import torch
 from diffusers import DDIMScheduler
 
 from benchmarks.evidence import __main__ as evidence
-from benchmarks.evidence import judging, vbench_judge
+from benchmarks.evidence import judging, sweep, vbench_judge
 from benchmarks.evidence.drawing import Job
 from benchmarks.evidence.judge import STILL, Judge
 from benchmarks.evidence.methods import METHODS
@@ -131,6 +131,20 @@ def test_the_command_goes_on_where_it_was_and_reports_every_method(tmp_path, mon
     assert first["summary"]["vanilla"]["subject_right"]["mean"]["mean"] == np.mean(
         [row["subject_right"] for row in strip if row["method"] == "vanilla"]
     )
+
+
+def test_a_sweep_tries_every_setting_and_goes_on_where_it_was(tmp_path, monkeypatch, capsys, tiny_model_dir):
+    command = ["sweep", "--model", str(tiny_model_dir), "--prompts", "1", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", command)
+    sweep.main()
+    table = capsys.readouterr().out
+    rows = len(sweep.VANILLA) + len(sweep.STEP_SIZES) * (1 + len(sweep.P_RE))
+    assert len((tmp_path / "sweep.jsonl").read_text().splitlines()) == rows
+    assert table.count("\n") == 2 + rows and "| step size 3, p_re 0.6 |" in table
+    assert "motion certainty" in table
+    monkeypatch.setattr(sweep, "videos", None)  # nothing is drawn again
+    sweep.main()
+    assert capsys.readouterr().out == table
 
 
 def test_vbench_judges_what_was_drawn(tmp_path, monkeypatch, tiny_model_dir):

@@ -16,7 +16,7 @@ from i4vgen import hub
 from i4vgen.catalog import ROOT_NETWORK
 from i4vgen.errors import ModelError
 from i4vgen.events import Loading, Result, Stage
-from i4vgen.request import Request
+from i4vgen.generation_config import GenerationConfig
 from i4vgen.runtime import Runtime
 from tests.fake_hub import SHA, BrokenOff, FakeHub, HungUp
 
@@ -209,13 +209,13 @@ def test_without_a_connection_a_file_that_was_not_fetched_is_not_taken_for_none(
 def test_a_runtime_downloads_its_model_before_it_runs(fake_hub, tiny_model_dir):
     fake_hub.models["someone/tiny"] = tiny_model_dir
     runtime = Runtime("someone/tiny", "cpu")
-    request = Request.for_model(runtime.defaults, prompt="a red rocket", num_inference_steps=1)
-    events = list(runtime.stream(lambda pipeline: pipeline.vanilla(request)))
+    config = GenerationConfig.for_model(runtime.defaults, prompt="a red rocket", num_inference_steps=1)
+    events = list(runtime.stream(lambda pipeline: pipeline.vanilla(config)))
     kinds = [type(event) for event in events]
     first = kinds.index(Stage)
     assert first > 0 and set(kinds[:first]) == {Loading} and Loading not in kinds[first:]
-    assert events[first - 1].place == "someone/tiny"
+    assert events[first - 1].repo_or_path == "someone/tiny"
     assert events[first - 1].done == events[first - 1].total > 0
     assert isinstance(events[-1], Result)
-    again = list(runtime.stream(lambda pipeline: pipeline.vanilla(request)))
+    again = list(runtime.stream(lambda pipeline: pipeline.vanilla(config)))
     assert Loading not in map(type, again)

@@ -19,8 +19,8 @@ from i4vgen.backbones.lavie import BASE, FURTHEST, MODEL, LaVieBackbone, LaVieUN
 from i4vgen.backbones.stable_diffusion import PromptEmbeds
 from i4vgen.errors import ModelError
 from i4vgen.events import Candidate, Result
+from i4vgen.generation_config import GenerationConfig
 from i4vgen.pipeline import I4VGenPipeline
-from i4vgen.request import Request
 from tests import parity
 from tests.conftest import ROOT
 from tests.layouts_lavie import CHANNELS, TEXT, lavie_weights, write_lavie
@@ -210,7 +210,7 @@ def test_the_noise_schedule_and_the_step_sizes(backbone):
 
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim"])
 def test_the_whole_chain(backbone, sampler):
-    request = Request.for_model(
+    config = GenerationConfig.for_model(
         backbone.defaults,
         prompt="a red rocket rising",
         sampler=sampler,
@@ -221,14 +221,14 @@ def test_the_whole_chain(backbone, sampler):
         num_inference_steps=4,
     )
     pipeline = I4VGenPipeline(backbone, [parity.Brightness()])
-    events = list(pipeline.run(request))
+    events = list(pipeline.run(config))
     assert len([event for event in events if isinstance(event, Candidate)]) == 2
     results = {event.name: event for event in events if isinstance(event, Result)}
     assert list(results) == ["ni_vsds", "i4vgen", "vanilla"]
     for result in results.values():
         assert result.frames.shape == (3, 32, 24, 3)
         assert np.isfinite(result.latents).all()
-    again = [event for event in pipeline.run(request, compare=()) if isinstance(event, Result)]
+    again = [event for event in pipeline.run(config, compare=()) if isinstance(event, Result)]
     np.testing.assert_array_equal(again[-1].latents, results["i4vgen"].latents)
 
 

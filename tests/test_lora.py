@@ -241,10 +241,11 @@ def refusal(load, lora) -> str:
 
 
 @pytest.mark.parametrize(
-    "place", ["no such lora", "no-such.safetensors", "./no-such.safetensors", "/no/such/lora", "@0.5", ""]
+    "repo_or_path",
+    ["no such lora", "no-such.safetensors", "./no-such.safetensors", "/no/such/lora", "@0.5", ""],
 )
-def test_no_such_lora(load, place):
-    assert "there is no LoRA" in refusal(load, place)
+def test_no_such_lora(load, repo_or_path):
+    assert "there is no LoRA" in refusal(load, repo_or_path)
 
 
 def test_a_folder_without_or_with_too_many_files(load, tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from i4vgen.errors import RequestError
+from i4vgen.errors import InvalidInputError
 from i4vgen.media import fit_picture, open_picture, read_video, side_by_side, write_gif, write_video
 
 
@@ -62,10 +62,10 @@ def test_a_video_of_another_size_or_length_than_promised_is_refused(tmp_path):
     assert read_video(tmp_path / "a.mp4", (6, 64, 64))[0].shape == (6, 256, 256, 3)
     write_video(tmp_path / "wide.mp4", clip(300, 400), fps=8)
     for name, most in (("a", (5, 64, 64)), ("wide", (6, 300, 300))):
-        with pytest.raises(RequestError, match="its run says"):
+        with pytest.raises(InvalidInputError, match="its run says"):
             read_video(tmp_path / f"{name}.mp4", most)
     (tmp_path / "b.mp4").write_bytes(b"no video")
-    with pytest.raises(RequestError, match="cannot be read as a video"):
+    with pytest.raises(InvalidInputError, match="cannot be read as a video"):
         read_video(tmp_path / "b.mp4")
 
 
@@ -96,14 +96,14 @@ def test_every_kind_of_picture(mode, colour, expected):
 
 
 def test_unreadable_pictures(tmp_path):
-    with pytest.raises(RequestError, match="does not exist"):
+    with pytest.raises(InvalidInputError, match="does not exist"):
         open_picture(tmp_path / "none.png")
     (tmp_path / "text.png").write_text("not a picture")
-    with pytest.raises(RequestError, match="cannot be read as a picture"):
+    with pytest.raises(InvalidInputError, match="cannot be read as a picture"):
         open_picture(tmp_path / "text.png")
     Image.new("RGB", (64, 64)).save(tmp_path / "cut.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:60])
-    with pytest.raises(RequestError, match="cannot be read as a picture"):
+    with pytest.raises(InvalidInputError, match="cannot be read as a picture"):
         open_picture(tmp_path / "cut.png")
 
 

@@ -8,7 +8,7 @@ import torch
 from i4vgen.__main__ import main
 from i4vgen.backbones.animatediff import AnimateDiffBackbone
 from i4vgen.backbones.memory import GB, Memory, choose_memory, suggest_memory
-from i4vgen.errors import OutOfMemory
+from i4vgen.errors import OutOfMemoryError
 from i4vgen.events import Result
 from i4vgen.runtime import Runtime
 
@@ -54,25 +54,25 @@ def test_every_mode_computes_the_same(backbone):
 
 def test_when_no_mode_is_lean_enough_the_error_says_what_to_do(backbone):
     fails_above(backbone.unet, 0)
-    with pytest.raises(OutOfMemory, match="fewer frames or a smaller picture"):
+    with pytest.raises(OutOfMemoryError, match="fewer frames or a smaller picture"):
         predict(backbone)
     assert backbone.memory is Memory.OFFLOADED
 
 
-def test_a_run_goes_on_in_a_leaner_mode_and_says_so(tiny_model_dir, make_request):
+def test_a_run_goes_on_in_a_leaner_mode_and_says_so(tiny_model_dir, make_config):
     runtime, pipelines = Runtime(str(tiny_model_dir), "cpu"), []
     list(runtime.stream(lambda pipeline: iter(pipelines.append(pipeline) or ())))
     fails_above(pipelines[0].backbone.unet, 1)  # not both halves of the guidance at once
-    events = list(runtime.stream(lambda pipeline: pipeline.vanilla(make_request())))
+    events = list(runtime.stream(lambda pipeline: pipeline.vanilla(make_config())))
     assert isinstance(events[-1], Result) and runtime.describe()["memory"] == "sliced"
 
 
-def test_after_a_failure_the_device_is_free_again(tiny_model_dir, make_request):
+def test_after_a_failure_the_device_is_free_again(tiny_model_dir, make_config):
     runtime, pipelines = Runtime(str(tiny_model_dir), "cpu"), []
     list(runtime.stream(lambda pipeline: iter(pipelines.append(pipeline) or ())))
     fails_above(pipelines[0].backbone.unet, 0)
-    with pytest.raises(OutOfMemory):
-        list(runtime.stream(lambda pipeline: pipeline.vanilla(make_request())))
+    with pytest.raises(OutOfMemoryError):
+        list(runtime.stream(lambda pipeline: pipeline.vanilla(make_config())))
     assert list(runtime.stream(lambda pipeline: iter(["free"]))) == ["free"]
 
 

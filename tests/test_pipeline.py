@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from i4vgen.events import STAGES, VIDEOS, Candidate, Preview, Progress, Result, Selected, Stage, latest
+from i4vgen.generation_config import InvalidInputError
 from i4vgen.noise import SeedNoise
 from i4vgen.pipeline import COMPARISONS, Anchor, I4VGenPipeline
-from i4vgen.request import RequestError
 
 
 def only(events, kind):
@@ -21,12 +21,12 @@ def only(events, kind):
 
 @pytest.fixture(scope="module")
 def events(pipeline, runtime):
-    from i4vgen.request import Request
+    from i4vgen.generation_config import GenerationConfig
 
-    request = Request.for_model(
+    config = GenerationConfig.for_model(
         runtime.defaults, prompt="a red rocket rising", num_candidates=3, candidate_batch_size=2
     )
-    return list(pipeline.run(request, compare=COMPARISONS, previews=math.inf))
+    return list(pipeline.run(config, compare=COMPARISONS, previews=math.inf))
 
 
 def test_stages_come_in_order_and_count_their_steps(events):
@@ -57,44 +57,44 @@ def test_shapes_and_types(events):
         assert preview.frames.shape == (4, 32, 24, 3)
 
 
-def test_steps_tell_their_weight_and_update_where_somebody_watches(events, pipeline, make_request):
+def test_steps_tell_their_weight_and_update_where_somebody_watches(events, pipeline, make_config):
     watched = [p for p in only(events, Progress) if p.stage != "candidates"]
     assert all(p.update > 0 and 0 < p.weight < 1 for p in watched)
     weights = [p.weight for p in watched if p.stage == "ni_vsds"]
     assert weights == sorted(weights, reverse=True), "from noisy to clean"
-    unwatched = only(pipeline.vanilla(make_request()), Progress)
+    unwatched = only(pipeline.vanilla(make_config()), Progress)
     assert all(p.update is None for p in unwatched)
 
 
-def test_more_candidates_go_on_where_the_first_ones_ended(pipeline, make_request):
-    all_at_once = only(pipeline.candidates(make_request(num_candidates=4)), Candidate)
-    more = only(pipeline.candidates(make_request(num_candidates=4), first=2), Candidate)
+def test_more_candidates_go_on_where_the_first_ones_ended(pipeline, make_config):
+    all_at_once = only(pipeline.candidates(make_config(num_candidates=4)), Candidate)
+    more = only(pipeline.candidates(make_config(num_candidates=4), first=2), Candidate)
     assert [c.index for c in more] == [2, 3]
     for one, other in zip(all_at_once[2:], more, strict=True):
         np.testing.assert_allclose(one.latents, other.latents, atol=1e-4)
 
 
-def test_every_finished_video_is_judged_if_asked(pipeline, make_request):
-    request = make_request(num_candidates=1)
-    results = only(pipeline.run(request, judge=True), Result)
+def test_every_finished_video_is_judged_if_asked(pipeline, make_config):
+    config = make_config(num_candidates=1)
+    results = only(pipeline.run(config, judge=True), Result)
     assert [r.name for r in results] == ["ni_vsds", "i4vgen", "vanilla"]
     for result in results:
-        scores = [event.scores for event in pipeline.score(request.prompt, list(result.frames))]
+        scores = [event.scores for event in pipeline.score(config.prompt, list(result.frames))]
         for name, mean in result.scores.items():
             assert mean == pytest.approx(np.mean([s[name] for s in scores]), abs=1e-4)
-    assert not any(r.scores for r in only(pipeline.run(request), Result))
+    assert not any(r.scores for r in only(pipeline.run(config), Result))
 
 
-def test_pictures_are_judged_against_another_prompt(pipeline, make_request):
-    request = make_request(num_candidates=3)
-    drawn = only(pipeline.candidates(request), Candidate)
+def test_pictures_are_judged_against_another_prompt(pipeline, make_config):
+    config = make_config(num_candidates=3)
+    drawn = only(pipeline.candidates(config), Candidate)
     images = [c.image for c in drawn]
-    again = [event.scores for event in pipeline.score(request.prompt, images)]
+    again = [event.scores for event in pipeline.score(config.prompt, images)]
     assert [list(s.values()) for s in again] == [
         pytest.approx(list(c.scores.values()), abs=1e-3) for c in drawn
     ]
     assert again != [event.scores for event in pipeline.score("a blue whale under water", images)]
-    with pytest.raises(RequestError, match="no reward model"):
+    with pytest.raises(InvalidInputError, match="no reward model"):
         list(I4VGenPipeline(pipeline.backbone).score("a rocket", images))
 
 
@@ -104,16 +104,16 @@ def test_previews_come_after_every_step_but_the_last_if_time_is_no_matter(events
     assert [(p.stage, p.step) for p in only(events, Preview)] == expected
 
 
-def test_previews_keep_to_their_share_of_the_time(pipeline, make_request, monkeypatch):
+def test_previews_keep_to_their_share_of_the_time(pipeline, make_config, monkeypatch):
     clock = iter(range(10**6))  # every look at the clock is a second later: a step takes one, a preview too
     monkeypatch.setattr("i4vgen.tracking.time.perf_counter", lambda: next(clock))
-    seen = only(pipeline.vanilla(make_request(num_inference_steps=20), previews=0.25), Preview)
+    seen = only(pipeline.vanilla(make_config(num_inference_steps=20), previews=0.25), Preview)
     assert [p.step for p in seen] == [1, 4, 8, 12, 16]
 
 
-def test_previews_of_large_videos_are_smaller(pipeline, make_request, monkeypatch):
+def test_previews_of_large_videos_are_smaller(pipeline, make_config, monkeypatch):
     monkeypatch.setattr("i4vgen.tracking.PREVIEW_SIDE", 4)  # of latents of 8 x 6
-    seen = only(pipeline.vanilla(make_request(), previews=math.inf), Preview)
+    seen = only(pipeline.vanilla(make_config(), previews=math.inf), Preview)
     assert {p.frames.shape for p in seen} == {(4, 16, 12, 3)}
 
 
@@ -135,15 +135,15 @@ def test_results_in_order(events):
     assert [r.name for r in only(events, Result)] == list(VIDEOS)
 
 
-def test_picked_candidate(pipeline, make_request):
-    events = list(pipeline.run(make_request(), anchor=1, compare=()))
+def test_picked_candidate(pipeline, make_config):
+    events = list(pipeline.run(make_config(), anchor=1, compare=()))
     (selected,) = only(events, Selected)
     assert (selected.index, selected.reason) == (1, "picked")
     assert [r.name for r in only(events, Result)] == ["ni_vsds", "i4vgen"]
 
 
-def test_own_picture_needs_no_candidates(pipeline, make_request, picture):
-    events = list(pipeline.run(make_request(), Anchor.from_image(Image.fromarray(picture)), compare=()))
+def test_own_picture_needs_no_candidates(pipeline, make_config, picture):
+    events = list(pipeline.run(make_config(), Anchor.from_image(Image.fromarray(picture)), compare=()))
     (selected,) = only(events, Selected)
     assert (selected.index, selected.reason) == (None, "own picture")
     assert selected.image.shape == (32, 24, 3)
@@ -151,25 +151,25 @@ def test_own_picture_needs_no_candidates(pipeline, make_request, picture):
 
 
 @pytest.mark.parametrize("anchor", [-1, 3, "1"])
-def test_an_anchor_that_is_no_candidate_is_refused_before_anything_runs(pipeline, make_request, anchor):
-    with pytest.raises(RequestError, match="from 0 to 2"):
-        next(pipeline.run(make_request(), anchor=anchor))
+def test_an_anchor_that_is_no_candidate_is_refused_before_anything_runs(pipeline, make_config, anchor):
+    with pytest.raises(InvalidInputError, match="from 0 to 2"):
+        next(pipeline.run(make_config(), anchor=anchor))
 
 
-def test_without_a_reward_someone_has_to_choose(pipeline, make_request):
+def test_without_a_reward_someone_has_to_choose(pipeline, make_config):
     unjudged = I4VGenPipeline(pipeline.backbone)
-    with pytest.raises(RequestError, match="no reward model"):
-        next(unjudged.run(make_request()))
-    events = list(unjudged.run(make_request(), anchor=0, compare=()))
+    with pytest.raises(InvalidInputError, match="no reward model"):
+        next(unjudged.run(make_config()))
+    events = list(unjudged.run(make_config(), anchor=0, compare=()))
     assert [c.score for c in only(events, Candidate)] == [None] * 3
 
 
-def test_requests_for_another_model_are_refused(pipeline, make_request):
-    with pytest.raises(RequestError, match="at most 8"):
-        next(pipeline.vanilla(replace(make_request(), num_frames=9)))
-    (candidate, *_) = only(pipeline.candidates(make_request(num_candidates=1)), Candidate)
-    with pytest.raises(RequestError, match="another model or size"):
-        next(pipeline.animate(make_request(height=64), Anchor.from_candidate(candidate)))
+def test_requests_for_another_model_are_refused(pipeline, make_config):
+    with pytest.raises(InvalidInputError, match="at most 8"):
+        next(pipeline.vanilla(replace(make_config(), num_frames=9)))
+    (candidate, *_) = only(pipeline.candidates(make_config(num_candidates=1)), Candidate)
+    with pytest.raises(InvalidInputError, match="another model or size"):
+        next(pipeline.animate(make_config(height=64), Anchor.from_candidate(candidate)))
 
 
 def test_one_seed_draws_one_video_noise():
@@ -184,63 +184,63 @@ def test_one_seed_draws_one_video_noise():
     assert not torch.equal(noise.fresh("ni_vsds", 6), SeedNoise(6, (4, 3, 2)).fresh("ni_vsds", 6))
 
 
-def test_a_candidate_does_not_depend_on_the_others(pipeline, make_request):
-    many = only(pipeline.candidates(make_request(num_candidates=7)), Candidate)
-    few = only(pipeline.candidates(make_request(num_candidates=2, candidate_batch_size=1)), Candidate)
+def test_a_candidate_does_not_depend_on_the_others(pipeline, make_config):
+    many = only(pipeline.candidates(make_config(num_candidates=7)), Candidate)
+    few = only(pipeline.candidates(make_config(num_candidates=2, candidate_batch_size=1)), Candidate)
     for a, b in zip(few, many, strict=False):
         np.testing.assert_allclose(a.latents, b.latents, atol=1e-4)
 
 
-def test_the_number_of_candidates_does_not_change_the_animation(pipeline, make_request):
-    few = only(pipeline.candidates(make_request(num_candidates=1)), Candidate)
+def test_the_number_of_candidates_does_not_change_the_animation(pipeline, make_config):
+    few = only(pipeline.candidates(make_config(num_candidates=1)), Candidate)
     anchor = Anchor.from_candidate(few[0])
-    a = only(pipeline.animate(make_request(num_candidates=1), anchor), Result)
-    b = only(pipeline.animate(make_request(num_candidates=64), anchor), Result)
+    a = only(pipeline.animate(make_config(num_candidates=1), anchor), Result)
+    b = only(pipeline.animate(make_config(num_candidates=64), anchor), Result)
     assert all(np.array_equal(x.frames, y.frames) for x, y in zip(a, b, strict=True))
 
 
-def test_64_candidates(pipeline, make_request):
-    request = make_request(num_candidates=64, num_inference_steps=1)
-    assert len(only(pipeline.candidates(request), Candidate)) == 64
+def test_64_candidates(pipeline, make_config):
+    config = make_config(num_candidates=64, num_inference_steps=1)
+    assert len(only(pipeline.candidates(config), Candidate)) == 64
 
 
-def test_p_re_starts_later(pipeline, make_request):
-    (candidate, *_) = only(pipeline.candidates(make_request(num_candidates=1)), Candidate)
-    request = make_request(num_inference_steps=10, p_re=0.35, p_ni_vsds=0.0)
-    events = list(pipeline.animate(request, Anchor.from_candidate(candidate)))
+def test_p_re_starts_later(pipeline, make_config):
+    (candidate, *_) = only(pipeline.candidates(make_config(num_candidates=1)), Candidate)
+    config = make_config(num_inference_steps=10, p_re=0.35, p_ni_vsds=0.0)
+    events = list(pipeline.animate(config, Anchor.from_candidate(candidate)))
     assert [s.total for s in only(events, Stage)] == [1, 3]
     timesteps = [p.timestep for p in only(events, Progress) if p.stage == "regeneration"]
     assert timesteps == pipeline.backbone.sampler("ddim", 10).timesteps[-3:]
 
 
-def test_listeners_keep_their_own_grad_mode(pipeline, make_request):
-    for event in pipeline.run(make_request(), previews=math.inf):
+def test_listeners_keep_their_own_grad_mode(pipeline, make_config):
+    for event in pipeline.run(make_config(), previews=math.inf):
         assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled(), event
 
 
-def test_events_hold_arrays_that_nothing_writes_to_later(pipeline, make_request):
+def test_events_hold_arrays_that_nothing_writes_to_later(pipeline, make_config):
     seen = []
-    for event in pipeline.candidates(make_request()):
+    for event in pipeline.candidates(make_config()):
         if isinstance(event, Candidate):
             seen.append((event, event.latents.copy(), event.image.copy()))
     assert all(np.array_equal(e.latents, a) and np.array_equal(e.image, b) for e, a, b in seen)
 
 
-def test_the_fast_preset_takes_fewer_steps_but_not_for_the_baseline(pipeline, make_request):
-    request = make_request(preset="fast", num_inference_steps=10)
-    events = list(pipeline.run(request, compare=("vanilla",)))
+def test_the_fast_preset_takes_fewer_steps_but_not_for_the_baseline(pipeline, make_config):
+    config = make_config(preset="fast", num_inference_steps=10)
+    events = list(pipeline.run(config, compare=("vanilla",)))
     assert {s.name: s.total for s in only(events, Stage)} == {
         "candidates": 5, "ni_vsds": 4, "regeneration": 5, "vanilla": 10,
     }  # fmt: skip
-    plain = list(pipeline.vanilla(make_request(num_inference_steps=10)))
+    plain = list(pipeline.vanilla(make_config(num_inference_steps=10)))
     assert np.array_equal(only(events, Result)[-1].frames, only(plain, Result)[0].frames)
-    with pytest.raises(RequestError, match="preset must be"):
-        make_request(preset="faster")
+    with pytest.raises(InvalidInputError, match="preset must be"):
+        make_config(preset="faster")
 
 
-def test_the_fast_preset_sketches_all_candidates_and_finishes_the_best(pipeline, make_request):
-    request = make_request(preset="fast", num_inference_steps=10, num_candidates=9)
-    events = list(pipeline.run(request, compare=()))
+def test_the_fast_preset_sketches_all_candidates_and_finishes_the_best(pipeline, make_config):
+    config = make_config(preset="fast", num_inference_steps=10, num_candidates=9)
+    events = list(pipeline.run(config, compare=()))
     drawn = only(events, Candidate)
     sketches, finished = [c for c in drawn if c.sketch], [c for c in drawn if not c.sketch]
     assert [c.index for c in sketches] == list(range(9)) and len(finished) == 3
@@ -255,39 +255,39 @@ def test_the_fast_preset_sketches_all_candidates_and_finishes_the_best(pipeline,
     assert [c.index for c in latest_ones] == list(range(9)) and sum(not c.sketch for c in latest_ones) == 3
 
 
-def test_a_candidate_is_finished_the_same_whatever_its_chunk(pipeline, make_request):
-    request = make_request(preset="fast", num_inference_steps=10, num_candidates=9)
-    small = replace(request, candidate_batch_size=2)
-    one, other = (latest(only(pipeline.candidates(r), Candidate)) for r in (request, small))
+def test_a_candidate_is_finished_the_same_whatever_its_chunk(pipeline, make_config):
+    config = make_config(preset="fast", num_inference_steps=10, num_candidates=9)
+    small = replace(config, candidate_batch_size=2)
+    one, other = (latest(only(pipeline.candidates(r), Candidate)) for r in (config, small))
     for a, b in zip(one, other, strict=True):
         assert a.sketch == b.sketch
         np.testing.assert_allclose(a.latents, b.latents, atol=1e-3)
 
 
-def test_a_sketch_can_be_the_anchor_too(pipeline, make_request):
-    request = make_request(preset="fast", num_inference_steps=10, num_candidates=9)
-    (sketch, *_) = (c for c in latest(only(pipeline.candidates(request), Candidate)) if c.sketch)
-    picked = only(pipeline.run(request, anchor=sketch.index, compare=()), Selected)[0]
+def test_a_sketch_can_be_the_anchor_too(pipeline, make_config):
+    config = make_config(preset="fast", num_inference_steps=10, num_candidates=9)
+    (sketch, *_) = (c for c in latest(only(pipeline.candidates(config), Candidate)) if c.sketch)
+    picked = only(pipeline.run(config, anchor=sketch.index, compare=()), Selected)[0]
     assert picked.index == sketch.index and np.array_equal(picked.image, sketch.image)
 
 
-def test_nobody_screens_where_nobody_judges(pipeline, make_request):
-    request = make_request(preset="fast", num_inference_steps=10, num_candidates=9)
-    drawn = only(I4VGenPipeline(pipeline.backbone).candidates(request), Candidate)
+def test_nobody_screens_where_nobody_judges(pipeline, make_config):
+    config = make_config(preset="fast", num_inference_steps=10, num_candidates=9)
+    drawn = only(I4VGenPipeline(pipeline.backbone).candidates(config), Candidate)
     assert len(drawn) == 9 and not any(c.sketch for c in drawn)
 
 
-def test_freeinit_begins_with_the_vanilla_video(pipeline, make_request):
-    vanilla = [p.timestep for p in only(pipeline.vanilla(make_request()), Progress)]
-    first, *later = only(pipeline.freeinit(make_request(), previews=math.inf), Preview)
-    steps = [p.timestep for p in only(pipeline.freeinit(make_request()), Progress)]
+def test_freeinit_begins_with_the_vanilla_video(pipeline, make_config):
+    vanilla = [p.timestep for p in only(pipeline.vanilla(make_config()), Progress)]
+    first, *later = only(pipeline.freeinit(make_config(), previews=math.inf), Preview)
+    steps = [p.timestep for p in only(pipeline.freeinit(make_config()), Progress)]
     assert steps == 3 * vanilla
-    (same, *_) = only(pipeline.vanilla(make_request(), previews=math.inf), Preview)
+    (same, *_) = only(pipeline.vanilla(make_config(), previews=math.inf), Preview)
     assert np.array_equal(first.frames, same.frames)
     assert not np.array_equal(later[4].frames, first.frames), "the second pass starts from other noise"
 
 
-def test_every_reward_scores_and_the_first_one_decides(pipeline, make_request):
+def test_every_reward_scores_and_the_first_one_decides(pipeline, make_config):
     class Index:
         name = "index"
 
@@ -295,7 +295,7 @@ def test_every_reward_scores_and_the_first_one_decides(pipeline, make_request):
             return [float(i) for i in range(len(images))]
 
     judged = I4VGenPipeline(pipeline.backbone, [Index(), *pipeline.rewards])
-    request = make_request(num_candidates=3, candidate_batch_size=3)
-    events = list(judged.run(request, compare=()))
+    config = make_config(num_candidates=3, candidate_batch_size=3)
+    events = list(judged.run(config, compare=()))
     assert [list(c.scores) for c in only(events, Candidate)] == [["index", "pocket"]] * 3
     assert only(events, Selected)[0].index == 2

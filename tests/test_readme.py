@@ -24,12 +24,16 @@ def test_the_space_installs_the_gradio_that_is_tested():
 def test_the_space_loads_beforehand_what_its_default_model_needs():
     preloaded = {}
     for line in HEADER["preload_from_hub"]:
-        place, files, revision = line.split()
-        preloaded[f"{place}@{revision}"] = files.split(",")
-    wanted = {part.place: part.files for part in catalog.find(catalog.Choice("animatediff")).downloads}
+        repo_or_path, files, revision = line.split()
+        preloaded[f"{repo_or_path}@{revision}"] = files.split(",")
+    wanted = {
+        part.repo_or_path: part.files for part in catalog.find(catalog.ModelSpec("animatediff")).downloads
+    }
     assert preloaded.keys() == wanted.keys()
-    for place, files in preloaded.items():
-        assert all(any(Path(file).match(pattern) for pattern in wanted[place]) for file in files), place
+    for repo_or_path, files in preloaded.items():
+        assert all(any(Path(file).match(pattern) for pattern in wanted[repo_or_path]) for file in files), (
+            repo_or_path
+        )
 
 
 def test_every_picture_and_file_that_is_linked_is_there():

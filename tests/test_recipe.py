@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from i4vgen.events import Result
-from i4vgen.request import Request
+from i4vgen.generation_config import GenerationConfig
 from i4vgen.runtime import Runtime
 from training import card, evaluate, export, judge, means, reward, vae
 from training.config import PRESETS
@@ -80,10 +80,10 @@ def test_every_stage_of_the_recipe_runs_and_the_model_that_comes_out_draws(stage
     assert "32 x 32 pixels, 4 frames" in (tmp_path / "model" / "README.md").read_text()
 
     runtime = Runtime(str(tmp_path / "model"))
-    request = Request.for_model(
+    config = GenerationConfig.for_model(
         runtime.defaults, prompt="a rocket rising by the sea", num_candidates=2, num_inference_steps=4
     )
-    events = list(runtime.stream(lambda pipeline: pipeline.run(request)))
+    events = list(runtime.stream(lambda pipeline: pipeline.run(config)))
     videos = {event.name: event.frames for event in events if isinstance(event, Result)}
     assert all(video.shape == (4, 32, 32, 3) and np.ptp(video) > 0 for video in videos.values())
     assert "i4vgen" in videos

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from i4vgen.errors import RequestError
+from i4vgen.errors import InvalidInputError
 from i4vgen.events import Candidate, Progress, Result, Selected, Stage
 from i4vgen.runs import LATENTS, RunFolder, open_run
 
@@ -28,7 +28,7 @@ def picture() -> np.ndarray:
 
 
 @pytest.fixture
-def folder(tmp_path, make_request) -> RunFolder:
+def folder(tmp_path, make_config) -> RunFolder:
     """A finished run: two candidates of which the second was picked, and one video."""
     folder = RunFolder(tmp_path / "run")
     rng = np.random.default_rng(1)
@@ -37,11 +37,11 @@ def folder(tmp_path, make_request) -> RunFolder:
         folder.record(Candidate(index, rng.integers(0, 255, SIZE, np.uint8), {"pocket": score}, latents))
     folder.record(Selected(3, folder.candidates[1].image, "picked"))
     folder.record(Result("i4vgen", clip(), 8, 0.2, np.zeros((4, 4, 8, 8), np.float32)))
-    folder.finish(make_request(seed=9), ["vanilla"], {"model": "pocket", "device": "cpu"}, stars={3})
+    folder.finish(make_config(seed=9), ["vanilla"], {"model": "pocket", "device": "cpu"}, stars={3})
     return folder
 
 
-def test_run_folder(tmp_path, picture, make_request):
+def test_run_folder(tmp_path, picture, make_config):
     latents = np.zeros((4, 1, 8, 6), np.float32)
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "vanilla.mp4").write_text("of an earlier run")
@@ -55,18 +55,18 @@ def test_run_folder(tmp_path, picture, make_request):
     folder.record(Selected(0, picture, "highest reward"))
     folder.record(Stage("ni_vsds", 1))
     folder.record(Result("ni_vsds", clip(), 8, 0.2, latents))
-    run = json.loads(folder.finish(make_request(), ["vanilla"], {"device": "cpu"}).read_text())
-    assert run["request"] == make_request().to_dict()
+    run = json.loads(folder.finish(make_config(), ["vanilla"], {"device": "cpu"}).read_text())
+    assert run["request"] == make_config().to_dict()
     assert (run["anchor_index"], run["candidate_scores"], run["device"]) == (0, [0.5], "cpu")
     assert set(run["seconds"]) == {"candidates", "ni_vsds"}
 
 
-def test_a_finished_candidate_takes_the_place_of_its_sketch(tmp_path, make_request):
+def test_a_finished_candidate_takes_the_place_of_its_sketch(tmp_path, make_config):
     folder = RunFolder(tmp_path / "run")
     latents = np.zeros((4, 1, 8, 6), np.float32)
     for index, shade, score, sketch in ((0, 10, 0.9, True), (1, 20, 0.5, True), (1, 30, 0.7, False)):
         folder.record(Candidate(index, np.full(SIZE, shade, np.uint8), {"pocket": score}, latents, sketch))
-    folder.finish(make_request(height=32, width=24), [], {"model": "pocket", "device": "cpu"})
+    folder.finish(make_config(height=32, width=24), [], {"model": "pocket", "device": "cpu"})
     back = open_run(tmp_path / "run").candidates()
     assert [(c.index, c.score, c.sketch, c.image[0, 0, 0]) for c in back] == [
         (0, 0.9, True, 10), (1, 0.7, False, 30)
@@ -77,15 +77,15 @@ def test_a_finished_candidate_takes_the_place_of_its_sketch(tmp_path, make_reque
 
 def test_run_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RequestError, match="choose another folder"):
+    with pytest.raises(InvalidInputError, match="choose another folder"):
         RunFolder(tmp_path / "file")
 
 
 @pytest.mark.parametrize("how", ["folder", "run.json", "zip"])
-def test_a_run_comes_back_as_it_was(folder, tmp_path, make_request, how):
+def test_a_run_comes_back_as_it_was(folder, tmp_path, make_config, how):
     places = {"folder": folder.path, "run.json": folder.path / "run.json"}
     run = open_run(places.get(how) or folder.pack(tmp_path / "run.zip"))
-    assert (run.request, run.choice.model, run.compare) == (make_request(seed=9), "pocket", ("vanilla",))
+    assert (run.config, run.spec.model, run.compare) == (make_config(seed=9), "pocket", ("vanilla",))
     assert (run.chosen(), run.anchor_index, run.stars) == (3, 3, {3})
     for before, after in zip(folder.candidates, run.candidates(), strict=True):
         assert (before.index, before.scores) == (after.index, after.scores)
@@ -94,16 +94,16 @@ def test_a_run_comes_back_as_it_was(folder, tmp_path, make_request, how):
     assert run.videos() == {"i4vgen": (folder.path / "i4vgen.mp4").read_bytes()}
 
 
-def test_the_best_candidate_is_nobodys_choice_and_a_picture_of_ones_own_is(folder, tmp_path, make_request):
+def test_the_best_candidate_is_nobodys_choice_and_a_picture_of_ones_own_is(folder, tmp_path, make_config):
     folder.record(Selected(0, folder.candidates[0].image, "highest reward"))
-    folder.finish(make_request(), [], {"model": "pocket"})
+    folder.finish(make_config(), [], {"model": "pocket"})
     assert open_run(folder.path).chosen() is None
     folder.record(Selected(None, folder.candidates[0].image, "own picture"))
-    folder.finish(make_request(), [], {"model": "pocket"})
+    folder.finish(make_config(), [], {"model": "pocket"})
     anchor = open_run(folder.path).chosen()
     assert anchor.index is None and np.array_equal(np.asarray(anchor.image), folder.candidates[0].image)
     (folder.path / "anchor.png").unlink()
-    with pytest.raises(RequestError, match="anchor.png is missing"):
+    with pytest.raises(InvalidInputError, match="anchor.png is missing"):
         open_run(folder.path).chosen()
 
 
@@ -115,10 +115,10 @@ def test_the_scores_stand_in_a_table(folder):
     assert float(rows[1]["pocket"]) == -0.25
 
 
-def test_a_run_json_alone_gives_the_settings(folder, tmp_path, make_request):
+def test_a_run_json_alone_gives_the_settings(folder, tmp_path, make_config):
     shutil.copy(folder.path / "run.json", tmp_path / "alone.json")
     run = open_run(tmp_path / "alone.json")
-    assert run.request == make_request(seed=9) and run.candidates() == () and run.videos() == {}
+    assert run.config == make_config(seed=9) and run.candidates() == () and run.videos() == {}
 
 
 def write(path, text):
@@ -127,24 +127,24 @@ def write(path, text):
 
 
 def test_what_is_no_run_is_refused_in_words(folder, tmp_path):
-    with pytest.raises(RequestError, match="no such file"):
+    with pytest.raises(InvalidInputError, match="no such file"):
         open_run(tmp_path / "none.json")
-    with pytest.raises(RequestError, match="not valid JSON"):
+    with pytest.raises(InvalidInputError, match="not valid JSON"):
         open_run(write(tmp_path / "a.json", "{"))
     for text in ("[]", "{}", '{"request": {}, "compare": []}'):
-        with pytest.raises(RequestError, match="holds no run"):
+        with pytest.raises(InvalidInputError, match="holds no run"):
             open_run(write(tmp_path / "b.json", text))
     with zipfile.ZipFile(tmp_path / "empty.zip", "w") as packed:
         packed.writestr("readme.txt", "nothing")
-    with pytest.raises(RequestError, match="no run in it"):
+    with pytest.raises(InvalidInputError, match="no run in it"):
         open_run(tmp_path / "empty.zip")
     (folder.path / LATENTS).write_bytes(b"not tensors")
-    with pytest.raises(RequestError, match="cannot be read"):
+    with pytest.raises(InvalidInputError, match="cannot be read"):
         open_run(folder.path).candidates()
     values = json.loads((folder.path / "run.json").read_text()) | {"scores": {"pocket": [0.5]}}
     shutil.copy(folder.pack(tmp_path / "run.zip"), tmp_path / "short.zip")
     write(folder.path / "run.json", json.dumps(values))
-    with pytest.raises(RequestError, match="cannot be read"):
+    with pytest.raises(InvalidInputError, match="cannot be read"):
         open_run(folder.path).candidates()
 
 
@@ -166,23 +166,23 @@ HOSTILE = {
 def test_a_run_json_from_anybody_holds_what_a_run_holds(folder, name, value):
     values = json.loads((folder.path / "run.json").read_text()) | {name: value}
     write(folder.path / "run.json", json.dumps(values))
-    with pytest.raises(RequestError, match=f"{name} is not as a run writes it"):
+    with pytest.raises(InvalidInputError, match=f"{name} is not as a run writes it"):
         open_run(folder.path)
 
 
 def test_files_that_are_not_what_they_seem(folder, tmp_path):
     Image.new("RGB", (5000, 5000)).save(folder.path / "candidates" / "00.png")
-    with pytest.raises(RequestError, match="another size"):
+    with pytest.raises(InvalidInputError, match="another size"):
         open_run(folder.path).candidates()
     write(folder.path / "anchor.png", "no picture")
-    with pytest.raises(RequestError, match="cannot be read"):
+    with pytest.raises(InvalidInputError, match="cannot be read"):
         open_run(folder.path).anchor_picture()
-    with pytest.raises(RequestError, match="not valid JSON"):
+    with pytest.raises(InvalidInputError, match="not valid JSON"):
         open_run(write(tmp_path / "deep.json", "[" * 100_000))
 
 
 def test_a_packed_file_that_would_fill_the_memory_is_refused(folder, tmp_path, monkeypatch):
     path = folder.pack(tmp_path / "run.zip")
     monkeypatch.setattr("i4vgen.runs.LARGEST", 1000)
-    with pytest.raises(RequestError, match="too large"):
+    with pytest.raises(InvalidInputError, match="too large"):
         open_run(path).candidates()

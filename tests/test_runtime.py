@@ -6,29 +6,29 @@ import threading
 import pytest
 
 from i4vgen import runtime as runtime_module
-from i4vgen.errors import ModelError, RequestError
+from i4vgen.errors import InvalidInputError, ModelError
 from i4vgen.events import Progress, Result, Stage
 from i4vgen.runtime import Runtime, StopToken, get_runtime
 
 
-def test_a_stopped_run_ends_between_two_steps_and_frees_the_device(runtime, make_request):
+def test_a_stopped_run_ends_between_two_steps_and_frees_the_device(runtime, make_config):
     stop, seen = StopToken(), []
-    for event in runtime.stream(lambda p: p.vanilla(make_request()), stop):
+    for event in runtime.stream(lambda p: p.vanilla(make_config()), stop):
         seen.append(event)
         if isinstance(event, Progress) and event.step == 2:
             stop.stop()
     assert [type(e) for e in seen] == [Stage, Progress, Progress]
     assert stop.stopped
-    events = list(runtime.stream(lambda p: p.vanilla(make_request())))
+    events = list(runtime.stream(lambda p: p.vanilla(make_config())))
     assert isinstance(events[-1], Result)
 
 
-def test_a_listener_that_goes_away_frees_the_device(runtime, make_request):
+def test_a_listener_that_goes_away_frees_the_device(runtime, make_config):
     closed = []
 
     def events(pipeline):
         try:
-            yield from pipeline.vanilla(make_request())
+            yield from pipeline.vanilla(make_config())
         finally:
             closed.append(True)
 
@@ -39,9 +39,9 @@ def test_a_listener_that_goes_away_frees_the_device(runtime, make_request):
     assert list(runtime.stream(lambda p: iter(["free"]))) == ["free"]
 
 
-def test_an_error_frees_the_device(runtime, make_request):
-    with pytest.raises(RequestError):
-        list(runtime.stream(lambda p: p.run(make_request(), anchor=99)))
+def test_an_error_frees_the_device(runtime, make_config):
+    with pytest.raises(InvalidInputError):
+        list(runtime.stream(lambda p: p.run(make_config(), anchor=99)))
     assert list(runtime.stream(lambda p: iter(["free"]))) == ["free"]
 
 
@@ -59,9 +59,9 @@ def test_one_run_at_a_time_and_a_waiting_run_can_be_stopped(runtime):
     assert list(first) == ["two"]
 
 
-def test_a_run_may_move_between_threads(runtime, make_request):
+def test_a_run_may_move_between_threads(runtime, make_config):
     """As it does in a web server, where each step may be taken by another worker."""
-    stream, seen = runtime.stream(lambda p: p.vanilla(make_request())), []
+    stream, seen = runtime.stream(lambda p: p.vanilla(make_config())), []
     while True:
         thread = threading.Thread(target=lambda: seen.append(next(stream, None)))
         thread.start()
@@ -100,7 +100,7 @@ def test_describe(runtime):
 def test_device_that_is_not_there(monkeypatch):
     monkeypatch.setattr(runtime_module.torch.cuda, "is_available", lambda: False)
     for device in ("cuda", "toaster"):
-        with pytest.raises(RequestError, match="use cpu"):
+        with pytest.raises(InvalidInputError, match="use cpu"):
             Runtime("pocket", device)
 
 

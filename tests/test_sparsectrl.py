@@ -17,8 +17,8 @@ from i4vgen.backbones.memory import Memory
 from i4vgen.backbones.sparsectrl import SparseCtrlBackbone
 from i4vgen.errors import ModelError
 from i4vgen.events import Candidate, Result, Selected
+from i4vgen.generation_config import GenerationConfig
 from i4vgen.pipeline import Anchor, I4VGenPipeline
-from i4vgen.request import Request
 from tests.layouts_animatediff import (
     as_hub_cache,
     write_image_lora,
@@ -264,8 +264,8 @@ def test_controlnets_that_cannot_be_used(models, tmp_path):
 
 
 @pytest.fixture
-def request_(backbone) -> Request:
-    return Request.for_model(
+def request_(backbone) -> GenerationConfig:
+    return GenerationConfig.for_model(
         backbone.defaults,
         prompt="a rocket rising",
         num_candidates=2,

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from i4vgen import runtime as runtime_module
+from i4vgen.generation_config import GenerationConfig
 from i4vgen.pipeline import Anchor
-from i4vgen.request import Request
 from tests.conftest import ROOT
 from tests.zero_gpu_emulation import ANIMATE, REQUEST, TOKEN
 
@@ -55,12 +55,12 @@ def assert_same(events, expected):
                 assert value == (pytest.approx(wanted, rel=1e-5) if isinstance(value, float) else wanted)
 
 
-def test_the_events_of_another_process_are_those_of_an_ordinary_run(space, runtime, make_request):
-    request = make_request(**REQUEST)
-    drawn = list(runtime.stream(lambda pipeline: pipeline.candidates(request)))
+def test_the_events_of_another_process_are_those_of_an_ordinary_run(space, runtime, make_config):
+    config = make_config(**REQUEST)
+    drawn = list(runtime.stream(lambda pipeline: pipeline.candidates(config)))
     assert_same(space("candidates"), drawn)
     anchor = Anchor.from_candidate(drawn[-1])
-    animated = list(runtime.stream(lambda pipeline: pipeline.animate(request, anchor, **ANIMATE)))
+    animated = list(runtime.stream(lambda pipeline: pipeline.animate(config, anchor, **ANIMATE)))
     assert_same(space("animate"), animated)
 
 
@@ -87,9 +87,9 @@ def test_an_error_keeps_its_words(space):
     assert space("report")["error"].startswith("the anchor must be the index of a candidate")
 
 
-def test_a_model_that_was_not_loaded_before_the_launch_is_loaded_by_the_worker(space, runtime, make_request):
-    request = make_request(**REQUEST)
-    assert_same(space("other"), list(runtime.stream(lambda pipeline: pipeline.vanilla(request))))
+def test_a_model_that_was_not_loaded_before_the_launch_is_loaded_by_the_worker(space, runtime, make_config):
+    config = make_config(**REQUEST)
+    assert_same(space("other"), list(runtime.stream(lambda pipeline: pipeline.vanilla(config))))
 
 
 def test_what_zero_gpu_is_asked_for(space):
@@ -116,9 +116,9 @@ def zero_gpu(monkeypatch):
     return zero_gpu
 
 
-def big(**given) -> Request:
+def big(**given) -> GenerationConfig:
     values = {"num_frames": 16, "height": 512, "width": 512, "guidance_scale": 7.5}
-    return Request(prompt="a red rocket", **values | given)
+    return GenerationConfig(prompt="a red rocket", **values | given)
 
 
 @pytest.mark.parametrize(
@@ -148,14 +148,14 @@ def test_the_parts_of_a_run_add_up(zero_gpu, picture):
 
 
 def test_the_duration_stays_within_what_zero_gpu_grants(zero_gpu):
-    arguments = {"request": big(num_inference_steps=500, height=1024, width=1024)}
+    arguments = {"config": big(num_inference_steps=500, height=1024, width=1024)}
     assert zero_gpu.duration(None, "vanilla", arguments) == zero_gpu.LONGEST
-    assert zero_gpu.duration(None, "vanilla", {"request": big()}) < zero_gpu.LONGEST
+    assert zero_gpu.duration(None, "vanilla", {"config": big()}) < zero_gpu.LONGEST
 
 
-def test_off_zero_gpu_the_same_code_runs_in_this_process(zero_gpu, tiny_model_dir, make_request, runtime):
+def test_off_zero_gpu_the_same_code_runs_in_this_process(zero_gpu, tiny_model_dir, make_config, runtime):
     own = zero_gpu.ZeroGPURuntime(str(tiny_model_dir))
     own.device, own.dtype = "cpu", runtime.dtype
-    request = make_request()
-    expected = list(runtime.stream(lambda pipeline: pipeline.vanilla(request)))
-    assert_same(list(own.stream(lambda pipeline: pipeline.vanilla(request))), expected)
+    config = make_config()
+    expected = list(runtime.stream(lambda pipeline: pipeline.vanilla(config)))
+    assert_same(list(own.stream(lambda pipeline: pipeline.vanilla(config))), expected)

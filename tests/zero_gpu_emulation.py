@@ -135,10 +135,10 @@ def main(model: str, other: str, folder: Path) -> None:
     from gradio_client import Client
 
     from i4vgen import hub
-    from i4vgen.errors import RequestError
+    from i4vgen.errors import InvalidInputError
     from i4vgen.events import Progress
     from i4vgen.pipeline import Anchor, I4VGenPipeline
-    from i4vgen.request import Request
+    from i4vgen.generation_config import GenerationConfig
     from i4vgen.runtime import StopToken, get_runtime
 
     hub.default_dtype = lambda device: torch.float32  # as on the CPU, so that events can be compared
@@ -147,34 +147,34 @@ def main(model: str, other: str, folder: Path) -> None:
     report = {"main": os.getpid(), "device": str(backbone.unet.device), "workers": []}
     candidates = I4VGenPipeline.candidates
 
-    def candidates_and_process(self, request):
+    def candidates_and_process(self, config):
         """Says first where it runs, and leaves a file if it is closed before its end."""
         try:
             yield os.getpid()
-            yield from candidates(self, request)
+            yield from candidates(self, config)
         except GeneratorExit:
             (folder / "closed").touch()
             raise
 
     I4VGenPipeline.candidates = candidates_and_process
 
-    def make_request(**given) -> Request:
-        return Request.for_model(runtime.defaults, **REQUEST | given)
+    def make_config(**given) -> GenerationConfig:
+        return GenerationConfig.for_model(runtime.defaults, **REQUEST | given)
 
     def keep(name: str, events: list) -> None:
         (folder / f"{name}.pickle").write_bytes(pickle.dumps(events))
 
     def draw_and_animate():
-        worker, *events = runtime.stream(lambda pipeline: pipeline.candidates(make_request()))
+        worker, *events = runtime.stream(lambda pipeline: pipeline.candidates(make_config()))
         report["workers"].append(worker)
         keep("candidates", events)
         anchor = Anchor.from_candidate(events[-1])
-        keep("animate", list(runtime.stream(lambda p: p.animate(make_request(), anchor, **ANIMATE))))
+        keep("animate", list(runtime.stream(lambda p: p.animate(make_config(), anchor, **ANIMATE))))
         yield "done"
 
     def stop():
         token, seen = StopToken(), []
-        long = make_request(num_inference_steps=400)
+        long = make_config(num_inference_steps=400)
         for event in runtime.stream(lambda pipeline: pipeline.candidates(long), token):
             seen.append(event)
             if isinstance(event, Progress):
@@ -186,13 +186,13 @@ def main(model: str, other: str, folder: Path) -> None:
 
     def fail():
         try:
-            list(runtime.stream(lambda pipeline: pipeline.run(make_request(), anchor=99)))
-        except RequestError as error:
+            list(runtime.stream(lambda pipeline: pipeline.run(make_config(), anchor=99)))
+        except InvalidInputError as error:
             report["error"] = str(error)
         yield "done"
 
     def take_another_model():
-        keep("other", list(get_runtime(other).stream(lambda pipeline: pipeline.vanilla(make_request()))))
+        keep("other", list(get_runtime(other).stream(lambda pipeline: pipeline.vanilla(make_config()))))
         yield "done"
 
     jobs = (draw_and_animate, stop, fail, take_another_model)

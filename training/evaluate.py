@@ -17,10 +17,10 @@ from tqdm import tqdm
 from benchmarks.evidence.judge import Judge
 from i4vgen.backbones.animatediff import AnimateDiffBackbone
 from i4vgen.events import Candidate, Result, Selected
+from i4vgen.generation_config import PRESETS, GenerationConfig
 from i4vgen.hub import fastest_dtype
 from i4vgen.metrics import frame_difference
 from i4vgen.pipeline import I4VGenPipeline
-from i4vgen.request import PRESETS, Request
 from i4vgen.rewards.pocket import PocketReward
 from training.config import POCKET, Preset
 from training.loop import parse_arguments
@@ -56,7 +56,7 @@ def main() -> None:
     by_motion: dict[str, list[float]] = defaultdict(list)
     runs = [(way, seed, *prompt) for way in PRESETS for seed in SEEDS for prompt in make_prompts(run.preset)]
     for way, seed, prompt, wanted in tqdm(runs, desc="evaluating", disable=None):
-        request = Request.for_model(backbone.defaults, prompt=prompt, seed=seed, preset=way)
+        config = GenerationConfig.for_model(backbone.defaults, prompt=prompt, seed=seed, preset=way)
 
         def record(what: str, frames: np.ndarray, way=way, prompt=prompt, wanted=wanted) -> None:
             what = what if way == "faithful" else f"{way} {what}"
@@ -68,7 +68,7 @@ def main() -> None:
                 found[f"{what} worst frame"].append(min(scores))
                 found[f"{what} frame difference"].append(frame_difference(frames))
 
-        for event in pipeline.run(request, compare=("vanilla",) if way == "faithful" else ()):
+        for event in pipeline.run(config, compare=("vanilla",) if way == "faithful" else ()):
             if isinstance(event, Candidate) and not event.sketch:
                 record("candidate", event.image[None])
                 if way == "faithful":

@@ -19,8 +19,8 @@ from transformers import CLIPModel, CLIPTextModel
 from benchmarks.evidence.judge import FOLDER as JUDGE
 from i4vgen.backbones.animatediff import AnimateDiffBackbone
 from i4vgen.events import Candidate
+from i4vgen.generation_config import GenerationConfig
 from i4vgen.pipeline import I4VGenPipeline
-from i4vgen.request import Request
 from i4vgen.rewards.pocket import PocketReward
 from training.config import POCKET, Preset
 from training.evaluate import make_prompts
@@ -114,7 +114,7 @@ def calibrate(folder: Path, preset: Preset, device: str) -> dict[str, float]:
     pipeline = I4VGenPipeline(backbone)
     scores = []
     for i, (prompt, _) in enumerate(make_prompts(preset)):
-        request = Request.for_model(
+        request = GenerationConfig.for_model(
             backbone.defaults, prompt=prompt, seed=CALIBRATION_SEED + i, num_candidates=8
         )
         images = [Image.fromarray(e.image) for e in pipeline.candidates(request) if isinstance(e, Candidate)]

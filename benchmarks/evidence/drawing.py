@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.evidence.methods import Comparison
-from i4vgen.request import Request
+from i4vgen.generation_config import GenerationConfig
 from i4vgen.runtime import Runtime
 from training.world import Shown
 
@@ -32,10 +32,10 @@ class Job:
 
 def draw(runtime: Runtime, job: Job, methods: list[str]) -> None:
     """Writes the videos of all methods."""
-    request = Request.for_model(runtime.defaults, prompt=job.prompt, seed=job.seed)
+    config = GenerationConfig.for_model(runtime.defaults, prompt=job.prompt, seed=job.seed)
 
     def work(pipeline):
-        comparison = Comparison(pipeline, request)
+        comparison = Comparison(pipeline, config)
         for method in methods:
             yield method, comparison.outcome(method)
 

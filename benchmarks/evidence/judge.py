@@ -88,15 +88,20 @@ class Judge(nn.Module):
         """Figures of a video, uint8 [F, H, W, 3], and its features for the Frechet distance.
 
         wanted: what the prompt asks for, by the heads that are to judge.
-        `..._right`: whether the video shows it, 0 or 1. `worst_frame`: the lowest probability of any frame that
-        all of it (but the motion) is right. `..._consistency`: how alike frames are, as in VBench: the mean
-        cosine of their features to the first frame's and to the one before.
+        `..._right`: whether the video shows it, 0 or 1. `motion_certainty`: the probability of the right motion.
+        `worst_frame`: the lowest probability of any frame that all of it (but the motion) is right.
+        `..._consistency`: how alike frames are, as in VBench: the mean cosine of their features to the first
+        frame's and to the one before.
         """
         pixels = pixels_of(frames)
         looks, moves = self.features(pixels), self.motion_features(pixels)
         logits = self.seen_in(looks) | {"motion": self.answers["motion"](moves)}
         said = self._names_of(logits)
         figures = {f"{head}_right": float(said[head] == name) for head, name in wanted.items()}
+        if "motion" in wanted:
+            figures["motion_certainty"] = (
+                logits["motion"][0].softmax(0)[self.names["motion"].index(wanted["motion"])].item()
+            )
         asked = [
             single.softmax(1)[:, self.names[head].index(wanted[head])]
             for head, single in self.seen_in(looks.transpose(0, 1)).items()

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from i4vgen.events import Candidate, Event, Result, best, latest
+from i4vgen.generation_config import GenerationConfig
 from i4vgen.pipeline import I4VGenPipeline
-from i4vgen.request import Request
 
 METHODS = {
     "vanilla": "the model as it is",
@@ -42,16 +42,16 @@ class Outcome:
 class Comparison:
     """All methods on one prompt and seed. What several of them need is made once, and counted for each."""
 
-    def __init__(self, pipeline: I4VGenPipeline, request: Request):
+    def __init__(self, pipeline: I4VGenPipeline, config: GenerationConfig):
         self.pipeline = pipeline
-        self.request = request
+        self.config = config
 
     def outcome(self, method: str) -> Outcome:
         """Raises `KeyError` for a method that is not in `METHODS`."""
         return {
-            "vanilla": lambda: self._whole(self.pipeline.vanilla(self.request)),
-            "freeinit": lambda: self._whole(self.pipeline.freeinit(self.request)),
-            "i4vgen": lambda: self._best_of(self.request.num_candidates),
+            "vanilla": lambda: self._whole(self.pipeline.vanilla(self.config)),
+            "freeinit": lambda: self._whole(self.pipeline.freeinit(self.config)),
+            "i4vgen": lambda: self._best_of(self.config.num_candidates),
             "random_anchor": lambda: self._best_of(1),  # the seed has drawn it, so it is as random as any
             "no_ni_vsds": self._no_ni_vsds,
             "no_regeneration": self._no_regeneration,
@@ -60,21 +60,26 @@ class Comparison:
             "best_of_64": lambda: self._best_of(64),
         }[method]()
 
+    @property
+    def candidates(self) -> list[Candidate]:
+        """What the request's method begins with."""
+        return self._drawn[0]
+
     def _whole(self, events: Generator[Event, None, torch.Tensor]) -> Outcome:
         frames, _, seconds = finish(events)
         return Outcome(frames, seconds)
 
     def _best_of(self, count: int) -> Outcome:
-        if count == self.request.num_candidates:
+        if count == self.config.num_candidates:
             (candidates, drawing), (_, latents, moving) = self._drawn, self._moved
         else:
             candidates, drawing = self._draw(count)
             _, latents, moving = self._move(candidates)
-        frames, _, regenerating = finish(self.pipeline.regenerate(self.request, latents))
+        frames, _, regenerating = finish(self.pipeline.regenerate(self.config, latents))
         return Outcome(frames, drawing + moving + regenerating, best(candidates).index)
 
     def _in_preset(self, preset: str) -> Outcome:
-        return Comparison(self.pipeline, replace(self.request, preset=preset)).outcome("i4vgen")
+        return Comparison(self.pipeline, replace(self.config, preset=preset)).outcome("i4vgen")
 
     def _no_regeneration(self) -> Outcome:
         (candidates, drawing), (frames, _, moving) = self._drawn, self._moved
@@ -82,13 +87,13 @@ class Comparison:
 
     def _no_ni_vsds(self) -> Outcome:
         candidates, drawing = self._drawn
-        still = self.pipeline.backbone.still_video(self._latents(candidates), self.request.num_frames)
-        frames, _, seconds = finish(self.pipeline.regenerate(self.request, still))
+        still = self.pipeline.backbone.still_video(self._latents(candidates), self.config.num_frames)
+        frames, _, seconds = finish(self.pipeline.regenerate(self.config, still))
         return Outcome(frames, drawing + seconds, best(candidates).index)
 
     @cached_property
     def _drawn(self) -> tuple[list[Candidate], float]:
-        return self._draw(self.request.num_candidates)
+        return self._draw(self.config.num_candidates)
 
     @cached_property
     def _moved(self) -> tuple[np.ndarray, torch.Tensor, float]:
@@ -96,11 +101,11 @@ class Comparison:
 
     def _draw(self, count: int) -> tuple[list[Candidate], float]:
         start = time.perf_counter()
-        events = list(self.pipeline.candidates(replace(self.request, num_candidates=count)))
+        events = list(self.pipeline.candidates(replace(self.config, num_candidates=count)))
         return latest(e for e in events if isinstance(e, Candidate)), time.perf_counter() - start
 
     def _move(self, candidates: list[Candidate]) -> tuple[np.ndarray, torch.Tensor, float]:
-        return finish(self.pipeline.distill(self.request, self._latents(candidates)))
+        return finish(self.pipeline.distill(self.config, self._latents(candidates)))
 
     def _latents(self, candidates: list[Candidate]) -> torch.Tensor:
         """The best one's, [1, C, 1, h, w]."""

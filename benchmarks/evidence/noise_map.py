@@ -79,7 +79,7 @@ def draw(path: Path, backbone: AnimateDiffBackbone, preset: Preset) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.evidence.noise_map", description=__doc__)
-    parser.add_argument("--model", default=POCKET.place)
+    parser.add_argument("--model", default=POCKET.repo_or_path)
     parser.add_argument("--preset", choices=PRESETS, default="cpu", help="the world of the model")
     parser.add_argument("--out", type=Path, default=Path("docs/noise_map.svg"))
     args = parser.parse_args()

@@ -22,7 +22,7 @@ from i4vgen.backbones.lora import fuse_loras
 from i4vgen.backbones.memory import Memory
 from i4vgen.backbones.stable_diffusion import StableDiffusionBackbone
 from i4vgen.errors import ModelError
-from i4vgen.request import Defaults
+from i4vgen.generation_config import Defaults
 from i4vgen.vocabulary import Vocabulary
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -205,8 +205,8 @@ def _motion_place(model: str, motion_adapter: str | None) -> tuple[str, str]:
 
 def _motion_config(model: str, motion_adapter: str | None) -> dict | None:
     """The motion adapter's configuration; None if the model's UNet needs no adapter and has none."""
-    place, subfolder = _motion_place(model, motion_adapter)
-    config = hub.read_json(place, f"{subfolder}/config.json".lstrip("/"))
+    repo_or_path, subfolder = _motion_place(model, motion_adapter)
+    config = hub.read_json(repo_or_path, f"{subfolder}/config.json".lstrip("/"))
     if config is None and motion_adapter is not None:
         raise ModelError(
             f"{motion_adapter} has no config.json: it is not a motion adapter in the diffusers layout"
@@ -221,14 +221,14 @@ def _load_unet(model: str, motion_adapter: str | None, dtype: torch.dtype) -> UN
     norm_num_groups = (motion_config or {}).get("motion_norm_num_groups")
     if _has_motion(read_config(model, "unet")) and motion_adapter is None:
         return adopt_motion_modules(hub.load(UNetMotionModel, model, "unet", dtype), norm_num_groups)
-    place, subfolder = _motion_place(model, motion_adapter)
-    adapter = hub.load(MotionAdapter, place, subfolder, dtype)
+    repo_or_path, subfolder = _motion_place(model, motion_adapter)
+    adapter = hub.load(MotionAdapter, repo_or_path, subfolder, dtype)
     unet = hub.load(UNet2DConditionModel, model, "unet", dtype)
     try:
         with hub.quiet():
             unet = UNetMotionModel.from_unet2d(unet, adapter)
     except (ValueError, RuntimeError) as error:
-        raise ModelError(f"the motion adapter {place} does not fit the UNet of {model}") from error
+        raise ModelError(f"the motion adapter {repo_or_path} does not fit the UNet of {model}") from error
     return adopt_motion_modules(unet.requires_grad_(False).eval(), norm_num_groups)
 
 

@@ -17,9 +17,9 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from i4vgen.request import Defaults
+from i4vgen.generation_config import Defaults
 
-Prompt = Any
+PromptEmbeds = Any
 """An encoded prompt. Only the backbone that made it looks inside."""
 
 
@@ -59,11 +59,11 @@ class Backbone(Protocol):
         """(C, h, w) of one frame of `height` x `width` pixels."""
         ...
 
-    def encode_prompt(self, prompt: str, negative_prompt: str) -> Prompt:
+    def encode_prompt(self, prompt: str, negative_prompt: str) -> PromptEmbeds:
         """The prompt as `predict_noise` wants it. Encoded once per run."""
         ...
 
-    def condition(self, prompt: Prompt, anchor: torch.Tensor) -> Prompt:
+    def condition(self, prompt: PromptEmbeds, anchor: torch.Tensor) -> PromptEmbeds:
         """The prompt for a video of this anchor, latents [1, C, 1, h, w]. Image-to-video models put the anchor
         into it; a text-to-video model returns the prompt as it is.
         """
@@ -74,7 +74,7 @@ class Backbone(Protocol):
         ...
 
     def predict_noise(
-        self, latents: torch.Tensor, t: int, prompt: Prompt, guidance_scale: float
+        self, latents: torch.Tensor, t: int, prompt: PromptEmbeds, guidance_scale: float
     ) -> torch.Tensor:
         """The noise in `latents` [B, C, F, h, w] at timestep t, guided (classifier-free). F = 1 draws images:
         the temporal layers are skipped. A guidance scale of at most 1 needs no unconditional prediction.
@@ -85,7 +85,7 @@ class Backbone(Protocol):
         """Clean latents [B, C, F, h, w] brought to timestep t."""
         ...
 
-    def clean(self, latents: torch.Tensor, noise: torch.Tensor, t: int) -> torch.Tensor:
+    def predict_x0(self, latents: torch.Tensor, noise: torch.Tensor, t: int) -> torch.Tensor:
         """The clean latents that are expected from latents [B, C, F, h, w] at timestep t and the noise
         predicted in them. The inverse of `add_noise`.
         """

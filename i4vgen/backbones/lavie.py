@@ -35,7 +35,7 @@ from i4vgen.backbones.memory import Memory
 from i4vgen.backbones.samplers import DiffusersSampler
 from i4vgen.backbones.stable_diffusion import StableDiffusionBackbone
 from i4vgen.errors import ModelError
-from i4vgen.request import Defaults
+from i4vgen.generation_config import Defaults
 
 MODEL = "Vchitect/LaVie"
 BASE = "CompVis/stable-diffusion-v1-4"

@@ -44,8 +44,8 @@ def fuse_loras(loras: Sequence[str], unet: UNetMotionModel, text_encoder: CLIPTe
     that has no middle block. Raises `ModelError` if a LoRA is missing or damaged, or if nothing of it fits.
     """
     for lora in loras:
-        place, weight = parse(lora)
-        file = find(place)
+        repo_or_path, weight = parse(lora)
+        file = find(repo_or_path)
         try:
             # peft warns of layers that a LoRA of an image model does not have: the motion modules'.
             with hub.quiet(), warnings.catch_warnings():
@@ -53,15 +53,15 @@ def fuse_loras(loras: Sequence[str], unet: UNetMotionModel, text_encoder: CLIPTe
                 _fuse(file, weight, unet, text_encoder)
         except (ValueError, RuntimeError, KeyError, TypeError, OSError, SafetensorError) as error:
             reason = hub.first_line(error)
-            raise ModelError(f"the LoRA {place} cannot be used with this model ({reason})") from error
+            raise ModelError(f"the LoRA {repo_or_path} cannot be used with this model ({reason})") from error
 
 
 def parse(lora: str) -> tuple[str, float]:
     """PLACE@WEIGHT as its two parts; the weight is 1 if there is none. An @ without a number behind it is part
     of the place, where a revision may follow it.
     """
-    place, _, number = lora.rpartition("@")
-    if not place or Path(lora).exists():
+    repo_or_path, _, number = lora.rpartition("@")
+    if not repo_or_path or Path(lora).exists():
         return lora, 1.0
     try:
         weight = float(number)
@@ -69,32 +69,34 @@ def parse(lora: str) -> tuple[str, float]:
         return lora, 1.0
     if not math.isfinite(weight):
         raise ModelError(f"the weight of a LoRA must be a number such as 0.8, not {number}, as in {lora}")
-    return place, weight
+    return repo_or_path, weight
 
 
-def source(place: str) -> tuple[str, tuple[str, ...]]:
+def source(repo_or_path: str) -> tuple[str, tuple[str, ...]]:
     """The folder or hub id that a LoRA lies in, and the names that its file may have there."""
-    path = Path(place)
+    path = Path(repo_or_path)
     if path.is_file():
         if path.suffix != ".safetensors":
-            raise ModelError(f"the LoRA {place} is not a .safetensors file: only those are read")
+            raise ModelError(f"the LoRA {repo_or_path} is not a .safetensors file: only those are read")
         return str(path.parent), (path.name,)
-    if match := HUB_FILE.fullmatch(place):
+    if match := HUB_FILE.fullmatch(repo_or_path):
         return match[1], (match["file"],)
-    if (place and path.is_dir()) or (hub.MODEL_ID.fullmatch(place) and path.suffix != ".safetensors"):
-        return place, FILES
+    if (repo_or_path and path.is_dir()) or (
+        hub.MODEL_ID.fullmatch(repo_or_path) and path.suffix != ".safetensors"
+    ):
+        return repo_or_path, FILES
     raise ModelError(
-        f"there is no LoRA {place!r}: use a .safetensors file, a folder, or a hub id such as OWNER/NAME"
+        f"there is no LoRA {repo_or_path!r}: use a .safetensors file, a folder, or a hub id such as OWNER/NAME"
     )
 
 
-def find(place: str) -> Path:
+def find(repo_or_path: str) -> Path:
     """The file of a LoRA, downloaded if need be."""
-    model, files = source(place)
+    model, files = source(repo_or_path)
     for file in files:
         if (found := hub.file(model, file)) is not None:
             return found
-    candidates = list(Path(place).glob("*.safetensors"))
+    candidates = list(Path(repo_or_path).glob("*.safetensors"))
     if len(candidates) == 1:
         return candidates[0]
     raise ModelError(

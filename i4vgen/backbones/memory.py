@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from i4vgen.errors import OutOfMemory
+from i4vgen.errors import OutOfMemoryError
 
 T = TypeVar("T")
 
@@ -59,7 +59,7 @@ def leaner_when_full(method: Callable[..., T]) -> Callable[..., T]:
     """Lets a backbone's method run again in a leaner mode when the device is out of memory.
 
     The backbone has `memory` and `set_memory`. The method must not leave anything half done. Raises
-    `OutOfMemory` when there is no leaner mode.
+    `OutOfMemoryError` when there is no leaner mode.
     """
 
     @functools.wraps(method)
@@ -72,7 +72,7 @@ def leaner_when_full(method: Callable[..., T]) -> Callable[..., T]:
             # Not inside of `except`: there the traceback still holds on to the tensors of the attempt.
             free_cache()
             if self.memory.leaner is None:
-                raise OutOfMemory(
+                raise OutOfMemoryError(
                     "the GPU has too little free memory even for the leanest mode: ask for fewer frames or a"
                     " smaller picture, or close what else uses the GPU"
                 )

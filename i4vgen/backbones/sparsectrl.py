@@ -23,7 +23,7 @@ from i4vgen.backbones.animatediff import (
 from i4vgen.backbones.memory import Memory
 from i4vgen.backbones.stable_diffusion import PromptEmbeds
 from i4vgen.errors import ModelError
-from i4vgen.request import Defaults
+from i4vgen.generation_config import Defaults
 
 # What a UNet and a controlnet must have in common for one's features to be added to the other's.
 SHARED = ("block_out_channels", "layers_per_block", "cross_attention_dim")

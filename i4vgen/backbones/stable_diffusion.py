@@ -17,7 +17,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from i4vgen.backbones.memory import Memory, choose_memory, free_cache, leaner_when_full
 from i4vgen.backbones.samplers import DiffusersSampler
-from i4vgen.request import Defaults
+from i4vgen.generation_config import Defaults
 
 # VAE decoding takes a lot of memory per pixel: this many pixels at once (4 frames of 512 x 512).
 PIXELS_AT_ONCE = 2**20
@@ -163,7 +163,7 @@ class StableDiffusionBackbone:
         alpha = self._alphas_cumprod[t]
         return alpha**0.5 * latents + (1 - alpha) ** 0.5 * noise
 
-    def clean(self, latents: torch.Tensor, noise: torch.Tensor, t: int) -> torch.Tensor:
+    def predict_x0(self, latents: torch.Tensor, noise: torch.Tensor, t: int) -> torch.Tensor:
         alpha = self._alphas_cumprod[t]
         return (latents - (1 - alpha) ** 0.5 * noise) / alpha**0.5
 

@@ -26,12 +26,12 @@ from gradio.utils import get_upload_folder, is_in_or_equal
 from gradio_client.utils import is_file_obj_with_meta
 from PIL import Image
 
-from i4vgen.catalog import Choice
-from i4vgen.errors import ModelError, OutOfMemory, RequestError
+from i4vgen.catalog import ModelSpec
+from i4vgen.errors import InvalidInputError, ModelError, OutOfMemoryError
 from i4vgen.events import Candidate, Event, Loading, Progress, Result, Scores, latest
+from i4vgen.generation_config import MAX_CANDIDATES, GenerationConfig
 from i4vgen.media import open_picture, upright
 from i4vgen.pipeline import Anchor, I4VGenPipeline
-from i4vgen.request import MAX_CANDIDATES, Request
 from i4vgen.runs import RunFolder
 from i4vgen.runtime import Runtime
 from i4vgen.ui import offer, texts
@@ -123,7 +123,7 @@ def endpoint(method: Callable[..., Generator[Event, None, object]]) -> Callable[
                     yield None
         except StopIteration as end:
             yield end.value
-        except (RequestError, ModelError, OutOfMemory) as error:
+        except (InvalidInputError, ModelError, OutOfMemoryError) as error:
             raise gr.Error(str(error), print_exception=False) from error
 
     _, _, answer = get_args(get_type_hints(method)["return"])
@@ -134,15 +134,15 @@ def endpoint(method: Callable[..., Generator[Event, None, object]]) -> Callable[
 def report(event: Event) -> None:
     """Tells the client, whichever it is that Gradio is serving, how far its run is."""
     match event:
-        case Loading(place, done, total):
-            gr.Progress()(done / total, desc=texts.downloading(place, done, total))
+        case Loading(repo_or_path, done, total):
+            gr.Progress()(done / total, desc=texts.downloading(repo_or_path, done, total))
         case Progress(stage, step, total):
             gr.Progress()((step, total), desc=texts.STAGES[stage])
 
 
 class Endpoints:
-    """The endpoints as generators of a run's events that return the answer. They raise `RequestError`,
-    `ModelError` and `OutOfMemory`.
+    """The endpoints as generators of a run's events that return the answer. They raise `InvalidInputError`,
+    `ModelError` and `OutOfMemoryError`.
     """
 
     def __init__(self, runtime: Runtime, library: Library) -> None:
@@ -190,7 +190,7 @@ class Endpoints:
             best: the index of the finished candidate with the highest score.
         """
         runtime = self._runtime(model, base, loras, rewards)
-        request = Request.for_model(
+        config = GenerationConfig.for_model(
             runtime.defaults,
             prompt=prompt,
             seed=seed,
@@ -204,8 +204,8 @@ class Endpoints:
         )
         with TemporaryDirectory() as path:
             folder = RunFolder(path)
-            made = yield from record(folder, runtime, lambda pipeline: pipeline.candidates(request))
-            run = self._keep(folder, request, (), runtime)
+            made = yield from record(folder, runtime, lambda pipeline: pipeline.candidates(config))
+            run = self._keep(folder, config, (), runtime)
             return {"run": run, **drawn(made)}
 
     def animate(
@@ -239,10 +239,10 @@ class Endpoints:
         """
         saved = self.library.open(run)
         if saved is None:
-            raise RequestError(f"there is no run {run!r}, or not any more: draw the candidates again")
-        runtime = self._runtime_of(saved.choice)
+            raise InvalidInputError(f"there is no run {run!r}, or not any more: draw the candidates again")
+        runtime = self._runtime_of(saved.spec)
         given = {"num_frames": num_frames, "p_ni_vsds": p_ni_vsds, "p_re": p_re}
-        request = replace(saved.request, **{k: v for k, v in given.items() if v is not None})
+        config = replace(saved.config, **{k: v for k, v in given.items() if v is not None})
         candidates, compare = saved.candidates(), compare or ()
         chosen = choose(candidates, anchor, anchor_image)
         with TemporaryDirectory() as path:
@@ -250,8 +250,8 @@ class Endpoints:
             for candidate in candidates:
                 folder.record(candidate)
             folder.seconds |= {k: v for k, v in saved.values.get("seconds", {}).items() if k == "candidates"}
-            made = yield from record(folder, runtime, lambda pipeline: pipeline.run(request, chosen, compare))
-            run = self._keep(folder, request, compare, runtime, saved.stars)
+            made = yield from record(folder, runtime, lambda pipeline: pipeline.run(config, chosen, compare))
+            run = self._keep(folder, config, compare, runtime, saved.stars)
             return {"run": run, **animated(folder, made)}
 
     def generate(
@@ -308,7 +308,7 @@ class Endpoints:
             seconds: by stage.
         """
         runtime = self._runtime(model, base, loras, rewards)
-        request = Request.for_model(
+        config = GenerationConfig.for_model(
             runtime.defaults,
             prompt=prompt,
             seed=seed,
@@ -326,8 +326,8 @@ class Endpoints:
         chosen = anchor if anchor_image is None else own_picture(anchor, anchor_image)
         with TemporaryDirectory() as path:
             folder = RunFolder(path)
-            made = yield from record(folder, runtime, lambda pipeline: pipeline.run(request, chosen, compare))
-            run = self._keep(folder, request, compare, runtime)
+            made = yield from record(folder, runtime, lambda pipeline: pipeline.run(config, chosen, compare))
+            run = self._keep(folder, config, compare, runtime)
             return {"run": run, **drawn(made), **animated(folder, made)}
 
     def score(
@@ -350,9 +350,9 @@ class Endpoints:
         """
         runtime = self._runtime(model, None, None, rewards)
         if not isinstance(prompt, str) or not prompt.strip():
-            raise RequestError("prompt is empty: describe what the pictures should show")
+            raise InvalidInputError("prompt is empty: describe what the pictures should show")
         if not isinstance(images, list) or not 1 <= len(images) <= MAX_CANDIDATES:
-            raise RequestError(f"images must be a list of 1 to {MAX_CANDIDATES} files")
+            raise InvalidInputError(f"images must be a list of 1 to {MAX_CANDIDATES} files")
         pixels = []
         for i, file in enumerate(images):
             picture = upright(read_picture(file, f"images[{i}]"))
@@ -372,33 +372,33 @@ class Endpoints:
         """The runtime of what a client chose; what it left out is as in the app's own."""
         for name, value in {"loras": loras, "rewards": rewards}.items():
             if value is not None and not (isinstance(value, list) and all(isinstance(v, str) for v in value)):
-                raise RequestError(f"{name} must be a list of texts")
+                raise InvalidInputError(f"{name} must be a list of texts")
         for name, value in {"model": model, "base": base}.items():
             if not isinstance(value, str | None):
-                raise RequestError(f"{name} must be a text")
-        choice = self.runtime.choice if model in (None, self.runtime.choice.model) else Choice(model)
+                raise InvalidInputError(f"{name} must be a text")
+        spec = self.runtime.spec if model in (None, self.runtime.spec.model) else ModelSpec(model)
         given = {"base": base, "loras": loras, "rewards": rewards}
         given = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items() if v is not None}
-        return self._runtime_of(replace(choice, **given))
+        return self._runtime_of(replace(spec, **given))
 
-    def _runtime_of(self, choice: Choice) -> Runtime:
+    def _runtime_of(self, spec: ModelSpec) -> Runtime:
         """The runtime of a choice, as on the page."""
-        runtime = offer.runtime_of(self.runtime, choice)
+        runtime = offer.runtime_of(self.runtime, spec)
         if runtime is None:
             known = ", ".join(offer.offered(self.runtime))
-            raise RequestError(f"there is no model {choice.model!r}: use {known}")
+            raise InvalidInputError(f"there is no model {spec.model!r}: use {known}")
         return runtime
 
     def _keep(
         self,
         folder: RunFolder,
-        request: Request,
+        config: GenerationConfig,
         compare: Sequence[str],
         runtime: Runtime,
         stars: frozenset[int] = frozenset(),
     ) -> str:
         """Packs a run into the library. Returns its token."""
-        folder.finish(request, compare, runtime.describe(), stars)
+        folder.finish(config, compare, runtime.describe(), stars)
         return self.library.keep(folder.pack)
 
 
@@ -420,23 +420,23 @@ def choose(candidates: Sequence[Candidate], index: int | None, picture: dict | s
     if picture is not None:
         return own_picture(index, picture)
     if not candidates:
-        raise RequestError("this run has no candidates: give an anchor_image")
+        raise InvalidInputError("this run has no candidates: give an anchor_image")
     if index is None:
         best = best_of(candidates)
         if best is None:
-            raise RequestError("nobody judged these candidates: pick the anchor by its index")
+            raise InvalidInputError("nobody judged these candidates: pick the anchor by its index")
         return Anchor.from_candidate(best, "highest reward")
     for candidate in candidates:
         if candidate.index == index:
             return Anchor.from_candidate(candidate)
     known = ", ".join(str(candidate.index) for candidate in candidates)
-    raise RequestError(f"anchor must be the index of a candidate, one of {known}, not {index!r}")
+    raise InvalidInputError(f"anchor must be the index of a candidate, one of {known}, not {index!r}")
 
 
 def own_picture(index: int | None, picture: dict | str) -> Anchor:
     """The picture as the anchor; an index beside it would be a contradiction."""
     if index is not None:
-        raise RequestError("anchor and anchor_image exclude each other: give one of them")
+        raise InvalidInputError("anchor and anchor_image exclude each other: give one of them")
     return Anchor.from_image(read_picture(picture, "anchor_image"))
 
 
@@ -487,11 +487,11 @@ def read_picture(file: dict | str, name: str) -> Image.Image:
     elif isinstance(file, str) and file.startswith(("http://", "https://")):
         path = linked_file(file, name)
     else:
-        raise RequestError(f"{name} is no file: send one with gradio_client.handle_file, or give its URL")
+        raise InvalidInputError(f"{name} is no file: send one with gradio_client.handle_file, or give its URL")
     try:
         return open_picture(path)
-    except RequestError:  # its words name a file on the server
-        raise RequestError(f"{name} cannot be read as a picture: use a PNG, JPEG or WebP file") from None
+    except InvalidInputError:  # its words name a file on the server
+        raise InvalidInputError(f"{name} cannot be read as a picture: use a PNG, JPEG or WebP file") from None
 
 
 def linked_file(url: str, name: str) -> str:
@@ -502,4 +502,4 @@ def linked_file(url: str, name: str) -> str:
     try:
         return save_url_to_cache(url, get_upload_folder())  # refuses addresses inside of the server's network
     except Exception as error:  # of many kinds: name resolution, refusal, timeout, status
-        raise RequestError(f"{name} cannot be downloaded from {url}: {error}") from None
+        raise InvalidInputError(f"{name} cannot be downloaded from {url}: {error}") from None

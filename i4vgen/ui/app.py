@@ -22,7 +22,7 @@ from i4vgen.ui import (
     texts,
     watch,
 )
-from i4vgen.ui.desk import Desk
+from i4vgen.ui.context import AppContext
 from i4vgen.ui.library import Library
 from i4vgen.ui.opening import before_and_after
 from i4vgen.ui.theme import Studio
@@ -44,10 +44,10 @@ def build_app(runtime: Runtime, examples: Path = EXAMPLES, library: Library | No
     library = library or Library()
     known = imagine.read_examples(examples)
     stored = reopening.Stored(known)
-    opening = before_and_after(stored.open(stored.first).take) if stored.first else ""
+    opening = before_and_after(stored.open(stored.first).animation) if stored.first else ""
     with gr.Blocks(title=texts.TITLE, analytics_enabled=False, delete_cache=CLEAN_UP) as demo:
         layout.header(runtime, opening)
-        desk = Desk(
+        context = AppContext(
             runtime,
             library,
             imagine.build(runtime, known),
@@ -55,14 +55,14 @@ def build_app(runtime: Runtime, examples: Path = EXAMPLES, library: Library | No
             watch.build(),
             shelf.build(),
         )
-        asking.connect(desk)
-        drawing.connect(desk)
-        curating.connect(desk)
-        animating.connect(desk)
-        reopening.connect(desk, demo, stored)
-        desk.connect_stops()
+        asking.connect(context)
+        drawing.connect(context)
+        curating.connect(context)
+        animating.connect(context)
+        reopening.connect(context, demo, stored)
+        context.connect_stops()
         api.register(runtime, library)
-        demo.unload(desk.on_stop)
+        demo.unload(context.on_stop)
     demo.queue(max_size=QUEUE_LIMIT)
     return demo
 

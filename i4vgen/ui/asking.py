@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import gradio as gr
 
-from i4vgen.catalog import Choice
-from i4vgen.errors import ModelError, RequestError
+from i4vgen.catalog import ModelSpec
+from i4vgen.errors import InvalidInputError, ModelError
 from i4vgen.runtime import get_runtime
 from i4vgen.ui import imagine, texts
-from i4vgen.ui.desk import Desk
+from i4vgen.ui.context import AppContext
 from i4vgen.ui.queueing import CHECKED, QUICK
 
 
-def connect(desk: Desk) -> None:
+def connect(context: AppContext) -> None:
     """Connects the form."""
-    asking = desk.asking
+    asking = context.asking
 
     def on_model(model: str, known: str) -> dict:
         """Another model was chosen. If it is not to be had, the form goes back to the one before."""
         try:
-            chosen = desk.runtime if model == desk.runtime.choice.model else get_runtime(Choice(model))
-            return imagine.show_model(asking, chosen) | {desk.known_model: model}
-        except (ModelError, RequestError) as error:
+            chosen = context.runtime if model == context.runtime.spec.model else get_runtime(ModelSpec(model))
+            return imagine.show_model(asking, chosen) | {context.known_model: model}
+        except (ModelError, InvalidInputError) as error:
             gr.Warning(str(error), title=texts.NO_MODEL)
             return {asking.model: known}
 
@@ -29,22 +29,22 @@ def connect(desk: Desk) -> None:
         """The note under the prompt."""
         form = imagine.Form(*settings)
         try:
-            return imagine.show_unknown_words(desk.runtime_of(form.choice()), form.prompt)
-        except (ModelError, RequestError):  # said when the run is started
+            return imagine.show_unknown_words(context.runtime_of(form.spec()), form.prompt)
+        except (ModelError, InvalidInputError):  # said when the run is started
             return gr.update(visible=False)
 
     asking.model.input(
-        on_model, [asking.model, desk.known_model], [*asking.settings, desk.known_model], **CHECKED
+        on_model, [asking.model, context.known_model], [*asking.settings, context.known_model], **CHECKED
     ).success(on_prompt, asking.settings, asking.note, **QUICK)
     asking.prompt.change(on_prompt, asking.settings, asking.note, trigger_mode="always_last", **QUICK)
     for group, chips in asking.chips.items():
-        chips.click(composer(desk, group), [chips, asking.prompt], asking.prompt, **QUICK)
+        chips.click(composer(context, group), [chips, asking.prompt], asking.prompt, **QUICK)
 
 
-def composer(desk: Desk, group: str):
+def composer(context: AppContext, group: str):
     """Puts a phrase of this group into the prompt."""
 
     def compose(chosen: list[str], prompt: str) -> str:
-        return desk.runtime.vocabulary.compose(prompt or "", group, chosen[0])
+        return context.runtime.vocabulary.compose(prompt or "", group, chosen[0])
 
     return compose

@@ -19,7 +19,7 @@ from i4vgen.ui import layout, pictures, texts
 from i4vgen.ui.chart import ScoreChart, chart_value
 from i4vgen.ui.live import LiveView, live_value
 from i4vgen.ui.progress import Tracker
-from i4vgen.ui.session import Pick, Round, anchor_index, caption, describe_anchor
+from i4vgen.ui.session import AnchorSelection, CandidateSet, anchor_index, caption, describe_anchor
 
 MORE = 8
 """So many further candidates at a time."""
@@ -140,55 +140,62 @@ def build() -> ChoosePanel:
     )  # fmt: skip
 
 
-def draw(runtime: Runtime, panel: ChoosePanel, round_: Round, token: StopToken) -> Iterator[tuple[Round, dict]]:
-    """Stage 1: draws the candidates that `round_.request` asks for and that are not there yet.
+def draw(
+    runtime: Runtime, panel: ChoosePanel, candidate_set: CandidateSet, token: StopToken
+) -> Iterator[tuple[CandidateSet, dict]]:
+    """Stage 1: draws the candidates that `candidate_set.config` asks for and that are not there yet.
 
-    Yields the round as far as it is, and what changed on the page, after every step.
+    Yields the set as far as it is, and what changed on the page, after every step.
     """
-    started, request, first = time.perf_counter(), round_.request, round_.next_index
-    before = len(round_.candidates)
+    started, config, first = time.perf_counter(), candidate_set.config, candidate_set.next_index
+    before = len(candidate_set.candidates)
     tracker = Tracker({"candidates": 0})
-    yield round_, {panel.status: live_value(texts.STARTING, fraction=0.0)}
-    for event in runtime.stream(lambda pipeline: pipeline.candidates(request, first), token):
+    yield candidate_set, {panel.status: live_value(texts.STARTING, fraction=0.0)}
+    for event in runtime.stream(lambda pipeline: pipeline.candidates(config, first), token):
         match event:
-            case Loading(place, done, total):
-                words = texts.downloading(place, done, total)
-                yield round_, {panel.status: live_value(words, fraction=done / total)}
+            case Loading(repo_or_path, done, total):
+                words = texts.downloading(repo_or_path, done, total)
+                yield candidate_set, {panel.status: live_value(words, fraction=done / total)}
             case Stage(name, total):
                 tracker.begin(name, total)
             case Progress(stage, step, _, _, seconds):
                 if tracker.step(stage, step, seconds):
-                    yield round_, {panel.status: live_value(tracker.words(), fraction=tracker.fraction)}
+                    yield candidate_set, {panel.status: live_value(tracker.words(), fraction=tracker.fraction)}
             case Candidate():
-                made = round_.made or runtime.describe()  # now that the model is loaded
-                round_ = replace(round_, made=made).with_candidate(event, save_picture(event.image))
-                yield round_, {}
-    finished, asked = len(round_.candidates) - before, request.num_candidates - first
+                made = candidate_set.made or runtime.describe()  # now that the model is loaded
+                candidate_set = replace(candidate_set, made=made).with_candidate(
+                    event, save_picture(event.image)
+                )
+                yield candidate_set, {}
+    finished, asked = len(candidate_set.candidates) - before, config.num_candidates - first
     if finished == asked:
         words = texts.candidates_done(finished, time.perf_counter() - started)
     else:
         words = texts.candidates_stopped(finished, asked)
-    yield round_, {panel.status: live_value(words)}
+    yield candidate_set, {panel.status: live_value(words)}
 
 
 def score_again(
-    runtime: Runtime, panel: ChoosePanel, round_: Round, prompt: str, token: StopToken
-) -> Iterator[tuple[Round, dict]]:
+    runtime: Runtime, panel: ChoosePanel, candidate_set: CandidateSet, prompt: str, token: StopToken
+) -> Iterator[tuple[CandidateSet, dict]]:
     """Judges the same candidates against another prompt. Yields as `draw` does; stopped, all stays as is."""
-    images = [candidate.image for candidate in round_.candidates]
-    yield round_, {panel.status: live_value(texts.STARTING, fraction=0.0)}
+    images = [candidate.image for candidate in candidate_set.candidates]
+    yield candidate_set, {panel.status: live_value(texts.STARTING, fraction=0.0)}
     scores = []
     for event in runtime.stream(lambda pipeline: pipeline.score(prompt, images), token):
         match event:
-            case Loading(place, done, total):
-                words = texts.downloading(place, done, total)
-                yield round_, {panel.status: live_value(words, fraction=done / total)}
+            case Loading(repo_or_path, done, total):
+                words = texts.downloading(repo_or_path, done, total)
+                yield candidate_set, {panel.status: live_value(words, fraction=done / total)}
             case Scores(given):
                 scores.append(given)
     if len(scores) < len(images):
-        yield round_, {panel.status: live_value(texts.NOT_SCORED)}
+        yield candidate_set, {panel.status: live_value(texts.NOT_SCORED)}
         return
-    yield round_.with_scores(prompt, scores), {panel.status: live_value(texts.scored(len(scores), prompt))}
+    yield (
+        candidate_set.with_scores(prompt, scores),
+        {panel.status: live_value(texts.scored(len(scores), prompt))},
+    )
 
 
 def save_picture(image: np.ndarray) -> str:
@@ -196,9 +203,9 @@ def save_picture(image: np.ndarray) -> str:
     return save_img_array_to_cache(image, cache_dir=get_upload_folder(), format="png")
 
 
-def pick_upload(path: str, height: int, width: int, position: float = 0.5) -> Pick:
-    """A picture of one's own, cropped to the video's shape. Raises `RequestError` if it is none."""
-    return Pick(picture=fit_picture(open_picture(path), height, width, position))
+def pick_upload(path: str, height: int, width: int, position: float = 0.5) -> AnchorSelection:
+    """A picture of one's own, cropped to the video's shape. Raises `InvalidInputError` if it is none."""
+    return AnchorSelection(picture=fit_picture(open_picture(path), height, width, position))
 
 
 def show_crop(panel: ChoosePanel, path: str | None, height: int, width: int, position: float) -> dict:
@@ -214,26 +221,28 @@ def show_crop(panel: ChoosePanel, path: str | None, height: int, width: int, pos
     }
 
 
-def show_choice(panel: ChoosePanel, round_: Round, pick: Pick) -> dict:
+def show_choice(panel: ChoosePanel, candidate_set: CandidateSet, selection: AnchorSelection) -> dict:
     """The page's view of a choice: the cards, the anchor's, and which buttons make sense."""
-    index = anchor_index(round_, pick)
-    picture = pick.picture if index is None else round_.find(index)[1]
-    scored = any(candidate.scores for candidate in round_.kept)
-    some, dropped = bool(round_.kept), len(round_.dropped)
-    star = texts.UNSTAR_IT if index in round_.stars else texts.STAR_IT
+    index = anchor_index(candidate_set, selection)
+    picture = selection.picture if index is None else candidate_set.find(index)[1]
+    scored = any(candidate.scores for candidate in candidate_set.kept)
+    some, dropped = bool(candidate_set.kept), len(candidate_set.dropped)
+    star = texts.UNSTAR_IT if index in candidate_set.stars else texts.STAR_IT
     return {
-        panel.order: gr.update(value=round_.by_score, visible=scored),
+        panel.order: gr.update(value=candidate_set.by_score, visible=scored),
         panel.more: gr.update(visible=some),
         panel.rescore: gr.update(visible=scored),
         panel.restore: gr.update(value=texts.restore(dropped), visible=bool(dropped)),
         panel.export: gr.update(visible=some),
-        panel.gallery: [(round_.find(c.index)[1], caption(round_, c, pick)) for c in round_.shown],
-        panel.chart: chart_value(round_, pick),
+        panel.gallery: [
+            (candidate_set.find(c.index)[1], caption(candidate_set, c, selection)) for c in candidate_set.shown
+        ],
+        panel.chart: chart_value(candidate_set, selection),
         panel.anchor: picture,
-        panel.words: say(describe_anchor(round_, pick)),
+        panel.words: say(describe_anchor(candidate_set, selection)),
         panel.star: gr.update(value=star, visible=index is not None),
-        panel.drop: gr.update(visible=index is not None and len(round_.kept) > 1),
-        panel.back: gr.update(visible=some and index != round_.best),
+        panel.drop: gr.update(visible=index is not None and len(candidate_set.kept) > 1),
+        panel.back: gr.update(visible=some and index != candidate_set.best),
     }
 
 

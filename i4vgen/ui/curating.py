@@ -6,65 +6,80 @@ from dataclasses import replace
 
 import gradio as gr
 
-from i4vgen.errors import RequestError
+from i4vgen.errors import InvalidInputError
 from i4vgen.ui import choose, files, imagine, keeping, texts, watch
-from i4vgen.ui.desk import Desk
+from i4vgen.ui.context import AppContext
 from i4vgen.ui.layout import refusal
 from i4vgen.ui.queueing import IN_TURN
-from i4vgen.ui.session import Pick, Round, anchor_index
+from i4vgen.ui.session import AnchorSelection, CandidateSet, anchor_index
 
 
-def connect(desk: Desk) -> None:
+def connect(context: AppContext) -> None:
     """Connects everything that a person does to finished candidates."""
-    choosing = desk.choosing
-    outputs = [desk.round, desk.pick, *choosing.view, choosing.animate]
-    state = [desk.round, desk.pick, desk.phase]
+    choosing = context.choosing
+    outputs = [context.candidate_set, context.selection, *choosing.view, choosing.animate]
+    state = [context.candidate_set, context.selection, context.phase]
 
-    def show(round_: Round, pick: Pick, phase: str) -> dict:
+    def show(candidate_set: CandidateSet, selection: AnchorSelection, phase: str) -> dict:
         """Remembers a choice and shows it. An animation that is under way keeps the anchor it began with."""
         if phase == "choose":
             raise refusal(texts.STILL_DRAWING, texts.NOT_NOW)
-        ready = phase == "idle" and watch.make_anchor(round_, pick) is not None
+        ready = phase == "idle" and watch.make_anchor(candidate_set, selection) is not None
         animate = {choosing.animate: gr.update(interactive=ready)}
-        return {desk.round: round_, desk.pick: pick} | desk.show_choice(round_, pick) | animate
+        return (
+            {context.candidate_set: candidate_set, context.selection: selection}
+            | context.show_choice(candidate_set, selection)
+            | animate
+        )
 
-    def on_card(round_: Round, pick: Pick, phase: str, event: gr.SelectData) -> dict:
-        return show(round_, Pick(round_.shown[event.index].index), phase)
+    def on_card(
+        candidate_set: CandidateSet, selection: AnchorSelection, phase: str, event: gr.SelectData
+    ) -> dict:
+        return show(candidate_set, AnchorSelection(candidate_set.shown[event.index].index), phase)
 
-    def on_mark(round_: Round, pick: Pick, phase: str, event: gr.EventData) -> dict:
-        return show(round_, Pick(event.index), phase)
+    def on_mark(
+        candidate_set: CandidateSet, selection: AnchorSelection, phase: str, event: gr.EventData
+    ) -> dict:
+        return show(candidate_set, AnchorSelection(event.index), phase)
 
-    def on_back(round_: Round, pick: Pick, phase: str) -> dict:
-        return show(round_, Pick(), phase)
+    def on_back(candidate_set: CandidateSet, selection: AnchorSelection, phase: str) -> dict:
+        return show(candidate_set, AnchorSelection(), phase)
 
-    def on_star(round_: Round, pick: Pick, phase: str) -> dict:
-        return show(round_.toggle_star(anchor_index(round_, pick)), pick, phase)
+    def on_star(candidate_set: CandidateSet, selection: AnchorSelection, phase: str) -> dict:
+        return show(candidate_set.toggle_star(anchor_index(candidate_set, selection)), selection, phase)
 
-    def on_drop(round_: Round, pick: Pick, phase: str) -> dict:
-        return show(round_.drop(anchor_index(round_, pick)), Pick(), phase)
+    def on_drop(candidate_set: CandidateSet, selection: AnchorSelection, phase: str) -> dict:
+        return show(candidate_set.drop(anchor_index(candidate_set, selection)), AnchorSelection(), phase)
 
-    def on_restore(round_: Round, pick: Pick, phase: str) -> dict:
-        return show(replace(round_, dropped=frozenset()), pick, phase)
+    def on_restore(candidate_set: CandidateSet, selection: AnchorSelection, phase: str) -> dict:
+        return show(replace(candidate_set, dropped=frozenset()), selection, phase)
 
-    def on_order(round_: Round, pick: Pick, phase: str, by_score: bool) -> dict:
-        return show(replace(round_, by_score=bool(by_score)), pick, phase)
+    def on_order(candidate_set: CandidateSet, selection: AnchorSelection, phase: str, by_score: bool) -> dict:
+        return show(replace(candidate_set, by_score=bool(by_score)), selection, phase)
 
-    def on_own(round_: Round, pick: Pick, phase: str, path: str | None, position: float, *settings) -> dict:
+    def on_own(
+        candidate_set: CandidateSet,
+        selection: AnchorSelection,
+        phase: str,
+        path: str | None,
+        position: float,
+        *settings,
+    ) -> dict:
         """One's own picture is the anchor; without one, the best candidate is again."""
         form = imagine.Form(*settings)
-        shape = round_.request if round_.candidates else desk.runtime_of(form.choice()).defaults
+        shape = candidate_set.config if candidate_set.candidates else context.runtime_of(form.spec()).defaults
         size = shape.height, shape.width
         try:
-            chosen = Pick() if path is None else choose.pick_upload(path, *size, position)
-        except RequestError:  # its words name a temporary file, which nobody would recognise
+            chosen = AnchorSelection() if path is None else choose.pick_upload(path, *size, position)
+        except InvalidInputError:  # its words name a temporary file, which nobody would recognise
             gr.Warning(texts.BAD_PICTURE, title=texts.NOT_NOW)
             return {choosing.own: None}
-        return show(round_, chosen, phase) | choose.show_crop(choosing, path, *size, position)
+        return show(candidate_set, chosen, phase) | choose.show_crop(choosing, path, *size, position)
 
-    def save_set(round_: Round, pick: Pick) -> str:
+    def save_set(candidate_set: CandidateSet, selection: AnchorSelection) -> str:
         """The set as it was curated."""
-        path = files.fresh(files.name_of(round_.request, "candidates", "zip"))
-        return str(keeping.pack_round(round_, pick, path))
+        path = files.fresh(files.name_of(candidate_set.config, "candidates", "zip"))
+        return str(keeping.pack_round(candidate_set, selection, path))
 
     choosing.gallery.select(on_card, state, outputs, **IN_TURN)
     choosing.chart.select(on_mark, state, outputs, **IN_TURN)
@@ -76,8 +91,8 @@ def connect(desk: Desk) -> None:
     gr.on(
         [choosing.own.input, choosing.position.release],
         on_own,
-        [*state, choosing.own, choosing.position, *desk.asking.settings],
+        [*state, choosing.own, choosing.position, *context.asking.settings],
         [*outputs, choosing.own, choosing.crop, choosing.position],
         **IN_TURN,
     )
-    desk.connect_save(choosing.export, save_set, [desk.round, desk.pick])
+    context.connect_save(choosing.export, save_set, [context.candidate_set, context.selection])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gradio.utils import get_upload_folder
 
-from i4vgen.request import Request
+from i4vgen.generation_config import GenerationConfig
 
 
 def fresh(name: str) -> Path:
@@ -18,7 +18,7 @@ def fresh(name: str) -> Path:
     return folder / name
 
 
-def name_of(request: Request, kind: str, suffix: str) -> str:
+def name_of(config: GenerationConfig, kind: str, suffix: str) -> str:
     """What a download is called: i4vgen-a-rocket-rising-7-candidates.zip."""
-    words = re.sub(r"[^\w]+", "-", request.prompt.lower()).strip("-")[:40]
-    return f"i4vgen-{words}-{request.seed}-{kind}.{suffix}"
+    words = re.sub(r"[^\w]+", "-", config.prompt.lower()).strip("-")[:40]
+    return f"i4vgen-{words}-{config.seed}-{kind}.{suffix}"

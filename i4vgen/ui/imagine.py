@@ -12,9 +12,9 @@ import gradio as gr
 
 from i4vgen import catalog
 from i4vgen.backbones.samplers import SCHEDULERS
-from i4vgen.catalog import MODELS, REWARDS, Choice
+from i4vgen.catalog import MODELS, REWARDS, ModelSpec
+from i4vgen.generation_config import Defaults, GenerationConfig, InvalidInputError
 from i4vgen.pipeline import COMPARISONS
-from i4vgen.request import Defaults, Request, RequestError
 from i4vgen.runtime import Runtime, get_runtime
 from i4vgen.ui import layout, texts
 
@@ -50,45 +50,45 @@ class Form:
     loras: str
     rewards: list[str]
 
-    def choice(self) -> Choice:
+    def spec(self) -> ModelSpec:
         """The model and what goes with it."""
         base = (self.base or "").strip() or None
-        return Choice(self.model, base, tuple((self.loras or "").split()), tuple(self.rewards))
+        return ModelSpec(self.model, base, tuple((self.loras or "").split()), tuple(self.rewards))
 
-    def request(self, defaults: Defaults) -> Request:
-        """A validated request. Raises `RequestError` in words for the person at the form."""
+    def config(self, defaults: Defaults) -> GenerationConfig:
+        """A validated request. Raises `InvalidInputError` in words for the person at the form."""
         if not (self.prompt or "").strip():
-            raise RequestError(texts.NEEDS_PROMPT)
+            raise InvalidInputError(texts.NEEDS_PROMPT)
         if self.seed is None:
-            raise RequestError(texts.NEEDS_NUMBER.format(name=texts.SEED))
-        names = {field.name for field in fields(Request)} & {field.name for field in fields(self)}
+            raise InvalidInputError(texts.NEEDS_NUMBER.format(name=texts.SEED))
+        names = {field.name for field in fields(GenerationConfig)} & {field.name for field in fields(self)}
         given = {name: getattr(self, name) for name in names}
         given |= {"sampler": None if self.sampler == OWN else self.sampler}
         given |= {"prompt": self.prompt.strip(), "negative_prompt": (self.negative_prompt or "").strip()}
-        request = Request.for_model(defaults, **given)
-        chunk = min(defaults.candidate_batch_size, -(-request.num_candidates // CHUNKS))
-        return replace(request, candidate_batch_size=chunk)
+        config = GenerationConfig.for_model(defaults, **given)
+        chunk = min(defaults.candidate_batch_size, -(-config.num_candidates // CHUNKS))
+        return replace(config, candidate_batch_size=chunk)
 
 
-def with_choice(form: Form, choice: Choice) -> Form:
+def with_spec(form: Form, spec: ModelSpec) -> Form:
     """The form with another model and what goes with it."""
     return replace(
         form,
-        model=choice.model,
-        base=choice.base or "",
-        loras=" ".join(choice.loras),
-        rewards=list(catalog.find(choice).rewards),
+        model=spec.model,
+        base=spec.base or "",
+        loras=" ".join(spec.loras),
+        rewards=list(catalog.find(spec).rewards),
     )
 
 
-def with_request(form: Form, request: Request, choice: Choice, compare: Sequence[str]) -> Form:
+def with_config(form: Form, config: GenerationConfig, spec: ModelSpec, compare: Sequence[str]) -> Form:
     """The form that asks for this run."""
-    names = {field.name for field in fields(Request)} & {field.name for field in fields(Form)}
-    asked = {name: getattr(request, name) for name in names}
-    entry = catalog.find(choice)
-    own = entry.backbone.read_defaults(**entry.places).sampler
-    asked |= {"sampler": OWN if request.sampler == own else request.sampler, "compare": list(compare)}
-    return with_choice(replace(form, **asked), choice)
+    names = {field.name for field in fields(GenerationConfig)} & {field.name for field in fields(Form)}
+    asked = {name: getattr(config, name) for name in names}
+    entry = catalog.find(spec)
+    own = entry.backbone.read_defaults(**entry.sources).sampler
+    asked |= {"sampler": OWN if config.sampler == own else config.sampler, "compare": list(compare)}
+    return with_spec(replace(form, **asked), spec)
 
 
 @dataclass(frozen=True)
@@ -255,12 +255,12 @@ def build_chips(runtime: Runtime) -> dict[str, gr.Dataset]:
 
 def build_model(runtime: Runtime) -> tuple[gr.Dropdown, gr.Textbox, gr.Textbox, gr.CheckboxGroup]:
     """What is run: the model, another base under it, LoRAs, and who judges."""
-    choice, entry = runtime.choice, runtime.entry
+    spec, entry = runtime.spec, runtime.entry
     names = [(entry.title, name) for name, entry in MODELS.items()]
-    if choice.model not in MODELS:
-        names.append((Path(choice.model).name, choice.model))
+    if spec.model not in MODELS:
+        names.append((Path(spec.model).name, spec.model))
     with gr.Row():
-        model = gr.Dropdown(names, value=choice.model, label=texts.MODEL_NAME, info=texts.model_facts(entry))
+        model = gr.Dropdown(names, value=spec.model, label=texts.MODEL_NAME, info=texts.model_facts(entry))
         rewards = gr.CheckboxGroup(
             [(reward.title, name) for name, reward in REWARDS.items()],
             value=list(entry.rewards),
@@ -269,10 +269,10 @@ def build_model(runtime: Runtime) -> tuple[gr.Dropdown, gr.Textbox, gr.Textbox, 
         )
     with gr.Row():
         base = gr.Textbox(
-            value=choice.base or "", label=texts.BASE, info=texts.BASE_INFO, visible="base" in entry.takes
+            value=spec.base or "", label=texts.BASE, info=texts.BASE_INFO, visible="base" in entry.takes
         )
         loras = gr.Textbox(
-            value=" ".join(choice.loras),
+            value=" ".join(spec.loras),
             label=texts.LORAS,
             info=texts.LORAS_INFO,
             visible="loras" in entry.takes,
@@ -284,7 +284,7 @@ def show_model(panel: ImaginePanel, runtime: Runtime) -> dict:
     """The form for another model: its own defaults and limits."""
     d, entry = runtime.defaults, runtime.entry
     return {
-        panel.model: gr.update(value=runtime.choice.model, info=texts.model_facts(entry)),
+        panel.model: gr.update(value=runtime.spec.model, info=texts.model_facts(entry)),
         panel.num_inference_steps: d.num_inference_steps,
         panel.guidance_scale: d.guidance_scale,
         panel.num_frames: gr.update(value=d.num_frames, maximum=d.max_frames),
@@ -304,7 +304,7 @@ def show_form(panel: ImaginePanel, form: Form) -> dict:
         gr.Warning(texts.OTHER_MODEL.format(model=form.model))
         kept = {panel.model, panel.base, panel.loras, panel.rewards}
         return {c: v for c, v in zip(panel.settings, astuple(form), strict=True) if c not in kept}
-    changes = show_model(panel, get_runtime(Choice(form.model)))
+    changes = show_model(panel, get_runtime(ModelSpec(form.model)))
     for component, value in zip(panel.settings, astuple(form), strict=True):
         known = changes.get(component)
         changes[component] = {**known, "value": value} if isinstance(known, dict) else value

@@ -5,17 +5,17 @@ An opened run or an API client may name any folder or hub id.
 
 from __future__ import annotations
 
-from i4vgen.catalog import MODELS, Choice
+from i4vgen.catalog import MODELS, ModelSpec
 from i4vgen.runtime import Runtime, get_runtime
 
 
 def offered(own: Runtime) -> tuple[str, ...]:
     """The names of the models. own: the runtime that the app was started with."""
-    return tuple(dict.fromkeys((own.choice.model, *MODELS)))
+    return tuple(dict.fromkeys((own.spec.model, *MODELS)))
 
 
-def runtime_of(own: Runtime, choice: Choice) -> Runtime | None:
+def runtime_of(own: Runtime, spec: ModelSpec) -> Runtime | None:
     """The runtime of a choice, the app's own where it is that; None for a model that the app does not run."""
-    if choice.model not in offered(own):
+    if spec.model not in offered(own):
         return None
-    return own if choice == own.choice else get_runtime(choice)
+    return own if spec == own.spec else get_runtime(spec)

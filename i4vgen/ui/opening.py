@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from i4vgen.ui import pictures, texts
-from i4vgen.ui.session import Take
+from i4vgen.ui.session import Animation
 
 BEFORE, AFTER = "vanilla", "i4vgen"
 SIDE = 288
@@ -16,9 +16,9 @@ SIDE = 288
 GAP = 10  # pixels
 
 
-def before_and_after(take: Take | None) -> str:
+def before_and_after(animation: Animation | None) -> str:
     """HTML of the two videos of a run side by side; nothing for a run that lacks one of them."""
-    clips = {clip.name: clip for clip in (take.clips if take else ()) if clip.frames is not None}
+    clips = {clip.name: clip for clip in (animation.clips if animation else ()) if clip.frames is not None}
     if not {BEFORE, AFTER} <= clips.keys():
         return ""
     pair = [enlarged(clips[name].frames) for name in (BEFORE, AFTER)]
@@ -29,7 +29,7 @@ def before_and_after(take: Take | None) -> str:
         moving[0], save_all=True, append_images=moving[1:], duration=duration, loop=0, **options
     )
     still = pictures.data_uri(moving[len(moving) // 2], **options)
-    prompt = html.escape(take.request.prompt)
+    prompt = html.escape(animation.config.prompt)
     labels = "".join(
         f'<span class="{name}"><b>{texts.CLIP_LABELS[name]}</b> {hint}</span>'
         for name, hint in ((BEFORE, texts.OPENING_BEFORE), (AFTER, texts.OPENING_AFTER))

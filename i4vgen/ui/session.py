@@ -9,27 +9,27 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from i4vgen.catalog import Choice
+from i4vgen.catalog import ModelSpec
 from i4vgen.events import Candidate, Selected
+from i4vgen.generation_config import GenerationConfig
 from i4vgen.metrics import Measures
 from i4vgen.pipeline import Anchor
-from i4vgen.request import Request
 from i4vgen.ui import texts
 
 
 @dataclass(frozen=True)
-class Round:
+class CandidateSet:
     """The candidates on the page, and what a person did with them.
 
-    request, choice: what was asked of which model. made: on what, `Runtime.describe()`.
+    config, choice: what was asked of which model. made: on what, `Runtime.describe()`.
     candidates: what is drawn so far, in the order of their index. files: where the picture of each lies for
     the browser (a path in Gradio's cache). judged_by: the prompt that the scores were given for.
     stars, dropped: indices of candidates.
     by_score: whether the gallery is sorted by score rather than by index.
     """
 
-    request: Request | None = None
-    choice: Choice | None = None
+    config: GenerationConfig | None = None
+    spec: ModelSpec | None = None
     made: Mapping = field(default_factory=dict)
     candidates: tuple[Candidate, ...] = ()
     files: tuple[str, ...] = ()
@@ -38,23 +38,23 @@ class Round:
     dropped: frozenset[int] = frozenset()
     by_score: bool = False
 
-    def with_candidate(self, candidate: Candidate, file: str) -> Round:
-        """This round with one more candidate, or with a finished one instead of its sketch."""
+    def with_candidate(self, candidate: Candidate, file: str) -> CandidateSet:
+        """This set with one more candidate, or with a finished one instead of its sketch."""
         pairs = {c.index: (c, f) for c, f in zip(self.candidates, self.files, strict=True)}
         pairs[candidate.index] = (candidate, file)
         candidates, files = zip(*pairs.values(), strict=True)
         return dataclasses.replace(self, candidates=candidates, files=files)
 
-    def with_scores(self, prompt: str, scores: Sequence[Mapping[str, float]]) -> Round:
+    def with_scores(self, prompt: str, scores: Sequence[Mapping[str, float]]) -> CandidateSet:
         """The same candidates, judged against another prompt."""
         judged = (dataclasses.replace(c, scores=dict(s)) for c, s in zip(self.candidates, scores, strict=True))
         return dataclasses.replace(self, candidates=tuple(judged), judged_by=prompt)
 
-    def toggle_star(self, index: int) -> Round:
+    def toggle_star(self, index: int) -> CandidateSet:
         """Makes a candidate a favourite, or no favourite any more."""
         return dataclasses.replace(self, stars=self.stars ^ {index})
 
-    def drop(self, index: int) -> Round:
+    def drop(self, index: int) -> CandidateSet:
         """Takes a candidate out of the gallery. It can be brought back."""
         return dataclasses.replace(self, dropped=self.dropped | {index})
 
@@ -95,7 +95,7 @@ class Round:
 
 
 @dataclass(frozen=True)
-class Pick:
+class AnchorSelection:
     """The person's choice: a candidate by its index, a picture of their own, or (neither) the reward's best.
 
     picture: uint8 [H, W, 3], already in the video's shape.
@@ -137,17 +137,17 @@ class Baselines:
 
 
 @dataclass(frozen=True)
-class Take:
+class Animation:
     """An animation as far as it was finished.
 
-    round: the candidates that its anchor came from. made: on what, `Runtime.describe()`. compare: what it was
-    to be compared with. clips: the anchor and the videos, in the order of the player. measures: by the names of
-    the videos.
+    candidate_set: what its anchor came from. made: on what, `Runtime.describe()`. compare: what it was to be
+    compared with. clips: the anchor and the videos, in the order of the player. measures: by the names of the
+    videos.
     """
 
-    round: Round
-    request: Request
-    choice: Choice
+    candidate_set: CandidateSet
+    config: GenerationConfig
+    spec: ModelSpec
     made: Mapping
     anchor: Selected
     compare: tuple[str, ...]
@@ -160,37 +160,40 @@ class Take:
         return tuple(clip for clip in self.clips if clip.name != "anchor")
 
 
-def baseline_key(choice: Choice, request: Request, anchor: Anchor | None) -> tuple:
+def baseline_key(spec: ModelSpec, config: GenerationConfig, anchor: Anchor | None) -> tuple:
     """All that a video without I4VGen depends on: not the settings of stage 2, nor the number of candidates.
 
     anchor: for image-to-video models, which show it in every video; None for the others.
     """
     ignored = {"num_candidates", "candidate_batch_size", "p_ni_vsds", "p_re", "preset"}
     settings = tuple(
-        (field.name, getattr(request, field.name))
-        for field in dataclasses.fields(request)
+        (field.name, getattr(config, field.name))
+        for field in dataclasses.fields(config)
         if field.name not in ignored
     )
-    return choice, settings, anchor and hash(np.asarray(anchor.image).tobytes())
+    return spec, settings, anchor and hash(np.asarray(anchor.image).tobytes())
 
 
-def anchor_index(round_: Round, pick: Pick) -> int | None:
+def anchor_index(candidate_set: CandidateSet, selection: AnchorSelection) -> int | None:
     """Which candidate is the anchor; None if it is a picture of one's own, or if there is no anchor."""
-    if pick.picture is not None:
+    if selection.picture is not None:
         return None
-    if pick.index in {candidate.index for candidate in round_.kept}:
-        return pick.index
-    return round_.best
+    if selection.index in {candidate.index for candidate in candidate_set.kept}:
+        return selection.index
+    return candidate_set.best
 
 
-def reason(round_: Round, index: int) -> str:
+def reason(candidate_set: CandidateSet, index: int) -> str:
     """Why a candidate is the anchor, in the words of `events.Selected`.
 
     "highest reward" only where drawing the same candidates again would choose it: not after some were dropped
     or all were judged by another prompt.
     """
-    as_drawn = not round_.dropped and round_.judged_by in ("", round_.request and round_.request.prompt)
-    return "highest reward" if as_drawn and index == round_.crowned else "picked"
+    as_drawn = not candidate_set.dropped and candidate_set.judged_by in (
+        "",
+        candidate_set.config and candidate_set.config.prompt,
+    )
+    return "highest reward" if as_drawn and index == candidate_set.crowned else "picked"
 
 
 def say_score(score: float | None) -> str:
@@ -198,31 +201,31 @@ def say_score(score: float | None) -> str:
     return "" if score is None else f"{score:+.2f}".replace("-", "\u2212")
 
 
-def caption(round_: Round, candidate: Candidate, pick: Pick) -> str:
+def caption(candidate_set: CandidateSet, candidate: Candidate, selection: AnchorSelection) -> str:
     """The lines under a card. The style sheet finds the crown and the tick in it and decorates the card."""
     _, *others = candidate.scores.items() or [None]
-    marks = [texts.CROWN] if candidate.index == round_.crowned else []
-    marks += [texts.STAR] if candidate.index in round_.stars else []
+    marks = [texts.CROWN] if candidate.index == candidate_set.crowned else []
+    marks += [texts.STAR] if candidate.index in candidate_set.stars else []
     marks += [say_score(candidate.score)] if candidate.scores else []
-    marks += [texts.PICKED] if candidate.index == anchor_index(round_, pick) else []
+    marks += [texts.PICKED] if candidate.index == anchor_index(candidate_set, selection) else []
     lines = [" ".join(marks)] if marks else []
     lines += [f"{name} {say_score(score)}" for name, score in others]
     lines += [texts.SKETCH] if candidate.sketch else []
-    seed = round_.request.seed if round_.request else 0
-    lines.append(texts.card(round_.rank(candidate.index), seed, candidate.index))
+    seed = candidate_set.config.seed if candidate_set.config else 0
+    lines.append(texts.card(candidate_set.rank(candidate.index), seed, candidate.index))
     return "\n".join(lines)
 
 
-def describe_anchor(round_: Round, pick: Pick) -> str:
+def describe_anchor(candidate_set: CandidateSet, selection: AnchorSelection) -> str:
     """The anchor in words (HTML)."""
-    if pick.picture is not None:
+    if selection.picture is not None:
         return texts.OWN_ANCHOR
-    index = anchor_index(round_, pick)
+    index = anchor_index(candidate_set, selection)
     if index is None:
         return texts.NO_ANCHOR
-    candidate, _ = round_.find(index)
-    is_best = index == round_.crowned
-    words = texts.anchor_is(index + 1, len(round_.kept), say_score(candidate.score), is_best)
-    if round_.request and round_.judged_by not in ("", round_.request.prompt):
-        words += texts.judged_by(html.escape(round_.judged_by))
+    candidate, _ = candidate_set.find(index)
+    is_best = index == candidate_set.crowned
+    words = texts.anchor_is(index + 1, len(candidate_set.kept), say_score(candidate.score), is_best)
+    if candidate_set.config and candidate_set.judged_by not in ("", candidate_set.config.prompt):
+        words += texts.judged_by(html.escape(candidate_set.judged_by))
     return words

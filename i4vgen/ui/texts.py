@@ -67,9 +67,9 @@ def model_facts(entry: Entry) -> str:
     return ". ".join(fact for fact in facts if fact)
 
 
-def downloading(place: str, done: int, total: int) -> str:
+def downloading(repo_or_path: str, done: int, total: int) -> str:
     """While a model comes from the hub."""
-    return f"Downloading {place}: {done / 1e9:.1f} of {total / 1e9:.1f} GB"
+    return f"Downloading {repo_or_path}: {done / 1e9:.1f} of {total / 1e9:.1f} GB"
 
 
 def unknown_words(words: list[str]) -> str:

@@ -14,10 +14,10 @@ from PIL import Image
 from i4vgen import metrics
 from i4vgen.events import Event, Loading, Preview, Progress, Result, Selected, Stage
 from i4vgen.free_init import ITERATIONS
+from i4vgen.generation_config import GenerationConfig
 from i4vgen.media import write_image, write_video
 from i4vgen.metrics import Measures
 from i4vgen.pipeline import Anchor, I4VGenPipeline
-from i4vgen.request import Request
 from i4vgen.runtime import Runtime, StopToken
 from i4vgen.tracking import PREVIEWS
 from i4vgen.ui import files, layout, pictures, texts
@@ -26,11 +26,11 @@ from i4vgen.ui.live import LiveView, live_value
 from i4vgen.ui.progress import Tracker
 from i4vgen.ui.report import Report, report_value
 from i4vgen.ui.session import (
+    AnchorSelection,
+    Animation,
     Baselines,
+    CandidateSet,
     Clip,
-    Pick,
-    Round,
-    Take,
     anchor_index,
     baseline_key,
     reason,
@@ -70,10 +70,10 @@ def build() -> WatchPanel:
     return WatchPanel(live, player, report, side, gif, everything)
 
 
-def animation_request(form: Request, round_: Round) -> Request:
+def animation_config(form: GenerationConfig, candidate_set: CandidateSet) -> GenerationConfig:
     """What to animate: the form, but with the words and the seed of the candidates on the page."""
-    drawn = round_.request
-    if drawn is None or not round_.candidates:
+    drawn = candidate_set.config
+    if drawn is None or not candidate_set.candidates:
         return form
     return replace(
         form,
@@ -85,49 +85,49 @@ def animation_request(form: Request, round_: Round) -> Request:
     )
 
 
-def make_anchor(round_: Round, pick: Pick) -> Anchor | None:
+def make_anchor(candidate_set: CandidateSet, selection: AnchorSelection) -> Anchor | None:
     """The anchor for the engine, or None if nothing was drawn and nothing was brought."""
-    if pick.picture is not None:
-        return Anchor.from_image(Image.fromarray(pick.picture))
-    index = anchor_index(round_, pick)
+    if selection.picture is not None:
+        return Anchor.from_image(Image.fromarray(selection.picture))
+    index = anchor_index(candidate_set, selection)
     if index is None:
         return None
-    return Anchor.from_candidate(round_.find(index)[0], reason(round_, index))
+    return Anchor.from_candidate(candidate_set.find(index)[0], reason(candidate_set, index))
 
 
 def animate(
     runtime: Runtime,
     panel: WatchPanel,
-    round_: Round,
-    request: Request,
+    candidate_set: CandidateSet,
+    config: GenerationConfig,
     anchor: Anchor,
     compare: Sequence[str],
     known: Baselines,
     token: StopToken,
-) -> Iterator[tuple[Baselines, Take | None, dict]]:
+) -> Iterator[tuple[Baselines, Animation | None, dict]]:
     """Stage 2 and what it is compared with.
 
     Yields the baselines to remember, what is finished so far, and what changed on the page.
     """
     started = time.perf_counter()
-    key = baseline_key(runtime.choice, request, anchor if runtime.entry.backbone.image_to_video else None)
+    key = baseline_key(runtime.spec, config, anchor if runtime.entry.backbone.image_to_video else None)
     if known.key != key or not all(Path(clip.path).is_file() for clip in known.clips.values()):
         known = Baselines(key)
     missing = [name for name in compare if name not in known.clips]
     shown = {name: clip for name, clip in known.clips.items() if name in compare}
-    plan = {"ni_vsds": request.ni_vsds_steps, "regeneration": request.regeneration_steps}
-    plan |= {name: PASSES[name] * request.num_inference_steps for name in missing}
+    plan = {"ni_vsds": config.ni_vsds_steps, "regeneration": config.regeneration_steps}
+    plan |= {name: PASSES[name] * config.num_inference_steps for name in missing}
     tracker = Tracker(plan)
     view = {
-        "num_frames": request.num_frames,
+        "num_frames": config.num_frames,
         "fps": runtime.defaults.fps,
-        "ratio": request.width / request.height,
+        "ratio": config.width / config.height,
     }
     strip, facts, trace = "", "", []
-    take: Take | None = None
+    animation: Animation | None = None
 
     def events(pipeline: I4VGenPipeline) -> Iterator[Event]:
-        return pipeline.animate(request, anchor, PREVIEWS, missing, judge=True)
+        return pipeline.animate(config, anchor, PREVIEWS, missing, judge=True)
 
     def live(words: str, fraction: float | None) -> dict:
         if fraction is None:
@@ -135,15 +135,15 @@ def animate(
         progress = {"stages": tracker.stages(), "facts": facts, "trace": trace, "total": tracker.total}
         return {panel.live: live_value(words, fraction=fraction, strip=strip, **progress, **view)}
 
-    yield known, take, live(texts.STARTING, 0.0)  # the earlier comparison stays until there is a new one
+    yield known, animation, live(texts.STARTING, 0.0)  # the earlier comparison stays until there is a new one
     for event in runtime.stream(events, token):
         match event:
-            case Loading(place, done, total):
-                yield known, take, live(texts.downloading(place, done, total), done / total)
+            case Loading(repo_or_path, done, total):
+                yield known, animation, live(texts.downloading(repo_or_path, done, total), done / total)
             case Selected():
                 clips = (save_picture(event.image),)
                 made = runtime.describe()
-                take = Take(round_, request, runtime.choice, made, event, tuple(compare), clips)
+                animation = Animation(candidate_set, config, runtime.spec, made, event, tuple(compare), clips)
             case Stage(name, total):
                 tracker.begin(name, total)
                 trace = []
@@ -151,43 +151,43 @@ def animate(
                 trace.append(update)
                 facts = texts.step_facts(timestep, weight, update)
                 if tracker.step(stage, step, seconds):
-                    yield known, take, live(tracker.words(), tracker.fraction)
+                    yield known, animation, live(tracker.words(), tracker.fraction)
             case Preview():
                 strip = pictures.film_strip(event.frames)
-                yield known, take, live(tracker.words(), tracker.fraction)
+                yield known, animation, live(tracker.words(), tracker.fraction)
             case Result():
                 strip = pictures.film_strip(event.frames)
                 clip = shown[event.name] = save_clip(event)
                 if event.name in missing:
                     known = known.with_clip(clip)
-                take = replace(take, clips=in_order(take.clips[0], shown))
-                changes = {panel.player: take.clips} if "i4vgen" in shown else {}
-                yield known, take, changes | live(tracker.words(), tracker.fraction)
+                animation = replace(animation, clips=in_order(animation.clips[0], shown))
+                changes = {panel.player: animation.clips} if "i4vgen" in shown else {}
+                yield known, animation, changes | live(tracker.words(), tracker.fraction)
     if {"i4vgen", *compare} <= set(shown):
         words = texts.animate_done(time.perf_counter() - started)
     else:
         words = texts.animate_stopped("ni_vsds" in shown)
-    yield known, take, live(words, None) | ({panel.player: take.clips} if "ni_vsds" in shown else {})
+    yield known, animation, live(words, None) | ({panel.player: animation.clips} if "ni_vsds" in shown else {})
 
 
-def measure(take: Take) -> dict[str, Measures]:
+def measure(animation: Animation) -> dict[str, Measures]:
     """The figures of every video of a take, by name."""
-    anchor = take.anchor.image
-    return {clip.name: metrics.measure(clip.frames, anchor, clip.scores) for clip in take.videos}
+    anchor = animation.anchor.image
+    return {clip.name: metrics.measure(clip.frames, anchor, clip.scores) for clip in animation.videos}
 
 
-def show_report(panel: WatchPanel, take: Take | None) -> dict:
+def show_report(panel: WatchPanel, animation: Animation | None) -> dict:
     """The figures under the player, and the buttons that save."""
-    videos = take.videos if take else ()
+    videos = animation.videos if animation else ()
     saves = {button: gr.update(visible=bool(videos)) for button in panel.saves}
-    known = {clip.name: clip.frames for clip in videos if clip.name in take.measures}
-    return saves | {panel.report: report_value(known, take.measures if take else {})}
+    known = {clip.name: clip.frames for clip in videos if clip.name in animation.measures}
+    return saves | {panel.report: report_value(known, animation.measures if animation else {})}
 
 
-def show_take(panel: WatchPanel, take: Take | None) -> dict:
+def show_take(panel: WatchPanel, animation: Animation | None) -> dict:
     """A take as it was left, without computing it again."""
-    clips, words = (take.clips, texts.LIVE_STORED) if take else (None, texts.LIVE_EMPTY)
-    return {panel.player: clips, panel.live: live_value(words)} | show_report(panel, take)
+    clips, words = (animation.clips, texts.LIVE_STORED) if animation else (None, texts.LIVE_EMPTY)
+    return {panel.player: clips, panel.live: live_value(words)} | show_report(panel, animation)
 
 
 def in_order(anchor: Clip, videos: Mapping[str, Clip]) -> tuple[Clip, ...]:

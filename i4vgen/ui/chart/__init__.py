@@ -5,7 +5,7 @@ from __future__ import annotations
 import gradio as gr
 
 from i4vgen.ui import texts
-from i4vgen.ui.session import Pick, Round, anchor_index, say_score
+from i4vgen.ui.session import AnchorSelection, CandidateSet, anchor_index, say_score
 from i4vgen.ui.template import template
 
 
@@ -25,18 +25,18 @@ class ScoreChart(gr.HTML):
         return {"type": "object", "description": "the scores of the candidates"}
 
 
-def chart_value(round_: Round, pick: Pick) -> dict | None:
+def chart_value(candidate_set: CandidateSet, selection: AnchorSelection) -> dict | None:
     """What the chart shows; None where there is nothing to compare.
 
     `height` is the share of the scale, 0 to 1, at which a mark lies; `zero` is where the score is 0, if that
     is on the scale.
     """
-    ranked = [c for c in reversed(round_.kept) if c.score is not None]
+    ranked = [c for c in reversed(candidate_set.kept) if c.score is not None]
     if len(ranked) < 2:
         return None
     low, high = min(c.score for c in ranked), max(c.score for c in ranked)
     span = (high - low) or 1.0
-    anchor = anchor_index(round_, pick)
+    anchor = anchor_index(candidate_set, selection)
     marks = [
         {
             "index": c.index,
@@ -44,9 +44,9 @@ def chart_value(round_: Round, pick: Pick) -> dict | None:
             "state": " ".join(
                 name
                 for name, holds in {
-                    "best": c.index == round_.best,
+                    "best": c.index == candidate_set.best,
                     "picked": c.index == anchor,
-                    "starred": c.index in round_.stars,
+                    "starred": c.index in candidate_set.stars,
                 }.items()
                 if holds
             ),

@@ -5,24 +5,24 @@ import json
 
 import pytest
 
-from i4vgen.request import Defaults, Request, RequestError
+from i4vgen.generation_config import Defaults, GenerationConfig, InvalidInputError
 
 DEFAULTS = Defaults(num_frames=8, height=64, width=96, guidance_scale=4.0, max_frames=12, size_multiple=8)
 
 
-def make(**given) -> Request:
-    return Request.for_model(DEFAULTS, **{"prompt": "a cat"} | given)
+def make(**given) -> GenerationConfig:
+    return GenerationConfig.for_model(DEFAULTS, **{"prompt": "a cat"} | given)
 
 
 def test_absent_values_come_from_the_model():
-    request = make(seed=3, width=None)
-    assert (request.num_frames, request.height, request.width) == (8, 64, 96)
-    assert (request.guidance_scale, request.seed, request.num_candidates) == (4.0, 3, 16)
+    config = make(seed=3, width=None)
+    assert (config.num_frames, config.height, config.width) == (8, 64, 96)
+    assert (config.guidance_scale, config.seed, config.num_candidates) == (4.0, 3, 16)
 
 
 def test_dict_round_trip():
-    request = make(seed=2**62, p_re=0.8, negative_prompt="fog")
-    assert Request.from_dict(json.loads(json.dumps(request.to_dict()))) == request
+    config = make(seed=2**62, p_re=0.8, negative_prompt="fog")
+    assert GenerationConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
 def test_frozen():
@@ -40,15 +40,15 @@ def test_frozen():
     ],
 )
 def test_steps_of_stage_2(steps, p_ni_vsds, p_re, ni_vsds_steps, regeneration_steps):
-    request = make(num_inference_steps=steps, p_ni_vsds=p_ni_vsds, p_re=p_re)
-    assert request.ni_vsds_steps == ni_vsds_steps
-    assert request.regeneration_steps == regeneration_steps
+    config = make(num_inference_steps=steps, p_ni_vsds=p_ni_vsds, p_re=p_re)
+    assert config.ni_vsds_steps == ni_vsds_steps
+    assert config.regeneration_steps == regeneration_steps
 
 
 @pytest.mark.parametrize("value", [8, 8.0])
 def test_whole_numbers_may_come_as_floats(value):
-    request = make(num_frames=value)
-    assert request.num_frames == 8 and isinstance(request.num_frames, int)
+    config = make(num_frames=value)
+    assert config.num_frames == 8 and isinstance(config.num_frames, int)
 
 
 @pytest.mark.parametrize(
@@ -77,11 +77,11 @@ def test_whole_numbers_may_come_as_floats(value):
     ],
 )
 def test_wrong_values_say_what_to_do_in_one_line(given, words):
-    with pytest.raises(RequestError, match=words) as error:
+    with pytest.raises(InvalidInputError, match=words) as error:
         make(**given)
     assert "\n" not in str(error.value)
 
 
 def test_missing_values_are_named():
-    with pytest.raises(RequestError, match="num_frames is missing"):
-        Request.from_dict({"prompt": "a cat"})
+    with pytest.raises(InvalidInputError, match="num_frames is missing"):
+        GenerationConfig.from_dict({"prompt": "a cat"})

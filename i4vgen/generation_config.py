@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, fields
 
-from i4vgen.errors import RequestError
+from i4vgen.errors import InvalidInputError
 
-__all__ = ["Defaults", "Request", "RequestError"]
+__all__ = ["Defaults", "GenerationConfig", "InvalidInputError"]
 
 MAX_CANDIDATES = 64
 MAX_STEPS = 500  # above this, "leading" timesteps run off the end of a schedule of 1000
@@ -58,7 +58,7 @@ FINISHED_SHARE = 0.25  # of the candidates: the best, which are drawn to the end
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class GenerationConfig:
     """Everything that decides what a run computes, apart from the model and the choice of the anchor.
 
     Units: `height` and `width` in pixels, `seed` any integer from 0 to 2**63 - 1. `candidate_batch_size` is
@@ -66,7 +66,7 @@ class Request:
     `preset`: "faithful" runs I4VGen with `sampler` and `num_inference_steps`, as the paper does; "fast" runs it
     with DPM-Solver++ and half the steps, and of the candidates, which it sketches first, it finishes the best.
     What it is compared with always runs with the former.
-    Raises `RequestError` for a value that no model could run; `for_model` also checks one model's limits.
+    Raises `InvalidInputError` for a value that no model could run; `for_model` also checks one model's limits.
     """
 
     prompt: str
@@ -87,9 +87,9 @@ class Request:
     def __post_init__(self):
         for name in ("prompt", "negative_prompt"):
             if not isinstance(getattr(self, name), str):
-                raise RequestError(f"{name} must be text, not {getattr(self, name)!r}")
+                raise InvalidInputError(f"{name} must be text, not {getattr(self, name)!r}")
         if not self.prompt.strip():
-            raise RequestError("prompt is empty: describe what the video should show")
+            raise InvalidInputError("prompt is empty: describe what the video should show")
         self._whole("seed", 0, MAX_SEED)
         self._whole("num_candidates", 1, MAX_CANDIDATES)
         self._whole("num_frames", 2, 1024)
@@ -98,12 +98,12 @@ class Request:
         self._whole("num_inference_steps", 1, MAX_STEPS)
         self._whole("candidate_batch_size", 1, MAX_CANDIDATES)
         if self.preset not in PRESETS:
-            raise RequestError(f"preset must be one of {', '.join(PRESETS)}, not {self.preset!r}")
+            raise InvalidInputError(f"preset must be one of {', '.join(PRESETS)}, not {self.preset!r}")
         self._real("guidance_scale", 0, 100)
         self._real("p_ni_vsds", 0, 1)
         self._real("p_re", 0, 1)
         if self.regeneration_steps < 1:
-            raise RequestError(
+            raise InvalidInputError(
                 f"p_re {self.p_re:g} of {self.sampling.steps} steps leaves nothing to regenerate:"
                 f" p_re must be at least {1 / self.sampling.steps:g}"
             )
@@ -114,14 +114,14 @@ class Request:
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise RequestError(f"{name} must be a whole number from {low} to {high}, not {value!r}")
+            raise InvalidInputError(f"{name} must be a whole number from {low} to {high}, not {value!r}")
         object.__setattr__(self, name, value)
 
     def _real(self, name: str, low: float, high: float) -> None:
         value = getattr(self, name)
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not number or not math.isfinite(value) or not low <= value <= high:
-            raise RequestError(f"{name} must be a number from {low} to {high}, not {value!r}")
+            raise InvalidInputError(f"{name} must be a number from {low} to {high}, not {value!r}")
         object.__setattr__(self, name, float(value))
 
     @property
@@ -161,35 +161,35 @@ class Request:
         return int(self.sampling.steps * self.p_re)
 
     @classmethod
-    def for_model(cls, defaults: Defaults, **given) -> Request:
+    def for_model(cls, defaults: Defaults, **given) -> GenerationConfig:
         """A request for one model: whatever is absent or None comes from its defaults.
 
-        Raises `RequestError` also for values that this model does not support.
+        Raises `InvalidInputError` also for values that this model does not support.
         """
         names = {f.name for f in fields(cls)}
         values = {k: v for k, v in asdict(defaults).items() if k in names}
         values |= {k: v for k, v in given.items() if v is not None}
-        request = cls.from_dict(values)
-        request.check(defaults)
-        return request
+        config = cls.from_dict(values)
+        config.check(defaults)
+        return config
 
     def check(self, defaults: Defaults) -> None:
-        """Raises `RequestError` where this request goes beyond the limits of the model that `defaults`
+        """Raises `InvalidInputError` where this request goes beyond the limits of the model that `defaults`
         describes.
         """
         if self.num_frames > defaults.max_frames:
-            raise RequestError(
+            raise InvalidInputError(
                 f"num_frames must be at most {defaults.max_frames} for this model, not {self.num_frames}"
             )
         if self.sampler not in defaults.samplers:
-            raise RequestError(
+            raise InvalidInputError(
                 f"sampler must be one of {', '.join(defaults.samplers)} for this model, not {self.sampler!r}"
             )
         for name in ("height", "width"):
             value, multiple = getattr(self, name), defaults.size_multiple
             if value % multiple:
                 lower = max(value // multiple, 1) * multiple
-                raise RequestError(
+                raise InvalidInputError(
                     f"{name} must be a multiple of {multiple} for this model, not {value}:"
                     f" try {lower} or {lower + multiple}"
                 )
@@ -199,14 +199,14 @@ class Request:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict) -> Request:
-        """The inverse of `to_dict`. Raises `RequestError` for missing, unknown or wrong values."""
+    def from_dict(cls, values: dict) -> GenerationConfig:
+        """The inverse of `to_dict`. Raises `InvalidInputError` for missing, unknown or wrong values."""
         if not isinstance(values, dict):
-            raise RequestError(f"a request must be a JSON object, not {values!r}")
+            raise InvalidInputError(f"a request must be a JSON object, not {values!r}")
         known = {f.name for f in fields(cls)}
         if unknown := sorted(set(values) - known):
-            raise RequestError(f"unknown setting {unknown[0]!r}: known are {', '.join(sorted(known))}")
+            raise InvalidInputError(f"unknown setting {unknown[0]!r}: known are {', '.join(sorted(known))}")
         required = ("prompt", "num_frames", "height", "width", "guidance_scale")
         if missing := [name for name in required if name not in values]:
-            raise RequestError(f"{missing[0]} is missing from the request")
+            raise InvalidInputError(f"{missing[0]} is missing from the request")
         return cls(**values)

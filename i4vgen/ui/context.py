@@ -9,16 +9,16 @@ from dataclasses import astuple, replace
 import gradio as gr
 from gradio.events import Dependency
 
-from i4vgen.catalog import Choice
-from i4vgen.errors import ModelError, RequestError
-from i4vgen.request import Request
+from i4vgen.catalog import ModelSpec
+from i4vgen.errors import InvalidInputError, ModelError
+from i4vgen.generation_config import GenerationConfig
 from i4vgen.runtime import Runtime
 from i4vgen.ui import choose, imagine, offer, shelf, texts, watch
 from i4vgen.ui.layout import refusal
 from i4vgen.ui.library import Library
 from i4vgen.ui.live import LiveView, live_value
 from i4vgen.ui.queueing import CHECKED, ON_DEVICE, QUICK
-from i4vgen.ui.session import Baselines, Pick, Round
+from i4vgen.ui.session import AnchorSelection, Baselines, CandidateSet
 from i4vgen.ui.stops import Stops
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ SAVE_FILE = """(file) => {
 }"""
 
 
-class Desk:
+class AppContext:
     """The panels and the states of a tab. One for the whole app: what belongs to a tab is in the states.
 
     A run goes through three events: a check that answers at once (and keeps the page as it is if something
@@ -58,13 +58,13 @@ class Desk:
         self.watching = watching
         self.keeping = keeping
         self.stops = Stops()
-        self.round = gr.State(Round(), time_to_live=FORGET_AFTER)
-        self.pick = gr.State(Pick(), time_to_live=FORGET_AFTER)
-        self.take = gr.State(None, time_to_live=FORGET_AFTER)
+        self.candidate_set = gr.State(CandidateSet(), time_to_live=FORGET_AFTER)
+        self.selection = gr.State(AnchorSelection(), time_to_live=FORGET_AFTER)
+        self.animation = gr.State(None, time_to_live=FORGET_AFTER)
         self.baselines = gr.State(Baselines(), time_to_live=FORGET_AFTER)
         self.phase = gr.State("idle")
         self.saved = gr.File(visible="hidden")
-        self.known_model = gr.State(runtime.choice.model)
+        self.known_model = gr.State(runtime.spec.model)
         self.draw_buttons = (asking.generate, asking.stop, asking.leave)
         self.animate_buttons = (choosing.animate, choosing.stop, choosing.leave)
         self.buttons = [*self.draw_buttons, *self.animate_buttons]
@@ -80,15 +80,15 @@ class Desk:
             updates[leave] = gr.update(visible=phase == "waiting")
         return updates
 
-    def show_choice(self, round_: Round, pick: Pick) -> dict:
+    def show_choice(self, candidate_set: CandidateSet, selection: AnchorSelection) -> dict:
         """The gallery and the anchor as they now stand."""
-        return choose.show_choice(self.choosing, round_, pick)
+        return choose.show_choice(self.choosing, candidate_set, selection)
 
-    def to_idle(self, round_: Round, pick: Pick) -> dict:
+    def to_idle(self, candidate_set: CandidateSet, selection: AnchorSelection) -> dict:
         """No run is under way in this tab."""
-        has_anchor = watch.make_anchor(round_, pick) is not None
+        has_anchor = watch.make_anchor(candidate_set, selection) is not None
         buttons = self.set_buttons(animate="go" if has_anchor else "off")
-        return buttons | self.show_choice(round_, pick) | {self.phase: "idle"}
+        return buttons | self.show_choice(candidate_set, selection) | {self.phase: "idle"}
 
     # How a run is started and ended
 
@@ -103,25 +103,25 @@ class Desk:
         buttons: tuple[gr.Button, gr.Button, gr.Button],
         clear: dict | None = None,
     ) -> Dependency:
-        """Connects a run: `check(round, pick, *settings)` refuses or prepares it, then `run(token, round, pick,
-        baselines, *settings)` yields what changes on the page.
+        """Connects a run: `check(candidate_set, selection, *settings)` refuses or prepares it, then `run(token,
+        candidate_set, selection, baselines, *settings)` yields what changes on the page.
 
         status: where the progress is said. panel: where the page scrolls to. buttons: go, stop, leave.
         clear: what else changes on the page when the run is accepted. Returns the run's event.
         """
         clear = clear or {}
         _, stop, leave = buttons
-        state = [self.round, self.pick]
+        state = [self.candidate_set, self.selection]
         settings = self.asking.settings
         where = "draw" if buttons is self.draw_buttons else "animate"
         other = "animate" if where == "draw" else "draw"
 
-        def before(phase: str, round_: Round, pick: Pick, *values) -> dict:
+        def before(phase: str, candidate_set: CandidateSet, selection: AnchorSelection, *values) -> dict:
             if phase != "idle":
                 raise refusal(texts.BUSY, texts.NOT_NOW)
             try:
-                check(round_, pick, *values)
-            except (RequestError, ModelError) as error:
+                check(candidate_set, selection, *values)
+            except (InvalidInputError, ModelError) as error:
                 raise refusal(str(error), texts.CHECK_FORM) from error
             waiting = {status: live_value(texts.WAITING, fraction=0.0), self.phase: panel}
             return self.set_buttons(**{where: "waiting", other: "off"}) | waiting | clear
@@ -137,9 +137,9 @@ class Desk:
             finally:
                 self.stops.end(http.session_hash, token)
 
-        def leave_queue(round_: Round, pick: Pick) -> dict:
+        def leave_queue(candidate_set: CandidateSet, selection: AnchorSelection) -> dict:
             """The place in the queue is given up; what was on the page before is still there."""
-            return self.to_idle(round_, pick) | {status: live_value(texts.LEFT_QUEUE)}
+            return self.to_idle(candidate_set, selection) | {status: live_value(texts.LEFT_QUEUE)}
 
         ends = [*self.buttons, *self.choosing.view, self.phase]
         checked = gr.on(
@@ -181,48 +181,48 @@ class Desk:
 
     # What the form says
 
-    def runtime_of(self, choice: Choice) -> Runtime:
-        """The runtime of a choice. Raises `RequestError` if that cannot be, or not in this app."""
-        runtime = offer.runtime_of(self.runtime, choice)
+    def runtime_of(self, spec: ModelSpec) -> Runtime:
+        """The runtime of a choice. Raises `InvalidInputError` if that cannot be, or not in this app."""
+        runtime = offer.runtime_of(self.runtime, spec)
         if runtime is None:
-            raise RequestError(texts.OTHER_MODEL.format(model=choice.model))
+            raise InvalidInputError(texts.OTHER_MODEL.format(model=spec.model))
         return runtime
 
-    def check_round(self, round_: Round) -> None:
-        """Raises `RequestError` for candidates that the form could not have asked for.
+    def check_candidates(self, candidate_set: CandidateSet) -> None:
+        """Raises `InvalidInputError` for candidates that the form could not have asked for.
 
         A run that somebody opens may be of any size.
         """
-        request, usual = round_.request, self.runtime_of(round_.choice).defaults
-        too_large = request.height * request.width > 2 * usual.height * usual.width
-        if too_large or request.num_inference_steps > imagine.MAX_STEPS:
-            raise RequestError(texts.TOO_LARGE)
+        config, usual = candidate_set.config, self.runtime_of(candidate_set.spec).defaults
+        too_large = config.height * config.width > 2 * usual.height * usual.width
+        if too_large or config.num_inference_steps > imagine.MAX_STEPS:
+            raise InvalidInputError(texts.TOO_LARGE)
 
-    def read(self, settings: Sequence) -> tuple[Runtime, Request]:
+    def read(self, settings: Sequence) -> tuple[Runtime, GenerationConfig]:
         """The form as a runtime and a request. Raises `gr.Error` in the words of what is wrong."""
         form = imagine.Form(*settings)
         try:
-            runtime = self.runtime_of(form.choice())
-            return runtime, form.request(runtime.defaults)
-        except (RequestError, ModelError) as error:
+            runtime = self.runtime_of(form.spec())
+            return runtime, form.config(runtime.defaults)
+        except (InvalidInputError, ModelError) as error:
             raise refusal(str(error), texts.CHECK_FORM) from error
 
-    def animation(
-        self, round_: Round, pick: Pick, settings: Sequence
-    ) -> tuple[Runtime, Request, watch.Anchor, list[str]]:
+    def read_animation(
+        self, candidate_set: CandidateSet, selection: AnchorSelection, settings: Sequence
+    ) -> tuple[Runtime, GenerationConfig, watch.Anchor, list[str]]:
         """What to animate, how, and what to compare it with. Raises `gr.Error` if something is missing or
         wrong.
         """
-        anchor = watch.make_anchor(round_, pick)
+        anchor = watch.make_anchor(candidate_set, selection)
         if anchor is None:
             raise refusal(texts.NEEDS_ANCHOR, texts.NOT_NOW)
         form = imagine.Form(*settings)
-        if round_.candidates:  # their model, prompt and seed, whatever the form says by now
-            self.check_round(round_)
-            form = imagine.with_choice(form, round_.choice)
-            form = replace(form, prompt=round_.request.prompt, seed=round_.request.seed)
-        runtime, request = self.read(astuple(form))
-        return runtime, watch.animation_request(request, round_), anchor, form.compare
+        if candidate_set.candidates:  # their model, prompt and seed, whatever the form says by now
+            self.check_candidates(candidate_set)
+            form = imagine.with_spec(form, candidate_set.spec)
+            form = replace(form, prompt=candidate_set.config.prompt, seed=candidate_set.config.seed)
+        runtime, config = self.read(astuple(form))
+        return runtime, watch.animation_config(config, candidate_set), anchor, form.compare
 
 
 def failure(error: Exception) -> gr.Error:

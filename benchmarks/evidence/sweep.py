@@ -1,0 +1,110 @@
+"""Where NI-VSDS and the regeneration work best on a pocket model: every pair of a step size and a p_re.
+
+    python -m benchmarks.evidence.sweep --prompts 12
+
+The prompts and seeds are not those of the evidence. Vanilla is tried as well, with guidance scales and numbers
+of steps of its own. Writes sweep.jsonl, a line for each video, and goes on from there; prints the means.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from benchmarks.evidence.judge import Judge
+from benchmarks.evidence.methods import Comparison, finish
+from benchmarks.evidence.prompts import make_prompts
+from i4vgen.events import best
+from i4vgen.generation_config import GenerationConfig
+from i4vgen.pipeline import I4VGenPipeline
+from i4vgen.runtime import Runtime
+from training.config import PRESETS
+from training.world import Shown, full_caption
+
+SKIPPED = 200  # prompts: the evidence has the ones before
+FIRST_SEED = 7_000
+STEP_SIZES = (1.5, 2.0, 3.0)  # of the first three steps of NI-VSDS
+P_RE = (0.6, 0.7, 0.8, 1.0)
+VANILLA = tuple({"guidance_scale": g} for g in (3.0, 4.0, 5.5)) + ({"num_inference_steps": 50},)
+
+
+def videos(pipeline: I4VGenPipeline, config: GenerationConfig) -> Iterator[tuple[str, np.ndarray]]:
+    """Every setting's video of one prompt and seed: what it is called, uint8 frames."""
+    for setting in VANILLA:
+        name = "vanilla, " + ", ".join(f"{key} {value:g}" for key, value in setting.items())
+        yield name, finish(pipeline.vanilla(replace(config, **setting)))[0]
+    candidates = Comparison(pipeline, config).candidates
+    anchor = torch.from_numpy(best(candidates).latents)[None].to(pipeline.backbone.device)
+    own = pipeline.backbone.step_sizes
+    for size in STEP_SIZES:
+        pipeline.backbone.step_sizes = (size,) * 3
+        moving, latents, _ = finish(pipeline.distill(config, anchor))
+        yield f"step size {size:g}, no regeneration", moving
+        for p_re in P_RE:
+            frames, _, _ = finish(pipeline.regenerate(replace(config, p_re=p_re), latents))
+            yield f"step size {size:g}, p_re {p_re:g}", frames
+    pipeline.backbone.step_sizes = own
+
+
+def measure(judge: Judge, frames: np.ndarray, shown: Shown) -> dict[str, float]:
+    figures, _ = judge.measure(frames, {head: getattr(shown, head) for head in judge.heads})
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.evidence.sweep",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--model", default="pocket")
+    parser.add_argument("--prompts", type=int, default=12)
+    parser.add_argument("--device", help="cuda, mps or cpu (default: the best there is)")
+    parser.add_argument("--preset", choices=PRESETS, default="cpu", help="the world of a pocket model")
+    parser.add_argument("--out", type=Path, default=Path("runs/sweep"))
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    path = args.out / "sweep.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    done = {line["prompt"] for line in lines}
+    runtime, judge = Runtime(args.model, args.device), Judge.load()
+    prompts = make_prompts(PRESETS[args.preset], SKIPPED + args.prompts)[SKIPPED:]
+    for number, shown in enumerate(tqdm(prompts, desc="sweeping", disable=None)):
+        prompt = full_caption(shown)
+        if prompt in done:
+            continue
+        config = GenerationConfig.for_model(runtime.defaults, prompt=prompt, seed=FIRST_SEED + number)
+        made = [
+            {"prompt": prompt, "setting": name, **measure(judge, frames, shown)}
+            for name, frames in runtime.stream(lambda p, r=config: videos(p, r))
+        ]
+        with path.open("a") as file:
+            file.writelines(json.dumps(line) + "\n" for line in made)
+        lines += made
+    print(table(lines))
+
+
+def table(lines: list[dict]) -> str:
+    """The means of every setting, as Markdown."""
+    by_setting = defaultdict(list)
+    for line in lines:
+        by_setting[line["setting"]].append(line)
+    names = [name for name in lines[0] if name not in ("prompt", "setting")]
+    rows = ["| | " + " | ".join(name.replace("_", " ") for name in names) + " |"]
+    rows.append("| --- " * (len(names) + 1) + "|")
+    for setting, found in by_setting.items():
+        means = (float(np.mean([line[name] for line in found])) for name in names)
+        rows.append(f"| {setting} | " + " | ".join(f"{mean:.3f}" for mean in means) + " |")
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    main()
