@@ -13,29 +13,13 @@ import numpy as np
 
 from i4vgen.errors import InvalidInputError, ModelError, OutOfMemoryError
 from i4vgen.events import Candidate, Event, Loading, Progress, Result, Selected, Stage
+from i4vgen.generation_config import GenerationConfig, parameters
 
 DESCRIPTION = """\
 Makes a video from a prompt with I4VGen: candidate images, the best of them as the anchor, NI-VSDS to
 set it in motion, and a regeneration. Leaves run.json, candidates/, anchor.png, ni_vsds.mp4 and
 i4vgen.mp4 in one folder.
 """
-
-# Options that go into the request under another name.
-SETTINGS = {
-    "prompt": "prompt",
-    "negative_prompt": "negative_prompt",
-    "seed": "seed",
-    "candidates": "num_candidates",
-    "frames": "num_frames",
-    "height": "height",
-    "width": "width",
-    "steps": "num_inference_steps",
-    "sampler": "sampler",
-    "preset": "preset",
-    "guidance_scale": "guidance_scale",
-    "p_ni_vsds": "p_ni_vsds",
-    "p_re": "p_re",
-}
 
 
 class Parser(argparse.ArgumentParser):
@@ -50,66 +34,52 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         prog="i4vgen", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("prompt", nargs="?", help="what the video should show")
-    add("--negative-prompt", metavar="TEXT", help="what it should not show")
-    add("--seed", type=int, metavar="N", help="the same seed gives the same video (default 0)")
-    add("--out", metavar="DIR", help="where the files go (default outputs/PROMPT-SEED)")
-    add("--from", dest="source", metavar="RUN.JSON", help="repeat a run; other options change it")
+    add("prompt", nargs="?", help=parameters()["prompt"].help)
+    add("--out", metavar="DIR", help="Where the files go (default outputs/PROMPT-SEED).")
+    add("--from", dest="source", metavar="RUN.JSON", help="Repeat a run; other options change it.")
     group = parser.add_argument_group("anchor")
-    add = group.add_argument
-    add("--candidates", type=int, metavar="N", help="how many images to choose from, 1 to 64 (default 16)")
     which = group.add_mutually_exclusive_group()
-    which.add_argument("--anchor", type=int, metavar="INDEX", help="animate this candidate, not the best one")
-    which.add_argument("--anchor-image", metavar="FILE", help="animate this picture; no candidates are made")
-    group = parser.add_argument_group("video (defaults: the model's)")
+    which.add_argument("--anchor", type=int, metavar="INDEX", help="Animate this candidate, not the best one.")
+    which.add_argument("--anchor-image", metavar="FILE", help="Animate this picture; no candidates are made.")
+    group = parser.add_argument_group("settings (defaults: the model's)")
     add = group.add_argument
-    add("--frames", type=int, metavar="N")
-    add("--height", type=int, metavar="PIXELS")
-    add("--width", type=int, metavar="PIXELS")
-    add("--steps", type=int, metavar="N", help="denoising steps")
-    add(
-        "--guidance-scale",
-        type=float,
-        metavar="X",
-        help="how closely to follow the prompt; up to 1: no guidance, half the work",
-    )
-    add("--p-ni-vsds", type=float, metavar="X", help="share of the steps that NI-VSDS runs, 0 to 1")
-    add("--p-re", type=float, metavar="X", help="share of the steps that the regeneration runs, 0 to 1")
-    add("--sampler", metavar="NAME", help="ddim, ddpm or dpm++ (default: the model's own)")
-    add("--preset", metavar="NAME", help="faithful (default): the paper's settings; fast: half the steps")
+    for name, about in parameters().items():
+        if about.offered and name != "prompt":
+            option = "--" + (about.option or name).replace("_", "-")
+            add(option, dest=name, type=about.kind, metavar=about.metavar, help=about.help)
     add(
         "--compare",
         type=names,
         metavar="NAMES",
-        help="also without I4VGen from the same seed: vanilla, freeinit, both with a comma, or none",
+        help="Also without I4VGen from the same seed: vanilla, freeinit, both with a comma, or none.",
     )
     group = parser.add_argument_group("model")
     add = group.add_argument
     add(
         "--model",
         help="pocket, animatediff, lavie, sparsectrl, a folder or hub id in the diffusers layout, or"
-        " BASE+MOTION_ADAPTER (default: $I4VGEN_MODEL, else animatediff with a GPU and pocket without)",
+        " BASE+MOTION_ADAPTER (default: $I4VGEN_MODEL, else animatediff with a GPU and pocket without).",
     )
-    add("--base", metavar="MODEL", help="another Stable Diffusion 1.5 model, a folder or a hub id")
+    add("--base", metavar="MODEL", help="Another Stable Diffusion 1.5 model, a folder or a hub id.")
     add(
         "--lora",
         action="append",
         dest="loras",
         metavar="LORA[@WEIGHT]",
-        help="an image or a motion LoRA, a file, a folder or a hub id; can be given again",
+        help="An image or a motion LoRA, a file, a folder or a hub id; can be given again.",
     )
     add(
         "--reward",
         type=names,
         dest="rewards",
         metavar="NAMES",
-        help="who judges the candidates: image_reward, pick_score, clip, own or none; the first one selects",
+        help="Who judges the candidates: image_reward, pick_score, clip, own or none; the first one selects.",
     )
     group = parser.add_argument_group("machine")
     add = group.add_argument
-    add("--device", help="cuda, mps or cpu (default: the best there is)")
-    add("--compile", action="store_true", help="compile the network first: pays off over many runs")
-    add("--json", action="store_true", help="print events as JSON lines")
+    add("--device", help="cuda, mps or cpu (default: the best there is).")
+    add("--compile", action="store_true", help="Compile the network first: pays off over many runs.")
+    add("--json", action="store_true", help="Print events as JSON lines.")
     args = parser.parse_args(argv)
     if args.prompt is None and args.source is None:
         parser.error(
@@ -143,14 +113,13 @@ def main(argv: list[str] | None = None) -> int:
 def run(args: argparse.Namespace) -> None:
     # Reading these takes seconds; --help and a mistyped option should not.
     from i4vgen.catalog import ModelSpec, default_model
-    from i4vgen.generation_config import GenerationConfig
     from i4vgen.media import open_picture
     from i4vgen.pipeline import Anchor
     from i4vgen.runs import RunFolder, open_run
     from i4vgen.runtime import Runtime
 
     earlier = open_run(args.source) if args.source else None
-    given = {SETTINGS[k]: v for k, v in vars(args).items() if k in SETTINGS and v is not None}
+    given = {name: value for name, value in vars(args).items() if name in parameters() and value is not None}
     chosen = {name: getattr(args, name) for name in ("model", "base", "loras", "rewards")}
     chosen = {name: value for name, value in chosen.items() if value is not None}
     spec = earlier.spec.to_dict() if earlier else {"model": default_model()}

@@ -1,18 +1,84 @@
-"""One validated description of a run, the same for the command line, the app and the API."""
+"""One validated configuration of a run.
+
+Every parameter is declared once, as a field of `GenerationConfig`: its bounds, its names and what people are
+told about it. The command line, the form, the endpoints and run.json follow from that.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from functools import cache
+from typing import Any, get_type_hints
 
 from i4vgen.errors import InvalidInputError
 
-__all__ = ["Defaults", "GenerationConfig", "InvalidInputError"]
+__all__ = ["Defaults", "GenerationConfig", "InvalidInputError", "Parameter", "parameters"]
 
 MAX_CANDIDATES = 64
 MAX_STEPS = 500  # above this, "leading" timesteps run off the end of a schedule of 1000
 MAX_SIDE = 4096
 MAX_SEED = 2**63 - 1
+
+CANDIDATES, ANIMATION, COMPARISONS = "candidates", "animation", "comparisons"
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """What people are told about one field of `GenerationConfig`, and which values it takes.
+
+    Attributes:
+        label: Its name in the form.
+        help: One sentence for the form, the command line and the endpoints.
+        affects: Which parts of a run depend on it.
+        low: Lowest value, inclusive.
+        high: Highest value, inclusive.
+        slider: Lowest value, highest value and step of the form's slider, where people rarely need all values.
+        choices: All values of a text that is no free text.
+        option: Its name on the command line, if that is shorter than the field's.
+        metavar: What stands for its value in the command line's help.
+        advanced: Whether the form tucks it away.
+        offered: Whether people are asked for it at all.
+        kind: str, int or float: the field's annotation.
+    """
+
+    label: str
+    help: str
+    affects: frozenset[str] = frozenset({CANDIDATES, ANIMATION, COMPARISONS})
+    low: float | None = None
+    high: float | None = None
+    slider: tuple[float | None, float | None, float] | None = None
+    choices: tuple[str, ...] = ()
+    option: str = ""
+    metavar: str = "N"
+    advanced: bool = True
+    offered: bool = True
+    kind: type = str
+
+    def check(self, name: str, value: object) -> object:
+        """The value of the field of this name, as `kind`.
+
+        Raises:
+            InvalidInputError: It is of another type or out of bounds.
+        """
+        if self.kind is str:
+            if self.choices and value not in self.choices:
+                raise InvalidInputError(f"{name} must be one of {', '.join(self.choices)}, not {value!r}")
+            if not isinstance(value, str):
+                raise InvalidInputError(f"{name} must be text, not {value!r}")
+            return value
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        # Sliders and JSON hand over 25.0 for 25: the same number.
+        fits = number and math.isfinite(value) and (self.kind is float or value == int(value))
+        if not fits or not self.low <= value <= self.high:
+            what = "number" if self.kind is float else "whole number"
+            raise InvalidInputError(f"{name} must be a {what} from {self.low} to {self.high}, not {value!r}")
+        return self.kind(value)
+
+
+def parameter(default: object = MISSING, **about: Any) -> Any:
+    """A field of `GenerationConfig`. about: of `Parameter`."""
+    return field(default=default, metadata={"parameter": Parameter(**about)})
 
 
 @dataclass(frozen=True)
@@ -61,68 +127,124 @@ FINISHED_SHARE = 0.25  # of the candidates: the best, which are drawn to the end
 class GenerationConfig:
     """Everything that decides what a run computes, apart from the model and the choice of the anchor.
 
-    Units: `height` and `width` in pixels, `seed` any integer from 0 to 2**63 - 1. `candidate_batch_size` is
-    how many candidates are denoised at once: less needs less memory.
     `preset`: "faithful" runs I4VGen with `sampler` and `num_inference_steps`, as the paper does; "fast" runs it
     with DPM-Solver++ and half the steps, and of the candidates, which it sketches first, it finishes the best.
     What it is compared with always runs with the former.
-    Raises `InvalidInputError` for a value that no model could run; `for_model` also checks one model's limits.
+
+    Raises:
+        InvalidInputError: A value that no model could run; `for_model` also checks one model's limits.
     """
 
-    prompt: str
-    negative_prompt: str = ""
-    seed: int = 0
-    num_candidates: int = 16
-    num_frames: int
-    height: int
-    width: int
-    num_inference_steps: int = 25
-    guidance_scale: float
-    p_ni_vsds: float = 0.6
-    p_re: float = 1.0
-    candidate_batch_size: int = 16
-    sampler: str = "ddim"
-    preset: str = "faithful"
+    prompt: str = parameter(label="Prompt", help="What the video should show.", metavar="TEXT", advanced=False)
+    seed: int = parameter(
+        0,
+        label="Seed",
+        help="The same seed gives the same video.",
+        low=0,
+        high=MAX_SEED,
+        advanced=False,
+    )
+    num_candidates: int = parameter(
+        16,
+        label="Candidates",
+        help="How many images to choose from, 1 to 64.",
+        affects=frozenset({CANDIDATES}),
+        low=1,
+        high=MAX_CANDIDATES,
+        slider=(1, MAX_CANDIDATES, 1),
+        option="candidates",
+        advanced=False,
+    )
+    negative_prompt: str = parameter(
+        "", label="Negative prompt", help="What the video should not show.", metavar="TEXT"
+    )
+    num_frames: int = parameter(
+        label="Frames",
+        help="Length of the video in frames.",
+        affects=frozenset({ANIMATION, COMPARISONS}),
+        low=2,
+        high=1024,
+        slider=(2, None, 1),  # to the model's longest
+        option="frames",
+    )
+    height: int = parameter(
+        label="Height", help="Height of the video in pixels.", low=8, high=MAX_SIDE, metavar="PIXELS"
+    )
+    width: int = parameter(
+        label="Width", help="Width of the video in pixels.", low=8, high=MAX_SIDE, metavar="PIXELS"
+    )
+    num_inference_steps: int = parameter(
+        25,
+        label="Denoising steps",
+        help="Denoising steps: more are finer and take longer.",
+        low=1,
+        high=MAX_STEPS,
+        slider=(1, 100, 1),
+        option="steps",
+    )
+    guidance_scale: float = parameter(
+        label="Guidance scale",
+        help="How closely to follow the prompt; up to 1: no guidance, half the work.",
+        low=0,
+        high=100,
+        slider=(1, 20, 0.5),
+        metavar="X",
+    )
+    p_ni_vsds: float = parameter(
+        0.6,
+        label="NI-VSDS share",
+        help="Share of the steps that NI-VSDS runs, 0 to 1: they set the anchor in motion.",
+        affects=frozenset({ANIMATION}),
+        low=0,
+        high=1,
+        slider=(0, 1, 0.05),
+        metavar="X",
+    )
+    p_re: float = parameter(
+        1.0,
+        label="Regeneration share",
+        help="Share of the steps that the regeneration runs, up to 1: they redraw the moving video.",
+        affects=frozenset({ANIMATION}),
+        low=0,
+        high=1,
+        slider=(0.05, 1, 0.05),
+        metavar="X",
+    )
+    sampler: str = parameter(
+        "ddim",
+        label="Sampler",
+        help="ddim, ddpm or dpm++, of those that the model can be run with.",
+        metavar="NAME",
+    )
+    preset: str = parameter(
+        "faithful",
+        label="Preset",
+        help="faithful: the paper's settings; fast: half the steps, and only the best sketches are finished.",
+        affects=frozenset({CANDIDATES, ANIMATION}),
+        choices=PRESETS,
+        metavar="NAME",
+    )
+    candidate_batch_size: int = parameter(
+        16,
+        label="Candidates at once",
+        help="How many candidates are denoised at once: fewer need less memory.",
+        affects=frozenset({CANDIDATES}),
+        low=1,
+        high=MAX_CANDIDATES,
+        option="batch-size",
+        offered=False,
+    )
 
     def __post_init__(self):
-        for name in ("prompt", "negative_prompt"):
-            if not isinstance(getattr(self, name), str):
-                raise InvalidInputError(f"{name} must be text, not {getattr(self, name)!r}")
+        for name, about in parameters().items():
+            object.__setattr__(self, name, about.check(name, getattr(self, name)))
         if not self.prompt.strip():
             raise InvalidInputError("prompt is empty: describe what the video should show")
-        self._whole("seed", 0, MAX_SEED)
-        self._whole("num_candidates", 1, MAX_CANDIDATES)
-        self._whole("num_frames", 2, 1024)
-        self._whole("height", 8, MAX_SIDE)
-        self._whole("width", 8, MAX_SIDE)
-        self._whole("num_inference_steps", 1, MAX_STEPS)
-        self._whole("candidate_batch_size", 1, MAX_CANDIDATES)
-        if self.preset not in PRESETS:
-            raise InvalidInputError(f"preset must be one of {', '.join(PRESETS)}, not {self.preset!r}")
-        self._real("guidance_scale", 0, 100)
-        self._real("p_ni_vsds", 0, 1)
-        self._real("p_re", 0, 1)
         if self.regeneration_steps < 1:
             raise InvalidInputError(
                 f"p_re {self.p_re:g} of {self.sampling.steps} steps leaves nothing to regenerate:"
                 f" p_re must be at least {1 / self.sampling.steps:g}"
             )
-
-    def _whole(self, name: str, low: int, high: int) -> None:
-        value = getattr(self, name)
-        # Sliders and JSON hand over 25.0 for 25: the same number, so it is taken.
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise InvalidInputError(f"{name} must be a whole number from {low} to {high}, not {value!r}")
-        object.__setattr__(self, name, value)
-
-    def _real(self, name: str, low: float, high: float) -> None:
-        value = getattr(self, name)
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not number or not math.isfinite(value) or not low <= value <= high:
-            raise InvalidInputError(f"{name} must be a number from {low} to {high}, not {value!r}")
-        object.__setattr__(self, name, float(value))
 
     @property
     def baseline_sampling(self) -> Sampling:
@@ -203,10 +325,19 @@ class GenerationConfig:
         """The inverse of `to_dict`. Raises `InvalidInputError` for missing, unknown or wrong values."""
         if not isinstance(values, dict):
             raise InvalidInputError(f"a request must be a JSON object, not {values!r}")
-        known = {f.name for f in fields(cls)}
-        if unknown := sorted(set(values) - known):
+        known = {each.name: each.default is MISSING for each in fields(cls)}
+        if unknown := sorted(values.keys() - known):
             raise InvalidInputError(f"unknown setting {unknown[0]!r}: known are {', '.join(sorted(known))}")
-        required = ("prompt", "num_frames", "height", "width", "guidance_scale")
-        if missing := [name for name in required if name not in values]:
+        if missing := [name for name, required in known.items() if required and name not in values]:
             raise InvalidInputError(f"{missing[0]} is missing from the request")
         return cls(**values)
+
+
+@cache
+def parameters() -> dict[str, Parameter]:
+    """All parameters, in order, by the names of their fields."""
+    kinds = get_type_hints(GenerationConfig)
+    return {
+        each.name: replace(each.metadata["parameter"], kind=kinds[each.name])
+        for each in fields(GenerationConfig)
+    }

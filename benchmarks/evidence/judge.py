@@ -88,7 +88,8 @@ class Judge(nn.Module):
         """Figures of a video, uint8 [F, H, W, 3], and its features for the Frechet distance.
 
         wanted: what the prompt asks for, by the heads that are to judge.
-        `..._right`: whether the video shows it, 0 or 1. `motion_certainty`: the probability of the right motion.
+        `..._right`: whether the video shows it, 0 or 1.
+        `motion_certainty`: the probability of the right motion.
         `worst_frame`: the lowest probability of any frame that all of it (but the motion) is right.
         `..._consistency`: how alike frames are, as in VBench: the mean cosine of their features to the first
         frame's and to the one before.
