@@ -83,7 +83,7 @@ def test_every_parameter_is_typed_optional_and_described(client):
         parameters = endpoint["parameters"]
         assert {p["parameter_name"] for p in parameters if not p["parameter_has_default"]} == required[name]
         assert all(p["type"] for p in parameters) and all(r["type"] for r in endpoint["returns"])
-        _, described, _ = gr.utils.get_function_description(getattr(api.Endpoints, name[1:]))
+        _, described, _ = gr.utils.get_function_description(api.endpoint(getattr(api.Endpoints, name[1:])))
         assert all(described[p["parameter_name"]] for p in parameters), name
 
 
@@ -236,7 +236,7 @@ def test_a_cancelled_run_ends_and_tells_its_progress_before(client, library, ste
 def test_a_run_ends_when_its_client_goes_away(url, steps):
     call = f"{url}/gradio_api/call/candidates"
     values = {"prompt": "a red rocket", **LONG}
-    names = inspect.signature(api.Endpoints.candidates).parameters
+    names = inspect.signature(api.endpoint(api.Endpoints.candidates)).parameters
     body = {"data": [values.get(name) for name in names if name != "self"]}
     event = httpx.post(call, json=body).json()["event_id"]
     with httpx.stream("GET", f"{call}/{event}", timeout=60):

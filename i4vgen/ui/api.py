@@ -4,16 +4,16 @@ Nothing is remembered between two calls but finished runs, each in the library u
 up what `candidates` drew, from any client, for as long as the library keeps it.
 
 Gradio builds what clients see out of these methods: parameters from annotations, descriptions from docstrings,
-of which it reads one line for each parameter.
+of which it reads one line for each parameter. `**settings` stands for the parameters of a run, which
+generation_config.py declares.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from functools import wraps
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypedDict, get_args, get_type_hints
@@ -29,7 +29,14 @@ from PIL import Image
 from i4vgen.catalog import ModelSpec
 from i4vgen.errors import InvalidInputError, ModelError, OutOfMemoryError
 from i4vgen.events import Candidate, Event, Loading, Progress, Result, Scores, latest
-from i4vgen.generation_config import MAX_CANDIDATES, GenerationConfig
+from i4vgen.generation_config import (
+    ANIMATION,
+    CANDIDATES,
+    MAX_CANDIDATES,
+    GenerationConfig,
+    Parameter,
+    parameters,
+)
 from i4vgen.media import open_picture, upright
 from i4vgen.pipeline import Anchor, I4VGenPipeline
 from i4vgen.runs import RunFolder
@@ -43,6 +50,15 @@ COMPARE = ["vanilla"]
 
 JUDGED_SIDE = 1024
 """Larger pictures are made smaller, to so many pixels: no judge sees more, and the memory is everybody's."""
+
+OFFERED = {name: about for name, about in parameters().items() if about.offered}
+SETTINGS = {
+    "candidates": OFFERED,
+    "generate": OFFERED,
+    # What the candidates depend on is settled once they are drawn.
+    "animate": {n: a for n, a in OFFERED.items() if ANIMATION in a.affects and CANDIDATES not in a.affects},
+}
+"""What of a run each endpoint lets clients set."""
 
 OWN_FILE = "/gradio_api/file="
 """In the link to a file that the app has served, what comes before its path."""
@@ -112,12 +128,13 @@ def endpoint(method: Callable[..., Generator[Event, None, object]]) -> Callable[
     Yielding is what lets Gradio end a run when its client cancels it or goes away. The answer comes only once,
     because clients download the files of everything that is yielded; the rest is told as progress.
     """
+    hints = get_type_hints(method)
+    signature = with_settings(inspect.signature(method), SETTINGS.get(method.__name__, {}))
 
-    @wraps(method)
     def run(*values):
         yield None  # before any work: what has not yet yielded cannot be cancelled
         try:
-            with closing(method(*values)) as events:
+            with closing(method(**signature.bind(*values).arguments)) as events:
                 while True:
                     report(next(events))
                     yield None
@@ -126,9 +143,36 @@ def endpoint(method: Callable[..., Generator[Event, None, object]]) -> Callable[
         except (InvalidInputError, ModelError, OutOfMemoryError) as error:
             raise gr.Error(str(error), print_exception=False) from error
 
-    _, _, answer = get_args(get_type_hints(method)["return"])
-    run.__signature__ = inspect.signature(method).replace(return_annotation=answer)
+    _, _, answer = get_args(hints["return"])
+    run.__name__ = method.__name__
+    run.__doc__ = describe_settings(inspect.getdoc(method), SETTINGS.get(method.__name__, {}))
+    run.__signature__ = signature.replace(return_annotation=answer)
+    run.__annotations__ = {
+        name: hints.get(name, each.annotation) for name, each in signature.parameters.items()
+    }
+    run.__annotations__["return"] = answer
     return run
+
+
+def with_settings(signature: inspect.Signature, settings: Mapping[str, Parameter]) -> inspect.Signature:
+    """The signature with these parameters in place of `**settings`; all but the prompt may be left out."""
+    own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
+    asked = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            default=inspect.Parameter.empty if name == "prompt" else None,
+            annotation=about.kind if name == "prompt" else about.kind | None,
+        )
+        for name, about in settings.items()
+    ]
+    return signature.replace(parameters=sorted(asked + own, key=lambda each: each.default is not each.empty))
+
+
+def describe_settings(doc: str, settings: Mapping[str, Parameter]) -> str:
+    """The docstring with a line for each of these parameters in place of the one for `settings`."""
+    lines = "\n".join(f"    {name}: {about.help}" for name, about in settings.items())
+    return doc.replace("    settings: see `GenerationConfig`.", lines)
 
 
 def report(event: Event) -> None:
@@ -151,34 +195,18 @@ class Endpoints:
 
     def candidates(
         self,
-        prompt: str,
-        seed: int | None = None,
-        num_candidates: int | None = None,
-        negative_prompt: str | None = None,
-        num_inference_steps: int | None = None,
-        guidance_scale: float | None = None,
-        num_frames: int | None = None,
-        preset: str | None = None,
-        sampler: str | None = None,
         model: str | None = None,
         base: str | None = None,
         loras: list[str] | None = None,
         rewards: list[str] | None = None,
+        **settings,
     ) -> Generator[Event, None, Drawn]:
         """Draws candidate images for a video and scores them. One of them is then set in motion by animate.
 
         What is left out is the model's own.
 
         Args:
-            prompt: What the video should show.
-            seed: Whole number from 0; the same request gives the same images. By default 0.
-            num_candidates: How many images, 1 to 64.
-            negative_prompt: What the video should not show.
-            num_inference_steps: Denoising steps.
-            guidance_scale: How closely to follow the prompt, 0 to 100; up to 1, no guidance and half the work.
-            num_frames: Frames of the video that is to come.
-            preset: faithful (the paper's settings, the default) or fast (half the steps).
-            sampler: ddim, ddpm or dpm++, of those that the model can be run with.
+            settings: see `GenerationConfig`.
             model: pocket, animatediff, lavie or sparsectrl. By default the one that the app was started with.
             base: Another Stable Diffusion 1.5 model under the motion modules, a folder or a hub id.
             loras: Image and motion LoRAs, files, folders or hub ids, each with @WEIGHT after it if need be.
@@ -190,18 +218,7 @@ class Endpoints:
             best: the index of the finished candidate with the highest score.
         """
         runtime = self._runtime(model, base, loras, rewards)
-        config = GenerationConfig.for_model(
-            runtime.defaults,
-            prompt=prompt,
-            seed=seed,
-            num_candidates=num_candidates,
-            negative_prompt=negative_prompt,
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
-            num_frames=num_frames,
-            preset=preset,
-            sampler=sampler,
-        )
+        config = GenerationConfig.for_model(runtime.defaults, **settings)
         with TemporaryDirectory() as path:
             folder = RunFolder(path)
             made = yield from record(folder, runtime, lambda pipeline: pipeline.candidates(config))
@@ -214,22 +231,18 @@ class Endpoints:
         anchor: int | None = None,
         anchor_image: gr.FileData | None = None,
         compare: list[str] | None = COMPARE,
-        num_frames: int | None = None,
-        p_ni_vsds: float | None = None,
-        p_re: float | None = None,
+        **settings,
     ) -> Generator[Event, None, Animated]:
         """Sets one image in motion: the best candidate of a run, another one, or a picture of your own.
 
-        Model, prompt, seed and whatever else the candidates depend on are the run's.
+        Model, prompt, seed and all else that the candidates depend on are the run's; so is what is left out.
 
         Args:
             run: The token of a run, from candidates, animate or generate.
+            settings: see `GenerationConfig`.
             anchor: Index of the candidate to animate. By default the one with the highest score.
             anchor_image: A picture to animate instead; it is cropped to the shape of the video.
             compare: Videos without I4VGen from the same prompt and noise: vanilla, freeinit, both or none.
-            num_frames: Frames of the video. By default the run's.
-            p_ni_vsds: Share of the steps that NI-VSDS runs, 0 to 1. By default the run's.
-            p_re: Share of the steps that the regeneration runs, up to 1. By default the run's.
 
         Returns:
             run: the token of a new run that has all of it;
@@ -241,8 +254,7 @@ class Endpoints:
         if saved is None:
             raise InvalidInputError(f"there is no run {run!r}, or not any more: draw the candidates again")
         runtime = self._runtime_of(saved.spec)
-        given = {"num_frames": num_frames, "p_ni_vsds": p_ni_vsds, "p_re": p_re}
-        config = replace(saved.config, **{k: v for k, v in given.items() if v is not None})
+        config = replace(saved.config, **{k: v for k, v in settings.items() if v is not None})
         candidates, compare = saved.candidates(), compare or ()
         chosen = choose(candidates, anchor, anchor_image)
         with TemporaryDirectory() as path:
@@ -256,17 +268,6 @@ class Endpoints:
 
     def generate(
         self,
-        prompt: str,
-        seed: int | None = None,
-        num_candidates: int | None = None,
-        negative_prompt: str | None = None,
-        num_inference_steps: int | None = None,
-        guidance_scale: float | None = None,
-        num_frames: int | None = None,
-        p_ni_vsds: float | None = None,
-        p_re: float | None = None,
-        preset: str | None = None,
-        sampler: str | None = None,
         anchor: int | None = None,
         anchor_image: gr.FileData | None = None,
         compare: list[str] | None = COMPARE,
@@ -274,23 +275,14 @@ class Endpoints:
         base: str | None = None,
         loras: list[str] | None = None,
         rewards: list[str] | None = None,
+        **settings,
     ) -> Generator[Event, None, Generated]:
         """Makes a video from a prompt: draws candidate images, takes the best one and sets it in motion.
 
         What is left out is the model's own.
 
         Args:
-            prompt: What the video should show.
-            seed: Whole number from 0; the same request gives the same video. By default 0.
-            num_candidates: How many images to choose from, 1 to 64.
-            negative_prompt: What the video should not show.
-            num_inference_steps: Denoising steps.
-            guidance_scale: How closely to follow the prompt, 0 to 100; up to 1, no guidance and half the work.
-            num_frames: Frames of the video.
-            p_ni_vsds: Share of the steps that NI-VSDS runs, 0 to 1.
-            p_re: Share of the steps that the regeneration runs, up to 1.
-            preset: faithful (the paper's settings, the default) or fast (half the steps).
-            sampler: ddim, ddpm or dpm++, of those that the model can be run with.
+            settings: see `GenerationConfig`.
             anchor: Index of the candidate to animate. By default the one with the highest score.
             anchor_image: A picture to animate; then no candidates are drawn.
             compare: Videos without I4VGen from the same prompt and noise: vanilla, freeinit, both or none.
@@ -308,20 +300,7 @@ class Endpoints:
             seconds: by stage.
         """
         runtime = self._runtime(model, base, loras, rewards)
-        config = GenerationConfig.for_model(
-            runtime.defaults,
-            prompt=prompt,
-            seed=seed,
-            num_candidates=num_candidates,
-            negative_prompt=negative_prompt,
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
-            num_frames=num_frames,
-            p_ni_vsds=p_ni_vsds,
-            p_re=p_re,
-            preset=preset,
-            sampler=sampler,
-        )
+        config = GenerationConfig.for_model(runtime.defaults, **settings)
         compare = compare or ()
         chosen = anchor if anchor_image is None else own_picture(anchor, anchor_image)
         with TemporaryDirectory() as path:
