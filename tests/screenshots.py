@@ -39,7 +39,7 @@ def walk(page: Page, out: Path, name: str, picture: Path, only_start: bool) -> N
     if only_start:
         return
     page.get_by_label("Prompt", exact=True).fill("a rocket rising next to a giraffe in a starry night")
-    page.get_by_text("never learned").wait_for()
+    page.get_by_text("never seen").wait_for()
     page.get_by_role("button", name="Draw candidates").click()
     page.get_by_text("step ").first.wait_for()
     page.wait_for_timeout(1500)
@@ -55,13 +55,13 @@ def walk(page: Page, out: Path, name: str, picture: Path, only_start: bool) -> N
     shot("04-overruled")
     for settings in ("Advanced settings", "Model and reward"):
         page.get_by_role("button", name=settings).click()
-    page.get_by_role("button", name="Use a picture of my own").click()
+    page.get_by_role("button", name="Use an image of my own").click()
     page.locator("#own-picture input[type=file]").set_input_files(picture)
     page.locator("#crop img").wait_for()
     shot("05-own-picture")
     page.get_by_role("button", name="Back to the best candidate").click()
     page.get_by_text("highest reward").first.wait_for()
-    page.get_by_role("button", name="Use a picture of my own").click()
+    page.get_by_role("button", name="Use an image of my own").click()
     page.locator("#animate").click()
     page.locator("#live .trace").wait_for(timeout=PATIENCE)
     shot("06-animating")

@@ -354,7 +354,7 @@ def test_animating_gives_two_videos_and_keeps_the_vanilla_one(runtime, panels):
 
 
 @pytest.mark.parametrize(
-    ("last_words", "left"), [("NI-VSDS): step 1", []), ("(regeneration): step 1", ["ni_vsds"])]
+    ("last_words", "left"), [("NI-VSDS): step 1", []), ("Regenerating the video: step 1", ["ni_vsds"])]
 )
 def test_a_stopped_animation_leaves_what_was_finished(runtime, panels, last_words, left):
     _, watching = panels

@@ -7,8 +7,8 @@ from i4vgen.catalog import Entry
 TITLE = "I4VGen"
 TAGLINE = "Image as a free stepping stone to video"
 LEAD = (
-    "Draw a handful of still candidates, let a reward model (or you) choose the one worth moving, "
-    "and turn that anchor into a video. No training, the same weights all the way."
+    "Draw still candidates, let a reward model (or you) pick the best one, and animate it. "
+    "No training: the same weights throughout."
 )
 OPENING = "{prompt}: the same model, from the same noise, without I4VGen on the left and with it on the right"
 OPENING_BEFORE = "the model as it is"
@@ -18,7 +18,7 @@ PAPER = "Read the paper"
 
 # 1 Imagine
 IMAGINE = "Imagine"
-IMAGINE_HINT = "Say what should happen. The seed fixes every random number of the run."
+IMAGINE_HINT = "Describe the video. The seed fixes every random number of the run."
 PROMPT = "Prompt"
 PROMPT_PLACEHOLDER = "a rocket rising in a starry night"
 SEED = "Seed"
@@ -31,7 +31,7 @@ EXAMPLES = "Finished examples: settings and result at once"
 CHIPS = {"subject": "What", "colour": "Colour", "motion": "How it moves", "setting": "Where"}
 ADVANCED = "Advanced settings"
 NEGATIVE_PROMPT = "Negative prompt"
-NEGATIVE_PROMPT_INFO = "What the pictures should keep away from."
+NEGATIVE_PROMPT_INFO = "What the video should not show."
 STEPS = "Denoising steps"
 STEPS_INFO = "More steps: finer pictures, longer wait."
 GUIDANCE = "Guidance scale"
@@ -47,9 +47,9 @@ SAMPLER_INFO = "How noise becomes a picture."
 COMPARE = "Compare with"
 COMPARE_INFO = "Made from the same prompt and seed. FreeInit takes three times as long."
 P_NI_VSDS = "NI-VSDS share"
-P_NI_VSDS_INFO = "Share of the steps that bring the still anchor to life."
+P_NI_VSDS_INFO = "Share of the steps that NI-VSDS runs: they set the anchor in motion."
 P_RE = "Regeneration share"
-P_RE_INFO = "Share of the steps that redraw the moving video."
+P_RE_INFO = "Share of the steps that the regeneration runs."
 
 MODEL = "Model and reward"
 MODEL_NAME = "Model"
@@ -62,7 +62,7 @@ LORAS_INFO = "Image or motion LoRAs, with spaces between; a weight after @, as i
 
 
 def model_facts(entry: Entry) -> str:
-    """What a person wants to know before choosing a model."""
+    """Download size, licence and caveats of a model."""
     facts = [f"{entry.download:.1f} GB to download" if entry.download else "", entry.licence, entry.about]
     return ". ".join(fact for fact in facts if fact)
 
@@ -73,27 +73,27 @@ def downloading(repo_or_path: str, done: int, total: int) -> str:
 
 
 def unknown_words(words: list[str]) -> str:
-    """The gentle note under the prompt. `words` must already be safe to show as HTML."""
+    """The note under the prompt (HTML). words: already escaped."""
     quoted = ", ".join(f"<b>{word}</b>" for word in words)
     is_are = "is a word" if len(words) == 1 else "are words"
-    return f"{quoted} {is_are} this model never learned. It will draw what it understands of the rest."
+    return f"{quoted} {is_are} this model has never seen. It will draw the rest of the prompt."
 
 
 # 2 Choose the anchor
 CHOOSE = "Choose the anchor"
-CHOOSE_HINT = "The picture with the highest reward leads. Click any other to overrule it."
+CHOOSE_HINT = "The candidate with the highest reward is selected. Click another one to override it."
 GALLERY = "Candidates"
 GALLERY_EMPTY = "Your candidates will appear here, each with its score."
 ANCHOR = "Anchor"
 BACK_TO_BEST = "Back to the best candidate"
 ANIMATE = "Animate this anchor"
-NO_ANCHOR = "No anchor yet. Draw candidates, or bring a picture of your own."
+NO_ANCHOR = "No anchor yet. Draw candidates or upload an image."
 CROWN = "\u265b"
 STAR = "\u2605"
 PICKED = "\u2713"
 SKETCH = "sketch"
-STORED = "A stored run, made by this very software. Pick another anchor, animate it, or draw your own."
-RESTORED = "Everything is back as it was."
+STORED = "A stored run, made by this app. Pick another anchor, animate it, or draw candidates of your own."
+RESTORED = "The run is restored."
 ORDER = "Order of the cards"
 BY_INDEX = "As drawn"
 BY_SCORE = "By score"
@@ -103,12 +103,12 @@ STAR_IT = "\u2606 Star"
 UNSTAR_IT = "\u2605 Starred"
 DROP_IT = "Drop it"
 CHART = "All scores, from the lowest to the highest. Click a mark to pick it."
-OWN = "Use a picture of my own"
-OWN_DROP = "Drop, paste or choose a picture"
+OWN = "Use an image of my own"
+OWN_DROP = "Drop, paste or choose an image"
 CROP = "What is cut off"
 CROP_POSITION = "Move the crop"
-NO_MORE = "64 candidates are as many as there can be."
-NOT_SCORED = "Stopped. The scores are as they were."
+NO_MORE = "64 candidates is the maximum."
+NOT_SCORED = "Stopped. The scores are unchanged."
 
 
 def more(count: int) -> str:
@@ -148,24 +148,24 @@ def anchor_is(number: int, count: int, score: str, best: bool) -> str:
     return f"<b>Candidate {number}</b> of {count}{scored} \u2013 {why}"
 
 
-OWN_ANCHOR = "<b>Your own picture</b>, cropped to the shape of the video"
+OWN_ANCHOR = "<b>Uploaded image</b>, cropped to the shape of the video"
 
 # 3 Watch it move
 WATCH = "Watch it move"
-WATCH_HINT = "The anchor comes to life, then plays next to the plain video of the same prompt and seed."
+WATCH_HINT = "The anchor is animated, then plays next to the vanilla video of the same prompt and seed."
 SAVE_SIDE = "Side by side (mp4)"
 SAVE_GIF = "GIF"
 SAVE_ALL = "Everything (zip)"
 LIVE_EMPTY = "The video appears here while it is being made."
-LIVE_STORED = "Finished earlier; nothing is computed for this."
-LIVE_ALT = "How the video looks at this step, playing in a loop"
+LIVE_STORED = "From a stored run; nothing is being computed."
+LIVE_ALT = "The video at this step, playing in a loop"
 PLAYER = "Comparison of the finished videos"
 STAGES = {
     "candidates": "Drawing candidates",
-    "ni_vsds": "Bringing the anchor to life (NI-VSDS)",
-    "regeneration": "Redrawing the motion (regeneration)",
-    "vanilla": "Plain video, for comparison",
-    "freeinit": "Plain video with FreeInit, for comparison",
+    "ni_vsds": "Animating the anchor (NI-VSDS)",
+    "regeneration": "Regenerating the video",
+    "vanilla": "Vanilla video, for comparison",
+    "freeinit": "FreeInit video, for comparison",
 }
 STAGES_SHORT = {
     "ni_vsds": "NI-VSDS",
@@ -222,12 +222,12 @@ PLAYER_SHORTCUTS = [
 
 # 4 Your runs
 RUNS = "Your runs"
-RUNS_HINT = "This browser remembers them. Open one, or drop a run anywhere on the page, and everything is back."
+RUNS_HINT = "Kept in this browser. Open one, or drop a run file anywhere on the page, to restore it."
 OPEN_RUN = "Open a run.json or a zip"
 COPY_LINK = "Copy the link to this page"
 COPIED = "Copied"
 FORGET = "Forget all"
-GONE = "The server has let go of this run. Its settings are back in the form: the same seed gives the same run."
+GONE = "This run has expired on the server. Its settings are in the form: the same seed gives the same run."
 NO_RUN = "No run in this file"
 OTHER_MODEL = "This run was made with {model}, which this app does not offer. Draw with another model."
 TOO_LARGE = "This run is larger than the form allows. Its settings are in the form: draw again."
@@ -242,8 +242,8 @@ def run_caption(prompt: str, seed: int, model: str) -> str:
 # How a run goes
 WAITING = "Waiting for the device\u2026"
 STARTING = "Getting the model ready\u2026"
-MEASURING = "measuring the pace"
-NEARLY = "nearly there"
+MEASURING = "estimating the time left"
+NEARLY = "almost done"
 
 
 TRACE = "Size of the update, step by step"
@@ -294,20 +294,20 @@ def animate_stopped(finished: bool) -> str:
     return "Stopped. Your candidates and the anchor are untouched: animate again whenever you like."
 
 
-LEFT_QUEUE = "You left the queue. Nothing was lost."
+LEFT_QUEUE = "You left the queue. Your candidates and videos are unchanged."
 
 # What can go wrong
 STILL_DRAWING = "The candidates are still being drawn. Choose when they are finished, or stop first."
 CHECK_FORM = "Check the form"
 NOT_NOW = "Not now"
 NO_MODEL = "This model is not available"
-SORRY = "Something broke"
-BUSY = "A run of yours is still under way. Wait for it, or stop it first."
-NEEDS_PROMPT = "Write a prompt first: a few words about what should happen."
+SORRY = "Something went wrong"
+BUSY = "A run is still in progress. Wait for it to finish or stop it first."
+NEEDS_PROMPT = "Write a prompt first: describe the video in a few words."
 NEEDS_NUMBER = "{name} needs a number."
-NEEDS_ANCHOR = "Choose an anchor first: draw candidates, or bring a picture of your own."
-BAD_PICTURE = "That file could not be read as a picture. Try a PNG, JPEG or WebP."
-INTERRUPTED = "The run ended early."
+NEEDS_ANCHOR = "Choose an anchor first: draw candidates or upload an image."
+BAD_PICTURE = "That file could not be read as an image. Use a PNG, JPEG or WebP file."
+INTERRUPTED = "The run was interrupted."
 FAILED = "The run failed: {error}. Your prompt and candidates are still here."
 
 # What the figures mean
@@ -317,17 +317,17 @@ REPORT_BEST = "(best)"
 NO_FIGURE = "\u2013"
 METRIC_LABELS = {"flicker": "Flicker", "motion": "Motion", "consistency": "Anchor kept"}
 METRIC_MEANINGS = {
-    "flicker": "What changes between frames though no steady motion or fade explains it: the mean difference, "
-    "in percent of the range from black to white.",
-    "motion": "How far the picture moves from one frame to the next, on average over all of it, in percent of "
-    "its longer side.",
-    "consistency": "How much of the anchor is found again in every frame, wherever it has moved to.",
+    "flicker": "Mean difference between frames that steady motion or a fade does not explain, in percent of "
+    "the range from black to white.",
+    "motion": "Mean displacement from one frame to the next, over the whole picture, in percent of its "
+    "longer side.",
+    "consistency": "How much of the anchor is found again in each frame, wherever it has moved to.",
 }
 REWARD_MEANING = "How well the frames show the prompt: the mean score that this reward model gives them."
 BETTER = {
     "higher": "Higher is better.",
     "lower": "Lower is better.",
-    None: "More is not better, only livelier.",
+    None: "Neither is better: more means livelier.",
 }
 BETTER_ARROWS = {"higher": "\u2191", "lower": "\u2193", None: ""}
 
@@ -343,8 +343,8 @@ SLICES = "One row of pixels over time"
 def slices_hint(row: int, height: int) -> str:
     """How to read the slices. row: counts from 1."""
     return (
-        f"Row {row} of {height} of every frame, the first frame on top. What rests is an upright band, what "
-        "glides a slanted one; what flickers frays."
+        f"Row {row} of {height} of every frame, the first frame on top. What stands still is a vertical band, "
+        "what moves steadily a slanted one; flicker makes edges ragged."
     )
 
 
