@@ -20,7 +20,7 @@ MAX_STEPS = 500  # above this, "leading" timesteps run off the end of a schedule
 MAX_SIDE = 4096
 MAX_SEED = 2**63 - 1
 
-CANDIDATES, ANIMATION, COMPARISONS = "candidates", "animation", "comparisons"
+CANDIDATES, ANIMATION, BASELINES = "candidates", "animation", "baselines"
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,13 @@ class Parameter:
         metavar: What stands for its value in the command line's help.
         advanced: Whether the form tucks it away.
         offered: Whether people are asked for it at all.
+        default: The field's default, None if it has none.
         kind: str, int or float: the field's annotation.
     """
 
     label: str
     help: str
-    affects: frozenset[str] = frozenset({CANDIDATES, ANIMATION, COMPARISONS})
+    affects: frozenset[str] = frozenset({CANDIDATES, ANIMATION, BASELINES})
     low: float | None = None
     high: float | None = None
     slider: tuple[float | None, float | None, float] | None = None
@@ -53,6 +54,7 @@ class Parameter:
     metavar: str = "N"
     advanced: bool = True
     offered: bool = True
+    default: object = None
     kind: type = str
 
     def check(self, name: str, value: object) -> object:
@@ -78,6 +80,7 @@ class Parameter:
 
 def parameter(default: object = MISSING, **about: Any) -> Any:
     """A field of `GenerationConfig`. about: of `Parameter`."""
+    about |= {"default": None if default is MISSING else default}
     return field(default=default, metadata={"parameter": Parameter(**about)})
 
 
@@ -161,7 +164,7 @@ class GenerationConfig:
     num_frames: int = parameter(
         label="Frames",
         help="Length of the video in frames.",
-        affects=frozenset({ANIMATION, COMPARISONS}),
+        affects=frozenset({ANIMATION, BASELINES}),
         low=2,
         high=1024,
         slider=(2, None, 1),  # to the model's longest

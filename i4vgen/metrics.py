@@ -45,7 +45,7 @@ LEAST_DETAIL = 1e-4
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure about a video. What it is called and what it means to people is said in `ui.texts`.
+    """A figure about a video. What it is called and what it means to people is said in `ui.strings`.
 
     name: the field of `Measures`, but for `REWARD`.
     unit: of the figure; empty where it is a plain number.

@@ -26,7 +26,7 @@ from i4vgen.events import Progress
 from i4vgen.media import read_video
 from i4vgen.runtime import Runtime
 from i4vgen.ui import api
-from i4vgen.ui.library import Library
+from i4vgen.ui.run_store import RunStore
 from tests.conftest import ROOT
 
 ENDPOINTS = {"candidates", "animate", "generate", "score"}
@@ -35,15 +35,15 @@ LONG = {"num_candidates": 64, "num_inference_steps": 500}  # nobody waits for th
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory) -> Library:
-    return Library(tmp_path_factory.mktemp("runs"))
+def run_store(tmp_path_factory) -> RunStore:
+    return RunStore(tmp_path_factory.mktemp("runs"))
 
 
 @pytest.fixture(scope="module")
-def url(runtime, library):
+def url(runtime, run_store):
     """A server that has nothing but the API."""
     with gr.Blocks(analytics_enabled=False) as demo:
-        api.register(runtime, library)
+        api.register(runtime, run_store)
     _, address, _ = demo.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, mcp_server=True)
     yield address.rstrip("/")
     demo.close()
@@ -96,10 +96,10 @@ def test_generate_takes_what_the_other_two_take(client):
 # The four endpoints
 
 
-def test_candidates_come_as_files_with_scores(drawn, library):
+def test_candidates_come_as_files_with_scores(drawn, run_store):
     assert [card["index"] for card in drawn["candidates"]] == [0, 1, 2]
     assert drawn["best"] == max(drawn["candidates"], key=lambda card: card["score"])["index"]
-    saved = library.open(drawn["run"])
+    saved = run_store.open(drawn["run"])
     assert (saved.config.seed, saved.config.num_inference_steps) == (3, 2)
     assert saved.config.num_frames == 4, "what is left out is the model's own"
     for card, candidate in zip(drawn["candidates"], saved.candidates(), strict=True):
@@ -118,7 +118,7 @@ def test_scoring_a_candidate_gives_its_score_again(client, drawn):
     assert other[0]["score"] != scores[0]["score"]
 
 
-def test_animate_finds_the_run_from_another_session(url, drawn, library, tmp_path):
+def test_animate_finds_the_run_from_another_session(url, drawn, run_store, tmp_path):
     stranger = Client(url, verbose=False, download_files=tmp_path)
     anchor = (drawn["best"] + 1) % 3
     moved = stranger.predict(drawn["run"], anchor=anchor, num_frames=3, p_ni_vsds=0.0, api_name="/animate")
@@ -126,7 +126,7 @@ def test_animate_finds_the_run_from_another_session(url, drawn, library, tmp_pat
     assert set(moved["videos"]) == {"ni_vsds", "i4vgen", "vanilla"}
     assert all(len(read_video(video)[0]) == 3 for video in moved["videos"].values())
     assert {"ni_vsds", "regeneration", "vanilla"} <= set(moved["seconds"])
-    whole = library.open(moved["run"])
+    whole = run_store.open(moved["run"])
     assert len(whole.candidates()) == 3 and (whole.anchor_index, whole.picked) == (anchor, True)
     assert (whole.config.p_ni_vsds, whole.compare) == (0.0, ("vanilla",))
     assert whole.config.seed == 3, "the rest of the request is the run's"
@@ -141,12 +141,12 @@ def test_generate_is_candidates_and_animate(client, drawn):
     assert np.array_equal(*both), "the best candidate is the anchor by default"
 
 
-def test_a_picture_of_ones_own_needs_no_candidates(client, library, picture, tmp_path):
+def test_a_picture_of_ones_own_needs_no_candidates(client, run_store, picture, tmp_path):
     Image.fromarray(picture).save(tmp_path / "mine.png")
     mine = handle_file(tmp_path / "mine.png")
     made = client.predict("a red rocket", **SMALL, anchor_image=mine, compare=[], api_name="/generate")
     assert (made["candidates"], made["best"], made["anchor"]) == ([], None, None)
-    assert library.open(made["run"]).anchor_picture().shape == (32, 24, 3)
+    assert run_store.open(made["run"]).anchor_picture().shape == (32, 24, 3)
     with pytest.raises(AppError, match="give an anchor_image"):
         client.predict(made["run"], api_name="/animate")
 
@@ -222,15 +222,15 @@ def steps(monkeypatch) -> list[int]:
     return taken
 
 
-def test_a_cancelled_run_ends_and_tells_its_progress_before(client, library, steps):
-    runs = set(library.root.iterdir())
+def test_a_cancelled_run_ends_and_tells_its_progress_before(client, run_store, steps):
+    runs = set(run_store.root.iterdir())
     job = client.submit("a red rocket", **LONG, api_name="/candidates")
     assert wait_for(lambda: job.status().progress_data)
     (unit,) = job.status().progress_data
     assert unit.index and "candidates" in unit.desc
     job.cancel()
     assert wait_for(lambda: not Runtime._device_lock.locked())
-    assert steps[-1] < unit.length and set(library.root.iterdir()) == runs
+    assert steps[-1] < unit.length and set(run_store.root.iterdir()) == runs
 
 
 def test_a_run_ends_when_its_client_goes_away(url, steps):

@@ -20,21 +20,25 @@ from i4vgen.errors import InvalidInputError
 from i4vgen.events import Candidate
 from i4vgen.pipeline import Anchor
 from i4vgen.runtime import StopToken
-from i4vgen.ui import choose, imagine, pictures, texts, watch
-from i4vgen.ui.chart import chart_value
-from i4vgen.ui.live import live_value
+from i4vgen.ui import animating, drawing, pictures, strings
+from i4vgen.ui.components.chart import chart_value
+from i4vgen.ui.components.compare import ComparePlayer
+from i4vgen.ui.components.live import live_value
+from i4vgen.ui.context import AppContext
+from i4vgen.ui.form import Form
+from i4vgen.ui.panels.candidates import CandidatesPanel, caption, describe_anchor, select_upload
+from i4vgen.ui.panels.prompt import show_unknown_words
 from i4vgen.ui.progress import Tracker
-from i4vgen.ui.session import (
+from i4vgen.ui.run_store import RunStore
+from i4vgen.ui.state import (
     AnchorSelection,
     Baselines,
     CandidateSet,
     Clip,
     anchor_index,
     baseline_key,
-    caption,
-    describe_anchor,
+    make_anchor,
     reason,
-    say_score,
 )
 from i4vgen.ui.stops import Stops
 
@@ -60,7 +64,7 @@ FORM = {
 
 
 def request_of(runtime, **given):
-    return imagine.Form(**FORM | given).config(runtime.defaults)
+    return Form.of(FORM | given).config(runtime.defaults)
 
 
 def candidates(*scores: float | None) -> tuple[Candidate, ...]:
@@ -72,12 +76,6 @@ def candidates(*scores: float | None) -> tuple[Candidate, ...]:
 def candidate_set_of(*scores: float | None, **given) -> CandidateSet:
     cards = candidates(*scores)
     return CandidateSet(candidates=cards, files=tuple(f"{card.index}.png" for card in cards), **given)
-
-
-@pytest.fixture
-def panels(runtime):
-    with gr.Blocks(analytics_enabled=False):
-        yield choose.build(), watch.build()
 
 
 # What a tab remembers
@@ -112,7 +110,7 @@ def test_captions_mark_the_best_the_favourites_and_the_anchor():
     lines = [caption(cards, c, AnchorSelection(2)) for c in cards.candidates]
     assert lines == ["★ +0.10\nrank 2 · seed 0#1", "♛ +1.50\nrank 1 · seed 0#2", "−2.00 ✓\nrank 3 · seed 0#3"]
     assert caption(cards, cards.candidates[1], AnchorSelection()).startswith("♛ +1.50 ✓\n")
-    assert cards.toggle_star(0).stars == frozenset() and say_score(None) == ""
+    assert cards.toggle_star(0).stars == frozenset() and strings.score(None) == ""
 
 
 def test_captions_show_what_every_reward_says():
@@ -127,7 +125,7 @@ def test_the_anchor_is_described_in_words(make_config):
     assert "Candidate 2" in describe_anchor(cards, AnchorSelection())
     assert "highest reward" in describe_anchor(cards, AnchorSelection())
     assert "your pick" in describe_anchor(cards, AnchorSelection(0))
-    assert describe_anchor(CandidateSet(), AnchorSelection()) == texts.NO_ANCHOR
+    assert describe_anchor(CandidateSet(), AnchorSelection()) == strings.NO_ANCHOR
     judged = cards.with_scores("a <b>blue</b> whale", [{"reward": 2.0}, {"reward": 1.0}])
     assert "&lt;b&gt;blue" in describe_anchor(judged, AnchorSelection()) and judged.best == 0
 
@@ -199,10 +197,10 @@ def test_a_wrong_form_is_refused_in_words(runtime, wrong):
 
 
 def test_unknown_words_are_named_and_cannot_inject_html(runtime):
-    note = imagine.show_unknown_words(runtime, "a red zyzzyva <img src=x>")
+    note = show_unknown_words(runtime, "a red zyzzyva <img src=x>")
     assert note["visible"] and "<b>zyzzyva</b>" in note["value"] and "<img" not in note["value"]
-    assert not imagine.show_unknown_words(runtime, "a red rocket")["visible"]
-    assert not imagine.show_unknown_words(runtime, None)["visible"]
+    assert not show_unknown_words(runtime, "a red rocket")["visible"]
+    assert not show_unknown_words(runtime, None)["visible"]
 
 
 def test_the_examples_are_ones_that_the_form_takes(runtime):
@@ -217,9 +215,9 @@ def test_the_examples_are_ones_that_the_form_takes(runtime):
 
 def test_the_tracker_tells_the_time_left_from_measured_steps():
     tracker = Tracker({"ni_vsds": 4, "vanilla": 10})
-    assert tracker.words() == texts.STARTING and tracker.seconds_left() is None
+    assert tracker.words() == strings.STARTING and tracker.seconds_left() is None
     tracker.begin("ni_vsds", 4)
-    assert texts.MEASURING in tracker.words()
+    assert strings.MEASURING in tracker.words()
     assert tracker.step("ni_vsds", 1, 3.0)
     assert not tracker.step("ni_vsds", 2, 3.0), "steps that come too fast are counted, but not shown one by one"
     assert tracker.seconds_left() == pytest.approx((2 + 10) * 3.0)
@@ -231,10 +229,10 @@ def test_the_tracker_tells_the_time_left_from_measured_steps():
 
 
 def test_durations_are_said_as_people_say_them():
-    assert texts.seconds_left(None) == texts.MEASURING
-    assert texts.seconds_left(0.4) == texts.NEARLY
-    assert texts.seconds_left(12.3) == "about 12 s left"
-    assert texts.seconds_left(260) == "about 4 min left"
+    assert strings.seconds_left(None) == strings.MEASURING
+    assert strings.seconds_left(0.4) == strings.NEARLY
+    assert strings.seconds_left(12.3) == "about 12 s left"
+    assert strings.seconds_left(260) == "about 4 min left"
 
 
 # Pictures
@@ -271,130 +269,113 @@ def test_stop_reaches_the_run_of_its_own_session_only():
 # The two runs, on the tiny model
 
 
-def drawn(runtime, panel, config, token=None, candidate_set=None):
-    """The last candidate set of stage 1, and all changes of the page."""
-    steps = list(
-        choose.draw(runtime, panel, candidate_set or CandidateSet(config, runtime.spec), token or StopToken())
-    )
-    return steps[-1][0], [changes for _, changes in steps]
+def drawn(runtime, candidate_set):
+    """The last candidate set of stage 1, and the last words of the status."""
+    *_, (last, status) = drawing.draw(runtime, candidate_set, StopToken())
+    return last, status["words"]
 
 
-def test_drawing_yields_each_candidate_and_stops_where_it_is_told(runtime, panels):
-    panel, _ = panels
-    config = request_of(runtime)
-    sets = [r for r, _ in choose.draw(runtime, panel, CandidateSet(config, runtime.spec), StopToken())]
+def test_drawing_yields_each_candidate_and_stops_where_it_is_told(runtime):
+    fresh = CandidateSet(request_of(runtime), runtime.spec)
+    sets = [r for r, _ in drawing.draw(runtime, fresh, StopToken())]
     assert sorted({len(r.candidates) for r in sets}) == [0, 1, 2, 3]
     assert all(Path(file).is_file() for file in sets[-1].files)
 
     token = StopToken()
     seen = []
-    for candidate_set, changes in choose.draw(runtime, panel, CandidateSet(config, runtime.spec), token):
-        seen.append(changes)
+    for candidate_set, status in drawing.draw(runtime, fresh, token):
+        seen.append(status)
         if candidate_set.candidates:
             token.stop()
     assert len(candidate_set.candidates) == 1
-    assert seen[-1][panel.status]["words"] == texts.candidates_stopped(1, 3)
+    assert seen[-1]["words"] == strings.candidates_stopped(1, 3)
 
 
-def test_more_candidates_join_the_ones_that_are_there(runtime, panels):
-    panel, _ = panels
-    candidate_set, _ = drawn(runtime, panel, request_of(runtime))
-    more, changes = drawn(
-        runtime,
-        panel,
-        None,
-        candidate_set=replace(candidate_set, config=replace(candidate_set.config, num_candidates=5)),
-    )
-    assert [c.index for c in more.candidates] == [0, 1, 2, 3, 4] and more.candidates[
-        :3
-    ] == candidate_set.candidates
-    assert "2 candidates" in changes[-1][panel.status]["words"]
+def test_more_candidates_join_the_ones_that_are_there(runtime):
+    three, _ = drawn(runtime, CandidateSet(request_of(runtime), runtime.spec))
+    five, words = drawn(runtime, replace(three, config=replace(three.config, num_candidates=5)))
+    assert [c.index for c in five.candidates] == [0, 1, 2, 3, 4] and five.candidates[:3] == three.candidates
+    assert "2 candidates" in words
 
 
-def test_candidates_are_judged_again_or_stay_as_they_are(runtime, panels):
-    panel, _ = panels
-    candidate_set, _ = drawn(runtime, panel, request_of(runtime))
-    *_, (judged, changes) = choose.score_again(runtime, panel, candidate_set, "a blue whale", StopToken())
-    assert judged.judged_by == "a blue whale" and "a blue whale" in changes[panel.status]["words"]
+def test_candidates_are_judged_again_or_stay_as_they_are(runtime):
+    candidate_set, _ = drawn(runtime, CandidateSet(request_of(runtime), runtime.spec))
+    *_, (judged, status) = drawing.score_again(runtime, candidate_set, "a blue whale", StopToken())
+    assert judged.judged_by == "a blue whale" and "a blue whale" in status["words"]
     assert [c.score for c in judged.candidates] != [c.score for c in candidate_set.candidates]
     token = StopToken()
     token.stop()
-    *_, (same, _) = choose.score_again(runtime, panel, candidate_set, "a blue whale", token)
+    *_, (same, _) = drawing.score_again(runtime, candidate_set, "a blue whale", token)
     assert same is candidate_set
 
 
-def animated(runtime, panel, config, anchor, known=None, token=None):
-    """The baselines, the take and all changes of the page of an animation."""
+def animated(runtime, config, anchor, known=None, token=None):
+    """All steps of an animation."""
     known, token = known or Baselines(), token or StopToken()
-    steps = list(watch.animate(runtime, panel, CandidateSet(), config, anchor, ["vanilla"], known, token))
-    return steps[-1][0], steps[-1][1], [changes for *_, changes in steps]
+    return animating.animate(runtime, CandidateSet(), config, anchor, ["vanilla"], known, token)
 
 
-def test_animating_gives_two_videos_and_keeps_the_vanilla_one(runtime, panels):
-    panel, watching = panels
+def test_animating_gives_two_videos_and_keeps_the_vanilla_one(runtime):
     config = request_of(runtime)
-    candidate_set, _ = drawn(runtime, panel, config)
-    anchor = watch.make_anchor(candidate_set, AnchorSelection())
-    assert anchor.reason == "highest reward" and watch.make_anchor(CandidateSet(), AnchorSelection()) is None
-    known, animation, changes = animated(runtime, watching, config, anchor)
+    candidate_set, _ = drawn(runtime, CandidateSet(config, runtime.spec))
+    anchor = make_anchor(candidate_set, AnchorSelection())
+    assert anchor.reason == "highest reward" and make_anchor(CandidateSet(), AnchorSelection()) is None
+    steps = list(animated(runtime, config, anchor))
+    known, animation = steps[-1].baselines, steps[-1].animation
     assert [clip.name for clip in animation.clips] == ["vanilla", "anchor", "ni_vsds", "i4vgen"]
     assert all(clip.scores for clip in animation.videos), "the reward has seen every video"
-    traces = [c[watching.live]["trace"] for c in changes if c[watching.live]["trace"]]
-    assert traces and "weight" in changes[-3][watching.live]["facts"]
-    value = watching.player.postprocess(animation.clips)
+    traces = [step.live["trace"] for step in steps if step.live["trace"]]
+    assert traces and "weight" in steps[-3].live["facts"]
+    player = ComparePlayer(render=False)
+    value = player.postprocess(animation.clips)
     assert value["num_frames"] == 4
     assert all(Path(p["video"]["path"]).is_file() for p in value["panes"] if p["name"] != "anchor")
-    assert watching.player.postprocess(None) is None
+    assert player.postprocess(None) is None
 
     own = Anchor.from_image(Image.new("RGB", (9, 9), "red"))
-    again, animation, changes = animated(runtime, watching, config, own, known)
-    stages = {stage["name"] for c in changes for stage in c[watching.live]["stages"]}
-    assert again is known and animation.clips[0] is known.clips["vanilla"]
+    steps = list(animated(runtime, config, own, known))
+    stages = {stage["name"] for step in steps for stage in step.live["stages"]}
+    assert steps[-1].baselines is known and steps[-1].animation.clips[0] is known.clips["vanilla"]
     assert stages == {"ni_vsds", "regeneration"}, "the same vanilla video is not made twice"
 
 
 @pytest.mark.parametrize(
     ("last_words", "left"), [("NI-VSDS): step 1", []), ("Regenerating the video: step 1", ["ni_vsds"])]
 )
-def test_a_stopped_animation_leaves_what_was_finished(runtime, panels, last_words, left):
-    _, watching = panels
+def test_a_stopped_animation_leaves_what_was_finished(runtime, last_words, left):
     token = StopToken()
     anchor = Anchor.from_image(Image.new("RGB", (9, 9), "red"))
-    config = request_of(runtime)
-    seen = []
-    run = watch.animate(runtime, watching, CandidateSet(), config, anchor, ["vanilla"], Baselines(), token)
-    for _, now, changes in run:
-        animation = now
-        seen.append(changes)
-        if last_words in changes[watching.live]["words"]:
+    for step in animated(runtime, request_of(runtime), anchor, token=token):
+        if last_words in step.live["words"]:
             token.stop()
-    assert seen[-1][watching.live]["words"] == texts.animate_stopped(bool(left))
-    assert [clip.name for clip in animation.videos] == left
-    assert (watching.player in seen[-1]) == bool(left)
+    assert step.live["words"] == strings.animate_stopped(bool(left))
+    assert [clip.name for clip in step.animation.videos] == left
+    assert bool(step.clips) == bool(left)
 
 
 # One's own picture
 
 
-def test_a_picture_of_ones_own_is_cropped_where_one_says_and_a_broken_one_refused(tmp_path, panels):
-    panel, _ = panels
+def test_a_picture_of_ones_own_is_cropped_where_one_says_and_a_broken_one_refused(runtime, tmp_path):
+    with gr.Blocks(analytics_enabled=False):
+        panel = CandidatesPanel(AppContext(runtime, RunStore(tmp_path / "runs")))
     Image.new("RGBA", (40, 20), (0, 0, 0, 0)).save(tmp_path / "clear.png")
-    selection = choose.pick_upload(str(tmp_path / "clear.png"), 32, 24)
+    selection = select_upload(str(tmp_path / "clear.png"), 32, 24)
     assert selection.picture.shape == (32, 24, 3) and selection.picture.min() == 255
     halves = Image.new("RGB", (80, 20), "red")
     halves.paste("blue", (40, 0, 80, 20))
     halves.save(tmp_path / "halves.png")
-    left, right = (choose.pick_upload(str(tmp_path / "halves.png"), 20, 20, p).picture for p in (0, 1))
+    left, right = (select_upload(str(tmp_path / "halves.png"), 20, 20, p).picture for p in (0, 1))
     assert (left == (255, 0, 0)).all() and (right == (0, 0, 255)).all()
-    view = choose.show_crop(panel, str(tmp_path / "halves.png"), 20, 20, 0.0)
+    view = panel.show_crop(str(tmp_path / "halves.png"), 20, 20, 0.0)
     assert view[panel.crop]["visible"] and view[panel.position]["visible"]
     shown = view[panel.crop]["value"]
     assert tuple(shown[10, 5]) == (255, 0, 0) and shown[10, 70].max() < 128, "what is cut off is dark"
-    assert not choose.show_crop(panel, str(tmp_path / "halves.png"), 20, 80, 0.5)[panel.crop]["visible"]
-    assert not choose.show_crop(panel, None, 20, 20, 0.5)[panel.crop]["visible"]
+    assert not panel.show_crop(str(tmp_path / "halves.png"), 20, 80, 0.5)[panel.crop]["visible"]
+    assert not panel.show_crop(None, 20, 20, 0.5)[panel.crop]["visible"]
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(InvalidInputError, match="cannot be read"):
-        choose.pick_upload(str(tmp_path / "text.png"), 32, 24)
+        select_upload(str(tmp_path / "text.png"), 32, 24)
 
 
 # The whole

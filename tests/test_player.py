@@ -13,8 +13,8 @@ from playwright.sync_api import Page, expect
 
 from i4vgen.media import write_image, write_video
 from i4vgen.ui import launch_options
-from i4vgen.ui.compare import ComparePlayer
-from i4vgen.ui.session import Clip
+from i4vgen.ui.components.compare import ComparePlayer
+from i4vgen.ui.state import Clip
 from tests.browsing import quiet_page
 
 FRAMES, FPS = 8, 8

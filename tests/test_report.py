@@ -16,8 +16,8 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from i4vgen.metrics import METRICS, Measures
-from i4vgen.ui import texts
-from i4vgen.ui.report import Report, report_value
+from i4vgen.ui import strings
+from i4vgen.ui.components.report import Report, report_value
 from i4vgen.ui.theme import Studio
 from tests.browsing import ROOT
 
@@ -106,7 +106,7 @@ def test_the_slices_show_the_same_row_of_every_video(videos):
 
 def test_every_metric_has_its_words():
     for metric in METRICS:
-        assert texts.METRIC_LABELS[metric.name] and texts.METRIC_MEANINGS[metric.name]
+        assert strings.METRIC_LABELS[metric.name] and strings.METRIC_MEANINGS[metric.name]
 
 
 # In a browser
@@ -140,7 +140,7 @@ def phone_or_desk(browser: Browser, url: str, **options) -> Iterator[Page]:
 
 def test_the_meaning_of_a_column_by_keyboard_and_mouse(browser, url):
     with phone_or_desk(browser, url, viewport={"width": 1440, "height": 900}) as page:
-        expect(page.get_by_role("table", name=texts.REPORT)).to_be_visible()
+        expect(page.get_by_role("table", name=strings.REPORT)).to_be_visible()
         expect(page.get_by_role("columnheader")).to_have_count(6)
         expect(page.get_by_role("rowheader")).to_have_text(["Vanilla", "FreeInit", "I4VGen"])
         expect(page.get_by_role("cell", name="1.00 % (best)")).to_be_visible()

@@ -1,68 +1,126 @@
-"""Stage 2 in the app: animate the anchor, then measure, keep and save what came of it."""
+"""Stage 2 as the page follows it: the live view while a video is made, and the clips that are finished."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from i4vgen.media import write_gif
-from i4vgen.runtime import StopToken
-from i4vgen.ui import files, keeping, reopening, watch
-from i4vgen.ui.context import AppContext
-from i4vgen.ui.queueing import CHECKED
-from i4vgen.ui.session import AnchorSelection, Animation, Baselines, CandidateSet
+import numpy as np
+
+from i4vgen.events import Event, Loading, Preview, Progress, Result, Selected, Stage
+from i4vgen.free_init import ITERATIONS
+from i4vgen.generation_config import GenerationConfig
+from i4vgen.media import write_image, write_video
+from i4vgen.pipeline import Anchor, I4VGenPipeline
+from i4vgen.runtime import Runtime, StopToken
+from i4vgen.tracking import PREVIEWS
+from i4vgen.ui import files, pictures, strings
+from i4vgen.ui.components.live import live_value
+from i4vgen.ui.progress import Tracker
+from i4vgen.ui.state import Animation, Baselines, CandidateSet, Clip, baseline_key, in_order
+
+PASSES = {"vanilla": 1, "freeinit": ITERATIONS}
+"""How often a video is drawn."""
 
 
-def connect(context: AppContext) -> None:
-    """Connects the button that animates, and the ones that save what was made."""
-    choosing, watching = context.choosing, context.watching
+@dataclass(frozen=True)
+class Step:
+    """The page after a step.
 
-    def check(candidate_set: CandidateSet, selection: AnchorSelection, *settings) -> None:
-        context.read_animation(candidate_set, selection, settings)
+    Attributes:
+        baselines: To remember.
+        animation: What is finished so far.
+        live: What the live view shows, see `live_value`.
+        clips: What the player shows, if that changes.
+    """
 
-    def animate(
-        token: StopToken, candidate_set: CandidateSet, selection: AnchorSelection, known: Baselines, *settings
-    ) -> Iterator[dict]:
-        runtime, config, anchor, compare = context.read_animation(candidate_set, selection, settings)
-        run = watch.animate(runtime, watching, candidate_set, config, anchor, compare, known, token)
-        for known, animation, changes in run:
-            yield changes | {context.baselines: known, context.animation: animation}
-        if animation and animation.videos:  # the figures, once the videos can be looked at already
-            yield {context.animation: replace(animation, measures=watch.measure(animation))}
+    baselines: Baselines
+    animation: Animation | None
+    live: dict
+    clips: tuple[Clip, ...] | None = None
 
-    def save_side(animation: Animation) -> str:
-        path = files.fresh(files.name_of(animation.config, "side-by-side", "mp4"))
-        keeping.write_side_by_side(animation, path)
-        return str(path)
 
-    def save_gif(animation: Animation) -> str:
-        """The last video: I4VGen's, unless the run was stopped."""
-        clip = animation.videos[-1]
-        path = files.fresh(files.name_of(animation.config, clip.name, "gif"))
-        write_gif(path, clip.frames, clip.fps)
-        return str(path)
+def animate(
+    runtime: Runtime,
+    candidate_set: CandidateSet,
+    config: GenerationConfig,
+    anchor: Anchor,
+    compare: Sequence[str],
+    known: Baselines,
+    token: StopToken,
+) -> Iterator[Step]:
+    """Stage 2 and what it is compared with. known: the baselines of the run before, which may serve again."""
+    started = time.perf_counter()
+    key = baseline_key(runtime.spec, config, anchor if runtime.entry.backbone.image_to_video else None)
+    if known.key != key or not all(Path(clip.path).is_file() for clip in known.clips.values()):
+        known = Baselines(key)
+    missing = [name for name in compare if name not in known.clips]
+    shown = {name: clip for name, clip in known.clips.items() if name in compare}
+    plan = {"ni_vsds": config.ni_vsds_steps, "regeneration": config.regeneration_steps}
+    plan |= {name: PASSES[name] * config.num_inference_steps for name in missing}
+    tracker = Tracker(plan)
+    view = {
+        "num_frames": config.num_frames,
+        "fps": runtime.defaults.fps,
+        "ratio": config.width / config.height,
+    }
+    strip, facts, trace = "", "", []
+    animation: Animation | None = None
 
-    def save_all(animation: Animation) -> str:
-        return str(keeping.pack_take(animation, files.fresh(files.name_of(animation.config, "run", "zip"))))
+    def events(pipeline: I4VGenPipeline) -> Iterator[Event]:
+        return pipeline.animate(config, anchor, PREVIEWS, missing, judge=True)
 
-    outputs = [watching.player, context.animation, context.baselines]
-    run = context.connect_run(
-        [choosing.animate.click],
-        check,
-        animate,
-        outputs,
-        watching.live,
-        "watch",
-        context.animate_buttons,
-        clear=watch.show_report(watching, None),
-    )
-    run.success(
-        lambda animation: watch.show_report(watching, animation),
-        context.animation,
-        [watching.report, *watching.saves],
-        **CHECKED,
-    )
-    reopening.remember_after(context, run)
-    context.connect_save(watching.side, save_side, context.animation)
-    context.connect_save(watching.gif, save_gif, context.animation)
-    context.connect_save(watching.everything, save_all, context.animation)
+    def live(words: str, fraction: float) -> dict:
+        progress = {"stages": tracker.stages(), "facts": facts, "trace": trace, "total": tracker.total}
+        return live_value(words, fraction=fraction, strip=strip, **progress, **view)
+
+    # Without clips: the earlier comparison stays until there is a new one.
+    yield Step(known, animation, live(strings.STARTING, 0.0))
+    for event in runtime.stream(events, token):
+        match event:
+            case Loading(repo_or_path, done, total):
+                yield Step(known, animation, live(strings.downloading(repo_or_path, done, total), done / total))
+            case Selected():
+                clips, made = (save_anchor(event.image),), runtime.describe()
+                animation = Animation(candidate_set, config, runtime.spec, made, event, tuple(compare), clips)
+            case Stage(name, total):
+                tracker.begin(name, total)
+                trace = []
+            case Progress(stage, step, _, timestep, seconds, weight, update):
+                trace.append(update)
+                facts = strings.step_facts(timestep, weight, update)
+                if tracker.step(stage, step, seconds):
+                    yield Step(known, animation, live(tracker.words(), tracker.fraction))
+            case Preview():
+                strip = pictures.film_strip(event.frames)
+                yield Step(known, animation, live(tracker.words(), tracker.fraction))
+            case Result():
+                strip = pictures.film_strip(event.frames)
+                clip = shown[event.name] = save_clip(event)
+                if event.name in missing:
+                    known = known.with_clip(clip)
+                animation = replace(animation, clips=in_order(animation.clips[0], shown))
+                clips = animation.clips if "i4vgen" in shown else None
+                yield Step(known, animation, live(tracker.words(), tracker.fraction), clips)
+    if {"i4vgen", *compare} <= set(shown):
+        words = strings.animate_done(time.perf_counter() - started)
+    else:
+        words = strings.animate_stopped("ni_vsds" in shown)
+    yield Step(known, animation, live_value(words), animation.clips if "ni_vsds" in shown else None)
+
+
+def save_clip(result: Result) -> Clip:
+    """Writes a finished video where the browser finds it."""
+    path = files.fresh(f"{result.name}.mp4")
+    write_video(path, result.frames, result.fps)
+    frames = result.frames
+    return Clip(result.name, str(path), len(frames), result.fps, result.seconds, frames, result.scores)
+
+
+def save_anchor(image: np.ndarray) -> Clip:
+    """Writes the anchor, uint8 [H, W, 3], as a still pane of the player."""
+    path = files.fresh("anchor.png")
+    write_image(path, image)
+    return Clip("anchor", str(path), 1, 1, 0.0, image[None])

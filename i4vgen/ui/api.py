@@ -1,7 +1,7 @@
 """The public API: four named endpoints, for `gradio_client` and, where the app offers them, as MCP tools.
 
-Nothing is remembered between two calls but finished runs, each in the library under its token: `animate` takes
-up what `candidates` drew, from any client, for as long as the library keeps it.
+Nothing is remembered between two calls but finished runs, each in the run store under its token: `animate`
+takes up what `candidates` drew, from any client, for as long as the store keeps it.
 
 Gradio builds what clients see out of these methods: parameters from annotations, descriptions from docstrings,
 of which it reads one line for each parameter. `**settings` stands for the parameters of a run, which
@@ -41,9 +41,9 @@ from i4vgen.media import open_picture, upright
 from i4vgen.pipeline import Anchor, I4VGenPipeline
 from i4vgen.runs import RunFolder
 from i4vgen.runtime import Runtime
-from i4vgen.ui import offer, texts
-from i4vgen.ui.library import Library
+from i4vgen.ui import models, strings
 from i4vgen.ui.queueing import ON_DEVICE
+from i4vgen.ui.run_store import RunStore
 
 COMPARE = ["vanilla"]
 """What clients get to see beside the result if they do not say, as on the page."""
@@ -112,12 +112,12 @@ Made = list[tuple[Event, Path]]
 """What a run has left on the disk: pictures and videos, each with the event that brought it."""
 
 
-def register(runtime: Runtime, library: Library) -> None:
+def register(runtime: Runtime, run_store: RunStore) -> None:
     """Adds the endpoints to the Blocks under construction.
 
-    runtime: the model that runs when a client names none. library: where runs are kept.
+    runtime: the model that runs when a client names none. run_store: where runs are kept.
     """
-    endpoints = Endpoints(runtime, library)
+    endpoints = Endpoints(runtime, run_store)
     for method in (endpoints.candidates, endpoints.animate, endpoints.generate, endpoints.score):
         gr.api(endpoint(method), api_name=method.__name__, **ON_DEVICE)
 
@@ -179,9 +179,9 @@ def report(event: Event) -> None:
     """Tells the client, whichever it is that Gradio is serving, how far its run is."""
     match event:
         case Loading(repo_or_path, done, total):
-            gr.Progress()(done / total, desc=texts.downloading(repo_or_path, done, total))
+            gr.Progress()(done / total, desc=strings.downloading(repo_or_path, done, total))
         case Progress(stage, step, total):
-            gr.Progress()((step, total), desc=texts.STAGES[stage])
+            gr.Progress()((step, total), desc=strings.STAGES[stage])
 
 
 class Endpoints:
@@ -189,9 +189,9 @@ class Endpoints:
     `ModelError` and `OutOfMemoryError`.
     """
 
-    def __init__(self, runtime: Runtime, library: Library) -> None:
+    def __init__(self, runtime: Runtime, run_store: RunStore) -> None:
         self.runtime = runtime
-        self.library = library
+        self.run_store = run_store
 
     def candidates(
         self,
@@ -250,10 +250,10 @@ class Endpoints:
             videos: mp4 files by name, of which i4vgen is the result and ni_vsds was its first half;
             seconds: by stage.
         """
-        saved = self.library.open(run)
+        saved = self.run_store.open(run)
         if saved is None:
             raise InvalidInputError(f"there is no run {run!r}, or not any more: draw the candidates again")
-        runtime = self._runtime_of(saved.spec)
+        runtime = self._runtime_for(saved.spec)
         config = replace(saved.config, **{k: v for k, v in settings.items() if v is not None})
         candidates, compare = saved.candidates(), compare or ()
         chosen = choose(candidates, anchor, anchor_image)
@@ -351,20 +351,20 @@ class Endpoints:
         """The runtime of what a client chose; what it left out is as in the app's own."""
         for name, value in {"loras": loras, "rewards": rewards}.items():
             if value is not None and not (isinstance(value, list) and all(isinstance(v, str) for v in value)):
-                raise InvalidInputError(f"{name} must be a list of texts")
+                raise InvalidInputError(f"{name} must be a list of strings")
         for name, value in {"model": model, "base": base}.items():
             if not isinstance(value, str | None):
                 raise InvalidInputError(f"{name} must be a text")
         spec = self.runtime.spec if model in (None, self.runtime.spec.model) else ModelSpec(model)
         given = {"base": base, "loras": loras, "rewards": rewards}
         given = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items() if v is not None}
-        return self._runtime_of(replace(spec, **given))
+        return self._runtime_for(replace(spec, **given))
 
-    def _runtime_of(self, spec: ModelSpec) -> Runtime:
+    def _runtime_for(self, spec: ModelSpec) -> Runtime:
         """The runtime of a choice, as on the page."""
-        runtime = offer.runtime_of(self.runtime, spec)
+        runtime = models.runtime_for(self.runtime, spec)
         if runtime is None:
-            known = ", ".join(offer.offered(self.runtime))
+            known = ", ".join(models.offered(self.runtime))
             raise InvalidInputError(f"there is no model {spec.model!r}: use {known}")
         return runtime
 
@@ -376,9 +376,9 @@ class Endpoints:
         runtime: Runtime,
         stars: frozenset[int] = frozenset(),
     ) -> str:
-        """Packs a run into the library. Returns its token."""
+        """Packs a run into the run store. Returns its token."""
         folder.finish(config, compare, runtime.describe(), stars)
-        return self.library.keep(folder.pack)
+        return self.run_store.keep(folder.pack)
 
 
 def record(

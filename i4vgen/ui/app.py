@@ -1,4 +1,4 @@
-"""The app: four panels, and who answers to whom."""
+"""The app: builds the page out of its panels."""
 
 from __future__ import annotations
 
@@ -8,60 +8,52 @@ import gradio as gr
 
 from i4vgen.bundled import EXAMPLES
 from i4vgen.runtime import Runtime
-from i4vgen.ui import (
-    animating,
-    api,
-    asking,
-    choose,
-    curating,
-    drawing,
-    imagine,
-    layout,
-    reopening,
-    shelf,
-    texts,
-    watch,
-)
+from i4vgen.ui import api, layout, strings
 from i4vgen.ui.context import AppContext
-from i4vgen.ui.library import Library
+from i4vgen.ui.examples import StoredRuns, read_examples
 from i4vgen.ui.opening import before_and_after
+from i4vgen.ui.panels.candidates import CandidatesPanel
+from i4vgen.ui.panels.history import HistoryPanel
+from i4vgen.ui.panels.prompt import PromptPanel
+from i4vgen.ui.panels.video import VideoPanel
+from i4vgen.ui.run_store import RunStore
 from i4vgen.ui.theme import Studio
 
 HERE = Path(__file__).parent
 
 QUEUE_LIMIT = 32
-"""So many runs may wait. More than that would wait longer than anybody does."""
+"""Maximum number of waiting runs."""
 
 CLEAN_UP = (3600, 24 * 3600)
 """Every hour, media files older than a day are deleted."""
 
 
-def build_app(runtime: Runtime, examples: Path = EXAMPLES, library: Library | None = None) -> gr.Blocks:
+def build_app(runtime: Runtime, examples: Path = EXAMPLES, run_store: RunStore | None = None) -> gr.Blocks:
     """The whole demo for one runtime. No weights are loaded before the first run.
 
-    library: where finished runs are kept.
+    Args:
+        runtime: The model that the page begins with.
+        examples: A JSON file, see `read_examples`.
+        run_store: Where finished runs are kept.
     """
-    library = library or Library()
-    known = imagine.read_examples(examples)
-    stored = reopening.Stored(known)
+    run_store = run_store or RunStore()
+    known = read_examples(examples)
+    stored = StoredRuns(known)
     opening = before_and_after(stored.open(stored.first).animation) if stored.first else ""
-    with gr.Blocks(title=texts.TITLE, analytics_enabled=False, delete_cache=CLEAN_UP) as demo:
+    with gr.Blocks(title=strings.TITLE, analytics_enabled=False, delete_cache=CLEAN_UP) as demo:
         layout.header(runtime, opening)
-        context = AppContext(
-            runtime,
-            library,
-            imagine.build(runtime, known),
-            choose.build(),
-            watch.build(),
-            shelf.build(),
-        )
-        asking.connect(context)
-        drawing.connect(context)
-        curating.connect(context)
-        animating.connect(context)
-        reopening.connect(context, demo, stored)
+        context = AppContext(runtime, run_store)
+        prompt = PromptPanel(context, known)
+        candidates = CandidatesPanel(context)
+        video = VideoPanel(context)
+        history = HistoryPanel(context)
+
+        prompt.connect()
+        candidates.connect()
+        video.connect()
+        history.connect(demo, known, prompt.examples, stored)
         context.connect_stops()
-        api.register(runtime, library)
+        api.register(runtime, run_store)
         demo.unload(context.on_stop)
     demo.queue(max_size=QUEUE_LIMIT)
     return demo

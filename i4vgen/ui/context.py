@@ -1,24 +1,31 @@
-"""What all panels share: the states of a tab, the phases of its buttons, and how a run is started and ended."""
+"""What the panels share: the app's runtime, the states of a tab, and how a run is started and ended.
+
+A panel registers here what the others need of it: the buttons of its run, and how it shows a state (`View`).
+So no panel knows another.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import astuple, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import gradio as gr
+from gradio.components import Component
 from gradio.events import Dependency
 
 from i4vgen.catalog import ModelSpec
 from i4vgen.errors import InvalidInputError, ModelError
 from i4vgen.generation_config import GenerationConfig
-from i4vgen.runtime import Runtime
-from i4vgen.ui import choose, imagine, offer, shelf, texts, watch
+from i4vgen.pipeline import Anchor
+from i4vgen.runtime import Runtime, StopToken
+from i4vgen.ui import models, strings
+from i4vgen.ui.components.live import LiveView, live_value
+from i4vgen.ui.form import SETTINGS, Form
 from i4vgen.ui.layout import refusal
-from i4vgen.ui.library import Library
-from i4vgen.ui.live import LiveView, live_value
 from i4vgen.ui.queueing import CHECKED, ON_DEVICE, QUICK
-from i4vgen.ui.session import AnchorSelection, Baselines, CandidateSet
+from i4vgen.ui.run_store import RunStore
+from i4vgen.ui.state import AnchorSelection, Baselines, CandidateSet, animation_config, make_anchor
 from i4vgen.ui.stops import Stops
 
 log = logging.getLogger(__name__)
@@ -35,28 +42,88 @@ SAVE_FILE = """(file) => {
 }"""
 
 
+@dataclass(frozen=True)
+class RunButtons:
+    """The buttons of one of the two runs. Which of them is seen depends on its phase.
+
+    Attributes:
+        name: What the tab's phase is called while it runs; also the panel that the page scrolls to.
+        triggers: The events that start it.
+    """
+
+    name: str
+    go: gr.Button
+    stop: gr.Button
+    leave: gr.Button
+    triggers: Sequence[Callable]
+
+    def in_phase(self, phase: str) -> dict:
+        """phase: "go" (can be started), "off" (not now), "waiting" (queued) or "running"."""
+        return {
+            self.go: gr.update(visible=phase in ("go", "off"), interactive=phase == "go"),
+            self.stop: gr.update(visible=phase == "running"),
+            self.leave: gr.update(visible=phase == "waiting"),
+        }
+
+    @property
+    def all(self) -> list[gr.Button]:
+        return [self.go, self.stop, self.leave]
+
+
+@dataclass(frozen=True)
+class View:
+    """How a panel shows a state of the tab.
+
+    Attributes:
+        outputs: The components that it fills.
+        show: Called with the state, returns their updates.
+    """
+
+    outputs: Sequence[Component]
+    show: Callable[..., dict]
+
+
+@dataclass(frozen=True)
+class Tab:
+    """What a tab's states and its form say when an event fires."""
+
+    candidate_set: CandidateSet
+    selection: AnchorSelection
+    baselines: Baselines
+    form: Form
+
+
 class AppContext:
-    """The panels and the states of a tab. One for the whole app: what belongs to a tab is in the states.
+    """One for the whole app: what belongs to a tab is in the states.
 
     A run goes through three events: a check that answers at once (and keeps the page as it is if something
     is wrong), the run itself in the queue, and the return to idle, which also follows a failure.
+
+    Attributes:
+        runtime: Of the model that the app was started with.
+        run_store: Finished runs, for as long as the server keeps them.
+        form: The components of the settings form, by the names of `form.FIELDS`.
+        drawing, animating: The buttons of the two runs.
+        form_view: Shows a `Form`.
+        candidates_view: Shows a `CandidateSet` with an `AnchorSelection`.
+        candidates_status: Says how far the candidates are.
+        video_view: Shows an `Animation`, or none.
+        animated: The event that ends an animation.
+        run_token: The token of the run on the page, or an empty text.
     """
 
-    def __init__(
-        self,
-        runtime: Runtime,
-        library: Library,
-        asking: imagine.ImaginePanel,
-        choosing: choose.ChoosePanel,
-        watching: watch.WatchPanel,
-        keeping: shelf.ShelfPanel,
-    ) -> None:
+    form: Mapping[str, Component]
+    drawing: RunButtons
+    animating: RunButtons
+    form_view: View
+    candidates_view: View
+    candidates_status: LiveView
+    video_view: View
+    animated: Dependency
+
+    def __init__(self, runtime: Runtime, run_store: RunStore) -> None:
         self.runtime = runtime
-        self.library = library
-        self.asking = asking
-        self.choosing = choosing
-        self.watching = watching
-        self.keeping = keeping
+        self.run_store = run_store
         self.stops = Stops()
         self.candidate_set = gr.State(CandidateSet(), time_to_live=FORGET_AFTER)
         self.selection = gr.State(AnchorSelection(), time_to_live=FORGET_AFTER)
@@ -64,96 +131,104 @@ class AppContext:
         self.baselines = gr.State(Baselines(), time_to_live=FORGET_AFTER)
         self.phase = gr.State("idle")
         self.saved = gr.File(visible="hidden")
-        self.known_model = gr.State(runtime.spec.model)
-        self.draw_buttons = (asking.generate, asking.stop, asking.leave)
-        self.animate_buttons = (choosing.animate, choosing.stop, choosing.leave)
-        self.buttons = [*self.draw_buttons, *self.animate_buttons]
+        self.run_token = gr.Textbox(visible="hidden")  # no State, as the link is written in the browser
+
+    # What an event is given
+
+    @property
+    def tab(self) -> list[Component]:
+        """The inputs that `read_tab` reads."""
+        return [self.candidate_set, self.selection, self.baselines, *self.form.values()]
+
+    def read_form(self, values: Mapping[Component, object]) -> Form:
+        """values: what Gradio hands to an event whose inputs are a set."""
+        return Form.of({name: values[component] for name, component in self.form.items()})
+
+    def read_tab(self, values: Mapping[Component, object]) -> Tab:
+        """values: see `read_form`."""
+        states = (values[state] for state in (self.candidate_set, self.selection, self.baselines))
+        return Tab(*states, self.read_form(values))
 
     # What the page looks like in each phase
 
-    def set_buttons(self, draw: str = "go", animate: str = "go") -> dict:
-        """Phases of the two runs: "go" (can be started), "off" (not now), "waiting" (queued), "running"."""
-        updates = {}
-        for (go, stop, leave), phase in ((self.draw_buttons, draw), (self.animate_buttons, animate)):
-            updates[go] = gr.update(visible=phase in ("go", "off"), interactive=phase == "go")
-            updates[stop] = gr.update(visible=phase == "running")
-            updates[leave] = gr.update(visible=phase == "waiting")
-        return updates
-
-    def show_choice(self, candidate_set: CandidateSet, selection: AnchorSelection) -> dict:
-        """The gallery and the anchor as they now stand."""
-        return choose.show_choice(self.choosing, candidate_set, selection)
+    def set_buttons(self, drawing: str = "go", animating: str = "go") -> dict:
+        """The phases of the two runs, see `RunButtons.in_phase`."""
+        return self.drawing.in_phase(drawing) | self.animating.in_phase(animating)
 
     def to_idle(self, candidate_set: CandidateSet, selection: AnchorSelection) -> dict:
-        """No run is under way in this tab."""
-        has_anchor = watch.make_anchor(candidate_set, selection) is not None
-        buttons = self.set_buttons(animate="go" if has_anchor else "off")
-        return buttons | self.show_choice(candidate_set, selection) | {self.phase: "idle"}
+        """No run is in progress in this tab."""
+        has_anchor = make_anchor(candidate_set, selection) is not None
+        buttons = self.set_buttons(animating="go" if has_anchor else "off")
+        return buttons | self.candidates_view.show(candidate_set, selection) | {self.phase: "idle"}
 
     # How a run is started and ended
 
     def connect_run(
         self,
+        buttons: RunButtons,
         triggers: Sequence[Callable],
-        check: Callable,
-        run: Callable,
-        outputs: Sequence,
+        check: Callable[[Tab], object],
+        run: Callable[[StopToken, Tab], Iterator[dict]],
+        outputs: Sequence[Component],
         status: LiveView,
-        panel: str,
-        buttons: tuple[gr.Button, gr.Button, gr.Button],
-        clear: dict | None = None,
+        clear: Mapping[Component, object] | None = None,
     ) -> Dependency:
-        """Connects a run: `check(candidate_set, selection, *settings)` refuses or prepares it, then `run(token,
-        candidate_set, selection, baselines, *settings)` yields what changes on the page.
+        """Connects a run.
 
-        status: where the progress is said. panel: where the page scrolls to. buttons: go, stop, leave.
-        clear: what else changes on the page when the run is accepted. Returns the run's event.
+        Args:
+            buttons: Of this run.
+            triggers: The events that start it.
+            check: Raises `InvalidInputError` or `ModelError` where the run cannot be started.
+            run: Yields what changes on the page, until it is done or its token is stopped.
+            outputs: The components that `run` changes, besides the status.
+            status: Where progress is shown.
+            clear: What else changes on the page when the run is accepted.
+
+        Returns:
+            The run's event.
         """
-        clear = clear or {}
-        _, stop, leave = buttons
+        clear = dict(clear or {})
+        this, other = ("drawing", "animating") if buttons is self.drawing else ("animating", "drawing")
+        every_button = [*self.drawing.all, *self.animating.all]
         state = [self.candidate_set, self.selection]
-        settings = self.asking.settings
-        where = "draw" if buttons is self.draw_buttons else "animate"
-        other = "animate" if where == "draw" else "draw"
 
-        def before(phase: str, candidate_set: CandidateSet, selection: AnchorSelection, *values) -> dict:
-            if phase != "idle":
-                raise refusal(texts.BUSY, texts.NOT_NOW)
+        def before(values: dict) -> dict:
+            check_idle(values[self.phase])
             try:
-                check(candidate_set, selection, *values)
+                check(self.read_tab(values))
             except (InvalidInputError, ModelError) as error:
-                raise refusal(str(error), texts.CHECK_FORM) from error
-            waiting = {status: live_value(texts.WAITING, fraction=0.0), self.phase: panel}
-            return self.set_buttons(**{where: "waiting", other: "off"}) | waiting | clear
+                raise refusal(str(error), strings.CHECK_FORM) from error
+            waiting = {status: live_value(strings.WAITING, fraction=0.0), self.phase: buttons.name}
+            return self.set_buttons(**{this: "waiting", other: "off"}) | waiting | clear
 
-        def work(http: gr.Request, *values) -> Iterator[dict]:
+        def work(values: dict, http: gr.Request) -> Iterator[dict]:
             token = self.stops.begin(http.session_hash)
             try:
-                yield self.set_buttons(**{where: "running", other: "off"})
-                yield from run(token, *values)
+                yield self.set_buttons(**{this: "running", other: "off"})
+                yield from run(token, self.read_tab(values))
             except Exception as error:
-                yield {status: live_value(texts.INTERRUPTED)}
+                yield {status: live_value(strings.INTERRUPTED)}
                 raise failure(error) from error
             finally:
                 self.stops.end(http.session_hash, token)
 
         def leave_queue(candidate_set: CandidateSet, selection: AnchorSelection) -> dict:
-            """The place in the queue is given up; what was on the page before is still there."""
-            return self.to_idle(candidate_set, selection) | {status: live_value(texts.LEFT_QUEUE)}
+            """What was on the page before is still there."""
+            return self.to_idle(candidate_set, selection) | {status: live_value(strings.LEFT_QUEUE)}
 
-        ends = [*self.buttons, *self.choosing.view, self.phase]
+        ends = [*every_button, *self.candidates_view.outputs, self.phase]
         checked = gr.on(
             triggers,
             before,
-            [self.phase, *state, *settings],
-            [*self.buttons, status, self.phase, *clear],
+            {self.phase, *self.tab},
+            [*every_button, status, self.phase, *clear],
             **CHECKED,
         )
-        checked.success(None, js=SHOW_PANEL.format(panel), api_visibility="private")
+        checked.success(None, js=SHOW_PANEL.format(buttons.name), api_visibility="private")
         started = checked.success(
             work,
-            [*state, self.baselines, *settings],
-            [*outputs, status, *self.buttons],
+            set(self.tab),
+            [*outputs, status, *every_button],
             show_progress_on=status,
             show_progress="minimal",
             api_visibility="private",
@@ -161,7 +236,7 @@ class AppContext:
         )
         started.success(self.to_idle, state, ends, **QUICK)
         started.failure(self.to_idle, state, ends, **QUICK)  # then() alone would not follow an error
-        leave.click(leave_queue, state, [*ends, status], cancels=[started], **QUICK)
+        buttons.leave.click(leave_queue, state, [*ends, status], cancels=[started], **QUICK)
         return started
 
     def connect_save(self, button: gr.Button, make: Callable, inputs: object) -> None:
@@ -171,58 +246,70 @@ class AppContext:
         )
 
     def connect_stops(self) -> None:
-        """The Stop buttons act outside of the queue, within the step under way; so does closing the tab."""
-        for _, stop, _ in (self.draw_buttons, self.animate_buttons):
-            stop.click(self.on_stop, None, None, **QUICK)
+        """The Stop buttons act outside of the queue, within the step in progress; so does closing the tab."""
+        for buttons in (self.drawing, self.animating):
+            buttons.stop.click(self.on_stop, None, None, **QUICK)
 
     def on_stop(self, http: gr.Request) -> None:
         """Ends this tab's run: it was told to, or the tab was closed."""
         self.stops.stop(http.session_hash)
 
-    # What the form says
+    # What the form asks for
 
-    def runtime_of(self, spec: ModelSpec) -> Runtime:
-        """The runtime of a choice. Raises `InvalidInputError` if that cannot be, or not in this app."""
-        runtime = offer.runtime_of(self.runtime, spec)
+    def runtime_for(self, spec: ModelSpec) -> Runtime:
+        """The runtime of a model.
+
+        Raises:
+            InvalidInputError: This app does not run it.
+        """
+        runtime = models.runtime_for(self.runtime, spec)
         if runtime is None:
-            raise InvalidInputError(texts.OTHER_MODEL.format(model=spec.model))
+            raise InvalidInputError(strings.OTHER_MODEL.format(model=spec.model))
         return runtime
 
-    def check_candidates(self, candidate_set: CandidateSet) -> None:
-        """Raises `InvalidInputError` for candidates that the form could not have asked for.
+    def check_size(self, candidate_set: CandidateSet) -> None:
+        """Whether the form could have asked for these candidates: an opened run may be of any size.
 
-        A run that somebody opens may be of any size.
+        Raises:
+            InvalidInputError: It could not.
         """
-        config, usual = candidate_set.config, self.runtime_of(candidate_set.spec).defaults
+        config, usual = candidate_set.config, self.runtime_for(candidate_set.spec).defaults
         too_large = config.height * config.width > 2 * usual.height * usual.width
-        if too_large or config.num_inference_steps > imagine.MAX_STEPS:
-            raise InvalidInputError(texts.TOO_LARGE)
+        _, most, _ = SETTINGS["num_inference_steps"].slider
+        if too_large or config.num_inference_steps > most:
+            raise InvalidInputError(strings.TOO_LARGE)
 
-    def read(self, settings: Sequence) -> tuple[Runtime, GenerationConfig]:
-        """The form as a runtime and a request. Raises `gr.Error` in the words of what is wrong."""
-        form = imagine.Form(*settings)
-        try:
-            runtime = self.runtime_of(form.spec())
-            return runtime, form.config(runtime.defaults)
-        except (InvalidInputError, ModelError) as error:
-            raise refusal(str(error), texts.CHECK_FORM) from error
+    def read_run(self, form: Form) -> tuple[Runtime, GenerationConfig]:
+        """What the form asks for.
 
-    def read_animation(
-        self, candidate_set: CandidateSet, selection: AnchorSelection, settings: Sequence
-    ) -> tuple[Runtime, GenerationConfig, watch.Anchor, list[str]]:
-        """What to animate, how, and what to compare it with. Raises `gr.Error` if something is missing or
-        wrong.
+        Raises:
+            InvalidInputError, ModelError: Something is missing or wrong.
         """
-        anchor = watch.make_anchor(candidate_set, selection)
+        runtime = self.runtime_for(form.spec())
+        return runtime, form.config(runtime.defaults)
+
+    def read_animation(self, tab: Tab) -> tuple[Runtime, GenerationConfig, Anchor]:
+        """What to animate, and how.
+
+        Raises:
+            InvalidInputError, ModelError: Something is missing or wrong.
+        """
+        form, candidate_set = tab.form, tab.candidate_set
+        anchor = make_anchor(candidate_set, tab.selection)
         if anchor is None:
-            raise refusal(texts.NEEDS_ANCHOR, texts.NOT_NOW)
-        form = imagine.Form(*settings)
+            raise refusal(strings.NEEDS_ANCHOR, strings.NOT_NOW)
         if candidate_set.candidates:  # their model, prompt and seed, whatever the form says by now
-            self.check_candidates(candidate_set)
-            form = imagine.with_spec(form, candidate_set.spec)
-            form = replace(form, prompt=candidate_set.config.prompt, seed=candidate_set.config.seed)
-        runtime, config = self.read(astuple(form))
-        return runtime, watch.animation_config(config, candidate_set), anchor, form.compare
+            self.check_size(candidate_set)
+            kept = {"prompt": candidate_set.config.prompt, "seed": candidate_set.config.seed}
+            form = form.with_spec(candidate_set.spec).with_values(kept)
+        runtime, config = self.read_run(form)
+        return runtime, animation_config(config, candidate_set), anchor
+
+
+def check_idle(phase: str) -> None:
+    """A run in progress must not find another page when it comes back. Raises `gr.Error`."""
+    if phase != "idle":
+        raise refusal(strings.BUSY, strings.NOT_NOW)
 
 
 def failure(error: Exception) -> gr.Error:
@@ -231,4 +318,5 @@ def failure(error: Exception) -> gr.Error:
         return error
     log.exception("a run failed")
     reason = str(error).strip() or type(error).__name__
-    return gr.Error(texts.FAILED.format(error=reason.splitlines()[0]), title=texts.SORRY, print_exception=False)
+    message = strings.FAILED.format(error=reason.splitlines()[0])
+    return gr.Error(message, title=strings.SORRY, print_exception=False)

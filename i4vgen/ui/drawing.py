@@ -1,95 +1,81 @@
-"""Stage 1 in the app: draw candidates, draw more of them, judge them again."""
+"""Stage 1 as the page follows it: candidates that appear one by one, and new scores for the same ones."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 
-from i4vgen.generation_config import MAX_CANDIDATES
+import numpy as np
+from gradio.processing_utils import save_img_array_to_cache
+from gradio.utils import get_upload_folder
+
+from i4vgen.events import Candidate, Loading, Progress, Scores, Stage
 from i4vgen.runtime import Runtime, StopToken
-from i4vgen.ui import choose, imagine, texts
-from i4vgen.ui.context import AppContext
-from i4vgen.ui.layout import refusal
-from i4vgen.ui.session import AnchorSelection, Baselines, CandidateSet
+from i4vgen.ui import strings
+from i4vgen.ui.components.live import live_value
+from i4vgen.ui.progress import Tracker
+from i4vgen.ui.state import CandidateSet
 
 
-def connect(context: AppContext) -> None:
-    """Connects the buttons that draw and judge."""
-    asking, choosing = context.asking, context.choosing
-    outputs = [*choosing.view, context.candidate_set, context.selection]
-    repo_or_path = (choosing.status, "choose", context.draw_buttons)
+def draw(
+    runtime: Runtime, candidate_set: CandidateSet, token: StopToken
+) -> Iterator[tuple[CandidateSet, dict]]:
+    """Draws the candidates that `candidate_set.config` asks for and that are not there yet.
 
-    def check_form(candidate_set: CandidateSet, selection: AnchorSelection, *settings) -> None:
-        context.read(settings)
+    Yields:
+        After every step the set so far, and what the status shows (`live_value`).
+    """
+    started, config, first = time.perf_counter(), candidate_set.config, candidate_set.next_index
+    before = len(candidate_set.candidates)
+    tracker = Tracker({"candidates": 0})
+    status = live_value(strings.STARTING, fraction=0.0)
+    yield candidate_set, status
+    for event in runtime.stream(lambda pipeline: pipeline.candidates(config, first), token):
+        match event:
+            case Loading(repo_or_path, done, total):
+                words = strings.downloading(repo_or_path, done, total)
+                status = live_value(words, fraction=done / total)
+                yield candidate_set, status
+            case Stage(name, total):
+                tracker.begin(name, total)
+            case Progress(stage, step, _, _, seconds):
+                if tracker.step(stage, step, seconds):
+                    status = live_value(tracker.words(), fraction=tracker.fraction)
+                    yield candidate_set, status
+            case Candidate():
+                made = candidate_set.made or runtime.describe()  # now that the model is loaded
+                file = save_picture(event.image)
+                candidate_set = replace(candidate_set, made=made).with_candidate(event, file)
+                yield candidate_set, status
+    finished, asked = len(candidate_set.candidates) - before, config.num_candidates - first
+    if finished == asked:
+        words = strings.candidates_done(finished, time.perf_counter() - started)
+    else:
+        words = strings.candidates_stopped(finished, asked)
+    yield candidate_set, live_value(words)
 
-    def draw(
-        token: StopToken, before: CandidateSet, selection: AnchorSelection, baselines: Baselines, *settings
-    ) -> Iterator[dict]:
-        runtime, config = context.read(settings)
-        fresh = CandidateSet(config, runtime.spec, judged_by=config.prompt, by_score=before.by_score)
-        yield from show_candidates(runtime, fresh, AnchorSelection(), token)
 
-    def check_more(candidate_set: CandidateSet, selection: AnchorSelection, *settings) -> None:
-        context.check_candidates(candidate_set)
-        if candidate_set.next_index >= MAX_CANDIDATES:
-            raise refusal(texts.NO_MORE, texts.NOT_NOW)
+def score_again(
+    runtime: Runtime, candidate_set: CandidateSet, prompt: str, token: StopToken
+) -> Iterator[tuple[CandidateSet, dict]]:
+    """Judges the same candidates against another prompt. Yields as `draw` does; stopped, the scores stay."""
+    images = [candidate.image for candidate in candidate_set.candidates]
+    yield candidate_set, live_value(strings.STARTING, fraction=0.0)
+    scores = []
+    for event in runtime.stream(lambda pipeline: pipeline.score(prompt, images), token):
+        match event:
+            case Loading(repo_or_path, done, total):
+                words = strings.downloading(repo_or_path, done, total)
+                yield candidate_set, live_value(words, fraction=done / total)
+            case Scores(given):
+                scores.append(given)
+    if len(scores) < len(images):
+        yield candidate_set, live_value(strings.NOT_SCORED)
+        return
+    yield candidate_set.with_scores(prompt, scores), live_value(strings.scored(len(scores), prompt))
 
-    def more(
-        token: StopToken,
-        candidate_set: CandidateSet,
-        selection: AnchorSelection,
-        baselines: Baselines,
-        *settings,
-    ) -> Iterator[dict]:
-        count = min(candidate_set.next_index + choose.MORE, MAX_CANDIDATES)
-        config = replace(candidate_set.config, num_candidates=count)
-        runtime = context.runtime_of(candidate_set.spec)
-        candidate_set = yield from show_candidates(
-            runtime, replace(candidate_set, config=config), selection, token
-        )
-        if candidate_set.judged_by != config.prompt:  # which the new ones were drawn and scored with
-            yield from show_scores(runtime, candidate_set, selection, candidate_set.judged_by, token)
 
-    def show_candidates(
-        runtime: Runtime, candidate_set: CandidateSet, selection: AnchorSelection, token: StopToken
-    ) -> Generator[dict, None, CandidateSet]:
-        """The candidates as they are finished."""
-        shown = candidate_set.candidates
-        for now, changes in choose.draw(runtime, choosing, candidate_set, token):
-            # The earlier set is forgotten when the new one has something to offer, not before: after a
-            # failure or an early stop it comes back.
-            if now.candidates is not shown:
-                shown = now.candidates
-                changes = (
-                    changes
-                    | context.show_choice(now, selection)
-                    | {context.candidate_set: now, context.selection: selection}
-                )
-            yield changes
-        return now
-
-    def check_prompt(candidate_set: CandidateSet, selection: AnchorSelection, *settings) -> None:
-        context.check_candidates(candidate_set)
-        if not (imagine.Form(*settings).prompt or "").strip():
-            raise refusal(texts.NEEDS_PROMPT, texts.CHECK_FORM)
-
-    def judge(
-        token: StopToken,
-        candidate_set: CandidateSet,
-        selection: AnchorSelection,
-        baselines: Baselines,
-        *settings,
-    ) -> Iterator[dict]:
-        prompt = imagine.Form(*settings).prompt.strip()
-        yield from show_scores(context.runtime_of(candidate_set.spec), candidate_set, selection, prompt, token)
-
-    def show_scores(
-        runtime: Runtime, candidate_set: CandidateSet, selection: AnchorSelection, prompt: str, token: StopToken
-    ) -> Iterator[dict]:
-        """The same candidates with other scores."""
-        for judged, changes in choose.score_again(runtime, choosing, candidate_set, prompt, token):
-            yield changes | context.show_choice(judged, selection) | {context.candidate_set: judged}
-
-    context.connect_run([asking.generate.click, asking.prompt.submit], check_form, draw, outputs, *repo_or_path)
-    context.connect_run([choosing.more.click], check_more, more, outputs, *repo_or_path)
-    context.connect_run([choosing.rescore.click], check_prompt, judge, outputs, *repo_or_path)
+def save_picture(image: np.ndarray) -> str:
+    """The picture of a candidate, uint8 [H, W, 3], as a file for the browser."""
+    return save_img_array_to_cache(image, cache_dir=get_upload_folder(), format="png")

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import gradio as gr
 
 from i4vgen.runtime import Runtime
-from i4vgen.ui import texts
+from i4vgen.ui import strings
 
 
 @contextmanager
@@ -52,11 +52,11 @@ def header(runtime: Runtime, opening: str = "") -> gr.HTML:
         f"{d.num_frames} frames",
         runtime.device.upper(),
     ]
-    paper = f'<a href="{texts.PAPER_URL}" target="_blank" rel="noopener">{texts.PAPER}</a>'
+    paper = f'<a href="{strings.PAPER_URL}" target="_blank" rel="noopener">{strings.PAPER}</a>'
     return gr.HTML(
-        f'<header class="masthead"><div class="name"><h1>{texts.TITLE}</h1>'
-        f'<p class="tagline">{texts.TAGLINE}</p></div>{opening}'
-        f'<p class="lead">{texts.LEAD} {paper}</p>'
+        f'<header class="masthead"><div class="name"><h1>{strings.TITLE}</h1>'
+        f'<p class="tagline">{strings.TAGLINE}</p></div>{opening}'
+        f'<p class="lead">{strings.LEAD} {paper}</p>'
         f'<ul class="facts" aria-label="Model">{"".join(f"<li>{fact}</li>" for fact in facts)}</ul></header>',
         elem_id="masthead",
         apply_default_css=False,

@@ -7,8 +7,8 @@ import html
 import numpy as np
 from PIL import Image
 
-from i4vgen.ui import pictures, texts
-from i4vgen.ui.session import Animation
+from i4vgen.ui import pictures, strings
+from i4vgen.ui.state import Animation
 
 BEFORE, AFTER = "vanilla", "i4vgen"
 SIDE = 288
@@ -31,14 +31,14 @@ def before_and_after(animation: Animation | None) -> str:
     still = pictures.data_uri(moving[len(moving) // 2], **options)
     prompt = html.escape(animation.config.prompt)
     labels = "".join(
-        f'<span class="{name}"><b>{texts.CLIP_LABELS[name]}</b> {hint}</span>'
-        for name, hint in ((BEFORE, texts.OPENING_BEFORE), (AFTER, texts.OPENING_AFTER))
+        f'<span class="{name}"><b>{strings.CLIP_LABELS[name]}</b> {hint}</span>'
+        for name, hint in ((BEFORE, strings.OPENING_BEFORE), (AFTER, strings.OPENING_AFTER))
     )
     width, height = moving[0].size
     return (
         '<figure class="opening"><picture>'
         f'<source media="(prefers-reduced-motion: reduce)" srcset="{still}">'
-        f'<img src="{film}" width="{width}" height="{height}" alt="{texts.OPENING.format(prompt=prompt)}">'
+        f'<img src="{film}" width="{width}" height="{height}" alt="{strings.OPENING.format(prompt=prompt)}">'
         f'</picture><figcaption><p class="halves">{labels}</p><p class="prompt">\u201c{prompt}\u201d</p>'
         "</figcaption></figure>"
     )

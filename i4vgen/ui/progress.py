@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from statistics import median
 
-from i4vgen.ui import texts
+from i4vgen.ui import strings
 
 WINDOW = 8
 """So many recent steps are the pace: enough to be calm, few enough to notice a machine that slows down."""
@@ -68,16 +68,16 @@ class Tracker:
     def words(self) -> str:
         """The progress line."""
         if self.stage is None:
-            return texts.STARTING
-        left = texts.seconds_left(self.seconds_left())
-        return texts.step(self.stage, self.done[self.stage], self.plan[self.stage], left)
+            return strings.STARTING
+        left = strings.seconds_left(self.seconds_left())
+        return strings.step(self.stage, self.done[self.stage], self.plan[self.stage], left)
 
     def stages(self) -> list[dict]:
         """Every planned stage with its share done, for the list beside the preview."""
         return [
             {
                 "name": stage,
-                "label": texts.STAGES_SHORT.get(stage, stage),
+                "label": strings.STAGES_SHORT.get(stage, stage),
                 "fraction": self.done[stage] / total if total else 0.0,
                 "now": stage == self.stage,
             }

@@ -19,37 +19,17 @@ PAPER = "Read the paper"
 # 1 Imagine
 IMAGINE = "Imagine"
 IMAGINE_HINT = "Describe the video. The seed fixes every random number of the run."
-PROMPT = "Prompt"
 PROMPT_PLACEHOLDER = "a rocket rising in a starry night"
-SEED = "Seed"
 DICE = "New seed"
-NUM_CANDIDATES = "Candidates"
 GENERATE = "Draw candidates"
 STOP = "Stop"
 LEAVE_QUEUE = "Leave the queue"
 EXAMPLES = "Finished examples: settings and result at once"
 CHIPS = {"subject": "What", "colour": "Colour", "motion": "How it moves", "setting": "Where"}
 ADVANCED = "Advanced settings"
-NEGATIVE_PROMPT = "Negative prompt"
-NEGATIVE_PROMPT_INFO = "What the video should not show."
-STEPS = "Denoising steps"
-STEPS_INFO = "More steps: finer pictures, longer wait."
-GUIDANCE = "Guidance scale"
-GUIDANCE_INFO = "How strictly to follow the prompt."
-FRAMES = "Frames"
-FRAMES_INFO = "Length of the video."
-PRESET = "Preset"
-PRESETS = {"Faithful": "faithful", "Fast": "fast"}
-PRESET_INFO = "Faithful: the paper's settings. Fast: half the steps, and only the best sketches are finished."
-SAMPLER = "Sampler"
 OWN_SAMPLER = "the model's own"
-SAMPLER_INFO = "How noise becomes a picture."
 COMPARE = "Compare with"
 COMPARE_INFO = "Made from the same prompt and seed. FreeInit takes three times as long."
-P_NI_VSDS = "NI-VSDS share"
-P_NI_VSDS_INFO = "Share of the steps that NI-VSDS runs: they set the anchor in motion."
-P_RE = "Regeneration share"
-P_RE_INFO = "Share of the steps that the regeneration runs."
 
 MODEL = "Model and reward"
 MODEL_NAME = "Model"
@@ -351,3 +331,8 @@ def slices_hint(row: int, height: int) -> str:
 def slice_alt(label: str) -> str:
     """What the picture of a slice is, for those who do not see it."""
     return f"{label}: one row of pixels from every frame, the first frame on top"
+
+
+def score(value: float | None) -> str:
+    """A reward: two decimals, always signed, a true minus."""
+    return "" if value is None else f"{value:+.2f}".replace("-", "\u2212")

@@ -13,12 +13,12 @@ from pathlib import Path
 from i4vgen.runs import SavedRun, open_run
 
 KEEP = 200
-"""So many runs are kept; then the oldest go."""
+"""Maximum number of runs; the oldest are deleted."""
 
 _TOKEN = re.compile(r"[0-9A-Za-z_-]{16}")
 
 
-class Library:
+class RunStore:
     """A folder of packed runs. Whoever knows a run's token can open it, and nobody can list them."""
 
     def __init__(self, root: Path | None = None) -> None:

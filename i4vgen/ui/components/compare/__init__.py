@@ -8,9 +8,9 @@ from pathlib import Path
 import gradio as gr
 from gradio.data_classes import FileData
 
-from i4vgen.ui import texts
-from i4vgen.ui.session import Clip
-from i4vgen.ui.template import template
+from i4vgen.ui import strings
+from i4vgen.ui.components.template import template
+from i4vgen.ui.state import Clip
 
 SPEEDS = [0.25, 0.5, 1, 2]
 
@@ -27,17 +27,17 @@ class ComparePlayer(gr.HTML):
         super().__init__(
             value=None,
             **template(__file__),
-            modes=texts.PLAYER_MODES,
+            modes=strings.PLAYER_MODES,
             speeds=SPEEDS,
-            shortcuts=texts.PLAYER_SHORTCUTS,
+            shortcuts=strings.PLAYER_SHORTCUTS,
             words={
-                "player": texts.PLAYER,
-                "play": texts.PLAY,
-                "pause": texts.PAUSE,
-                "loop": texts.LOOP,
-                "scrub": texts.SCRUB,
-                "download": texts.DOWNLOAD,
-                **texts.PLAYER_WORDS,
+                "player": strings.PLAYER,
+                "play": strings.PLAY,
+                "pause": strings.PAUSE,
+                "loop": strings.LOOP,
+                "scrub": strings.SCRUB,
+                "download": strings.DOWNLOAD,
+                **strings.PLAYER_WORDS,
             },
             **kwargs,
         )
@@ -67,8 +67,8 @@ def _pane(clip: Clip) -> dict:
     mime_type = "image/png" if kind == "image" else "video/mp4"
     return {
         "name": clip.name,
-        "label": texts.CLIP_LABELS[clip.name],
-        "hint": texts.CLIP_HINTS[clip.name],
+        "label": strings.CLIP_LABELS[clip.name],
+        "hint": strings.CLIP_HINTS[clip.name],
         "seconds": round(clip.seconds, 1),
         "kind": kind,
         kind: FileData(path=clip.path, orig_name=f"{clip.name}{suffix}", mime_type=mime_type).model_dump(),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import asdict
+import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,26 +14,52 @@ from i4vgen.events import Selected
 from i4vgen.media import read_video, side_by_side, write_gif, write_video
 from i4vgen.metrics import Measures
 from i4vgen.runs import RunFolder, SavedRun
-from i4vgen.ui import files, texts, watch
-from i4vgen.ui.choose import save_picture
-from i4vgen.ui.session import AnchorSelection, Animation, CandidateSet, Clip
+from i4vgen.ui import files, strings
+from i4vgen.ui.animating import save_anchor
+from i4vgen.ui.drawing import save_picture
+from i4vgen.ui.state import AnchorSelection, Animation, CandidateSet, Clip, in_order, make_anchor
+
+FRESH = 8 * 3600
+"""Seconds for which the files of an unpacked run are handed on; the cache keeps them for a day."""
 
 
-def pack_round(candidate_set: CandidateSet, selection: AnchorSelection, path: Path) -> Path:
+@dataclass(frozen=True)
+class OpenedRun:
+    """A run that was read back, as a tab remembers it."""
+
+    run: SavedRun
+    candidate_set: CandidateSet
+    selection: AnchorSelection
+    animation: Animation | None
+
+    @classmethod
+    def of(cls, run: SavedRun) -> OpenedRun:
+        """Raises `InvalidInputError` for a run whose parts do not fit together."""
+        return cls(run, *unpack(run))
+
+    @property
+    def is_served(self) -> bool:
+        """Whether the browser can fetch its files for a good while yet: Gradio's cache is cleaned up."""
+        clips = self.animation.clips if self.animation else ()
+        paths = [Path(file) for file in (*self.candidate_set.files, *(clip.path for clip in clips))]
+        return all(path.is_file() and time.time() - path.stat().st_ctime < FRESH for path in paths)
+
+
+def pack_candidates(candidate_set: CandidateSet, selection: AnchorSelection, path: Path) -> Path:
     """The candidates as they were curated: without what was dropped."""
-    with tempfile.TemporaryDirectory() as repo_or_path:
-        folder = RunFolder(repo_or_path)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = RunFolder(temporary)
         _record(folder, candidate_set)
-        anchor = watch.make_anchor(candidate_set, selection)
+        anchor = make_anchor(candidate_set, selection)
         folder.record(Selected(anchor.index, np.asarray(anchor.image), anchor.reason))
         folder.finish(candidate_set.config, (), candidate_set.made, _stars(candidate_set))
         return folder.pack(path)
 
 
-def pack_take(animation: Animation, path: Path) -> Path:
+def pack_animation(animation: Animation, path: Path) -> Path:
     """A finished animation with its candidates, its videos and its figures."""
-    with tempfile.TemporaryDirectory() as repo_or_path:
-        folder = RunFolder(repo_or_path)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = RunFolder(temporary)
         _record(folder, animation.candidate_set)
         folder.record(animation.anchor)
         for clip in animation.videos:
@@ -53,12 +80,12 @@ def pack_take(animation: Animation, path: Path) -> Path:
 
 def write_side_by_side(animation: Animation, path: Path) -> None:
     """The videos next to each other, with their names above them."""
-    frames = side_by_side([(texts.CLIP_LABELS[clip.name], clip.frames) for clip in animation.videos])
+    frames = side_by_side([(strings.CLIP_LABELS[clip.name], clip.frames) for clip in animation.videos])
     write_video(path, frames, animation.videos[0].fps)
 
 
 def unpack(run: SavedRun) -> tuple[CandidateSet, AnchorSelection, Animation | None]:
-    """What a tab remembers of a run that was read back. No take, if no video is in it."""
+    """What a tab remembers of a run that was read back. No animation if no video is in it."""
     made = {name: run.values[name] for name in ("device", "dtype", "memory", "versions") if name in run.values}
     made = run.spec.to_dict() | made
     candidates = run.candidates()
@@ -83,7 +110,7 @@ def unpack(run: SavedRun) -> tuple[CandidateSet, AnchorSelection, Animation | No
     if len({clip.frames.shape[1:] for clip in clips.values()}) > 1:
         raise InvalidInputError("the videos of this run are not of one size")
     measures = {name: Measures(**figures) for name, figures in run.values.get("measures", {}).items()}
-    panes = watch.in_order(watch.save_picture(picture), clips)
+    panes = in_order(save_anchor(picture), clips)
     return (
         candidate_set,
         selection,

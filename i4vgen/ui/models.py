@@ -14,8 +14,8 @@ def offered(own: Runtime) -> tuple[str, ...]:
     return tuple(dict.fromkeys((own.spec.model, *MODELS)))
 
 
-def runtime_of(own: Runtime, spec: ModelSpec) -> Runtime | None:
-    """The runtime of a choice, the app's own where it is that; None for a model that the app does not run."""
+def runtime_for(own: Runtime, spec: ModelSpec) -> Runtime | None:
+    """The runtime of a model, the app's own where it is that one. None for one that the app does not run."""
     if spec.model not in offered(own):
         return None
     return own if spec == own.spec else get_runtime(spec)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import gradio as gr
 
-from i4vgen.ui import texts
-from i4vgen.ui.template import template
+from i4vgen.ui import strings
+from i4vgen.ui.components.template import template
 
 
 class LiveView(gr.HTML):
@@ -19,8 +19,8 @@ class LiveView(gr.HTML):
         super().__init__(
             value=live_value(words),
             **template(__file__),
-            alt=texts.LIVE_ALT,
-            trace_label=texts.TRACE,
+            alt=strings.LIVE_ALT,
+            trace_label=strings.TRACE,
             **kwargs,
         )
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import gradio as gr
 
-from i4vgen.ui import texts
-from i4vgen.ui.session import AnchorSelection, CandidateSet, anchor_index, say_score
-from i4vgen.ui.template import template
+from i4vgen.ui import strings
+from i4vgen.ui.components.template import template
+from i4vgen.ui.state import AnchorSelection, CandidateSet, anchor_index
 
 
 class ScoreChart(gr.HTML):
@@ -16,7 +16,7 @@ class ScoreChart(gr.HTML):
         super().__init__(
             value=None,
             **template(__file__),
-            title=texts.CHART,
+            title=strings.CHART,
             **kwargs,
         )
 
@@ -50,14 +50,14 @@ def chart_value(candidate_set: CandidateSet, selection: AnchorSelection) -> dict
                 }.items()
                 if holds
             ),
-            "label": texts.chart_mark(c.index + 1, say_score(c.score)),
+            "label": strings.chart_mark(c.index + 1, strings.score(c.score)),
         }
         for c in ranked
     ]
     zero = -low / span
     return {
         "marks": marks,
-        "low": say_score(low),
-        "high": say_score(high),
+        "low": strings.score(low),
+        "high": strings.score(high),
         "zero": zero if 0 < zero < 1 else None,
     }

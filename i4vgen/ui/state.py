@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from PIL import Image
 
 from i4vgen.catalog import ModelSpec
 from i4vgen.events import Candidate, Selected
-from i4vgen.generation_config import GenerationConfig
+from i4vgen.generation_config import BASELINES, GenerationConfig, parameters
 from i4vgen.metrics import Measures
-from i4vgen.pipeline import Anchor
-from i4vgen.ui import texts
+from i4vgen.pipeline import COMPARISONS, Anchor
 
 
 @dataclass(frozen=True)
@@ -165,11 +164,8 @@ def baseline_key(spec: ModelSpec, config: GenerationConfig, anchor: Anchor | Non
 
     anchor: for image-to-video models, which show it in every video; None for the others.
     """
-    ignored = {"num_candidates", "candidate_batch_size", "p_ni_vsds", "p_re", "preset"}
     settings = tuple(
-        (field.name, getattr(config, field.name))
-        for field in dataclasses.fields(config)
-        if field.name not in ignored
+        (name, getattr(config, name)) for name, about in parameters().items() if BASELINES in about.affects
     )
     return spec, settings, anchor and hash(np.asarray(anchor.image).tobytes())
 
@@ -196,36 +192,27 @@ def reason(candidate_set: CandidateSet, index: int) -> str:
     return "highest reward" if as_drawn and index == candidate_set.crowned else "picked"
 
 
-def say_score(score: float | None) -> str:
-    """A reward as people read it: two decimals, always signed, a true minus."""
-    return "" if score is None else f"{score:+.2f}".replace("-", "\u2212")
-
-
-def caption(candidate_set: CandidateSet, candidate: Candidate, selection: AnchorSelection) -> str:
-    """The lines under a card. The style sheet finds the crown and the tick in it and decorates the card."""
-    _, *others = candidate.scores.items() or [None]
-    marks = [texts.CROWN] if candidate.index == candidate_set.crowned else []
-    marks += [texts.STAR] if candidate.index in candidate_set.stars else []
-    marks += [say_score(candidate.score)] if candidate.scores else []
-    marks += [texts.PICKED] if candidate.index == anchor_index(candidate_set, selection) else []
-    lines = [" ".join(marks)] if marks else []
-    lines += [f"{name} {say_score(score)}" for name, score in others]
-    lines += [texts.SKETCH] if candidate.sketch else []
-    seed = candidate_set.config.seed if candidate_set.config else 0
-    lines.append(texts.card(candidate_set.rank(candidate.index), seed, candidate.index))
-    return "\n".join(lines)
-
-
-def describe_anchor(candidate_set: CandidateSet, selection: AnchorSelection) -> str:
-    """The anchor in words (HTML)."""
+def make_anchor(candidate_set: CandidateSet, selection: AnchorSelection) -> Anchor | None:
+    """The anchor for the pipeline, or None if nothing was drawn and nothing was uploaded."""
     if selection.picture is not None:
-        return texts.OWN_ANCHOR
+        return Anchor.from_image(Image.fromarray(selection.picture))
     index = anchor_index(candidate_set, selection)
     if index is None:
-        return texts.NO_ANCHOR
-    candidate, _ = candidate_set.find(index)
-    is_best = index == candidate_set.crowned
-    words = texts.anchor_is(index + 1, len(candidate_set.kept), say_score(candidate.score), is_best)
-    if candidate_set.config and candidate_set.judged_by not in ("", candidate_set.config.prompt):
-        words += texts.judged_by(html.escape(candidate_set.judged_by))
-    return words
+        return None
+    return Anchor.from_candidate(candidate_set.find(index)[0], reason(candidate_set, index))
+
+
+def animation_config(form: GenerationConfig, candidate_set: CandidateSet) -> GenerationConfig:
+    """How to animate: as the form says, but with the words, the seed and the size of the candidates."""
+    drawn = candidate_set.config
+    if drawn is None or not candidate_set.candidates:
+        return form
+    kept = ("prompt", "negative_prompt", "seed", "height", "width")
+    return dataclasses.replace(form, **{name: getattr(drawn, name) for name in kept})
+
+
+def in_order(anchor: Clip, videos: Mapping[str, Clip]) -> tuple[Clip, ...]:
+    """The panes of the player from left to right: the baselines, then the anchor and what was made of it."""
+    panes = {"anchor": anchor, **videos}
+    order = (*COMPARISONS, "anchor", "ni_vsds", "i4vgen")
+    return tuple(panes[name] for name in order if name in panes)

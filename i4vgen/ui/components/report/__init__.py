@@ -11,9 +11,8 @@ import numpy as np
 from PIL import Image
 
 from i4vgen.metrics import METRICS, REWARD, Measures, Metric, busiest_row, xt_slice
-from i4vgen.ui import pictures, texts
-from i4vgen.ui.session import say_score
-from i4vgen.ui.template import template
+from i4vgen.ui import pictures, strings
+from i4vgen.ui.components.template import template
 
 
 class Report(gr.HTML):
@@ -24,10 +23,10 @@ class Report(gr.HTML):
             value=None,
             **template(__file__),
             words={
-                "caption": texts.REPORT,
-                "video": texts.REPORT_VIDEO,
-                "best": texts.REPORT_BEST,
-                "slices": texts.SLICES,
+                "caption": strings.REPORT,
+                "video": strings.REPORT_VIDEO,
+                "best": strings.REPORT_BEST,
+                "slices": strings.SLICES,
             },
             **kwargs,
         )
@@ -49,33 +48,33 @@ def report_value(videos: Mapping[str, np.ndarray], measures: Mapping[str, Measur
     measured = [measures[name] for name in videos]
     columns, figures = [], []
     for metric in METRICS:
-        label, meaning = texts.METRIC_LABELS[metric.name], texts.METRIC_MEANINGS[metric.name]
+        label, meaning = strings.METRIC_LABELS[metric.name], strings.METRIC_MEANINGS[metric.name]
         columns.append(_column(metric, label, meaning))
         figures.append(_cells(metric, [getattr(measure, metric.name) for measure in measured]))
     for name in measured[0].rewards:
-        columns.append(_column(REWARD, html.escape(texts.reward_label(name)), texts.REWARD_MEANING))
+        columns.append(_column(REWARD, html.escape(strings.reward_label(name)), strings.REWARD_MEANING))
         figures.append(_cells(REWARD, [measure.rewards[name] for measure in measured]))
     row = busiest_row(*videos.values())
     rows = [
         {
             "name": name,
-            "label": texts.CLIP_LABELS[name],
+            "label": strings.CLIP_LABELS[name],
             "cells": cells,
             "slice": pictures.data_uri(Image.fromarray(xt_slice(frames, row)), lossless=True),
-            "alt": texts.slice_alt(texts.CLIP_LABELS[name]),
+            "alt": strings.slice_alt(strings.CLIP_LABELS[name]),
         }
         for (name, frames), cells in zip(videos.items(), zip(*figures, strict=True), strict=True)
     ]
     height = next(iter(videos.values())).shape[1]
-    return {"columns": columns, "rows": rows, "hint": texts.slices_hint(row + 1, height)}
+    return {"columns": columns, "rows": rows, "hint": strings.slices_hint(row + 1, height)}
 
 
 def _column(metric: Metric, label: str, meaning: str) -> dict:
     """The head of a column. label: safe to show as HTML."""
     return {
         "label": label,
-        "arrow": texts.BETTER_ARROWS[metric.better],
-        "meaning": f"{meaning} {texts.BETTER[metric.better]}",
+        "arrow": strings.BETTER_ARROWS[metric.better],
+        "meaning": f"{meaning} {strings.BETTER[metric.better]}",
     }
 
 
@@ -91,7 +90,7 @@ def _cells(metric: Metric, figures: Sequence[float]) -> list[dict]:
 
 def _say(metric: Metric, figure: float) -> str:
     if math.isnan(figure):
-        return texts.NO_FIGURE
+        return strings.NO_FIGURE
     if metric is REWARD:
-        return say_score(figure)
+        return strings.score(figure)
     return f"{figure:.{metric.digits}f}\u00a0{metric.unit}"

@@ -8,9 +8,10 @@ import gradio as gr
 import numpy as np
 import pytest
 
-from i4vgen.ui import shelf
-from i4vgen.ui.library import Library
-from i4vgen.ui.link import from_query
+from i4vgen.ui.context import AppContext
+from i4vgen.ui.form import from_query
+from i4vgen.ui.panels.history import HistoryPanel, entry
+from i4vgen.ui.run_store import RunStore
 
 
 def write(text: str):
@@ -18,22 +19,24 @@ def write(text: str):
 
 
 def test_a_run_is_found_by_its_token_and_by_nothing_else(tmp_path):
-    library = Library(tmp_path / "runs")
-    token = library.keep(write("one"))
-    assert library.path(token).read_text() == "one" and library.path(library.keep(write("two"))) is not None
+    run_store = RunStore(tmp_path / "runs")
+    token = run_store.keep(write("one"))
+    assert (
+        run_store.path(token).read_text() == "one" and run_store.path(run_store.keep(write("two"))) is not None
+    )
     (tmp_path / "secret.zip").write_text("not a run")
     for wrong in (None, "", "x" * 16, "../secret", token + "/", 7, ["a"]):
-        assert library.path(wrong) is None
-        assert library.open(wrong) is None
+        assert run_store.path(wrong) is None
+        assert run_store.open(wrong) is None
 
 
 def test_the_oldest_runs_go(tmp_path, monkeypatch):
-    monkeypatch.setattr("i4vgen.ui.library.KEEP", 2)
-    library, tokens = Library(tmp_path), []
+    monkeypatch.setattr("i4vgen.ui.run_store.KEEP", 2)
+    run_store, tokens = RunStore(tmp_path), []
     for made_at in (10, 20, 30):
-        tokens.append(library.keep(write("run")))
-        os.utime(library.path(tokens[-1]), (made_at, made_at))
-    assert [library.path(token) is not None for token in tokens] == [False, True, True]
+        tokens.append(run_store.keep(write("run")))
+        os.utime(run_store.path(tokens[-1]), (made_at, made_at))
+    assert [run_store.path(token) is not None for token in tokens] == [False, True, True]
 
 
 def test_a_run_that_cannot_be_packed_leaves_nothing(tmp_path):
@@ -42,7 +45,7 @@ def test_a_run_that_cannot_be_packed_leaves_nothing(tmp_path):
         raise OSError("no space left")
 
     with pytest.raises(OSError, match="no space"):
-        Library(tmp_path).keep(broken)
+        RunStore(tmp_path).keep(broken)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -62,10 +65,10 @@ def test_a_link_is_read_as_the_form_wants_it():
     assert from_query(wrong) == ({}, ["seed", "num_frames", "p_re", "preset", "compare"])
 
 
-def test_what_a_browser_remembers_may_be_damaged():
+def test_what_a_browser_remembers_may_be_damaged(runtime, tmp_path):
     with gr.Blocks():
-        panel = shelf.build()
-    good = shelf.entry("token", np.zeros((8, 8, 3), np.uint8), {"prompt": "a", "seed": 1, "model": "pocket"})
+        panel = HistoryPanel(AppContext(runtime, RunStore(tmp_path)))
+    good = entry("token", np.zeros((8, 8, 3), np.uint8), {"prompt": "a", "seed": 1, "model": "pocket"})
     for bad in (["x"], [{"run": "x"}], [good | {"picture": "?"}], [good | {"settings": None}], "text", None):
-        assert shelf.show_memory(panel, bad)[panel.memory] == []
-    assert shelf.show_memory(panel, ["x", good])[panel.memory] == [good]
+        assert panel.show_memory(bad)[panel.memory] == []
+    assert panel.show_memory(["x", good])[panel.memory] == [good]

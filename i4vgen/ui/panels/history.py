@@ -1,0 +1,263 @@
+"""Panel 4, Your runs, and all other ways back to a run: examples, a file, a link."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+from gradio.components import Component
+from gradio.events import Dependency
+from PIL import Image
+
+from i4vgen.errors import InvalidInputError, ModelError
+from i4vgen.runs import SavedRun, open_run
+from i4vgen.ui import layout, pictures, run_io, strings
+from i4vgen.ui.components.live import live_value
+from i4vgen.ui.context import AppContext, check_idle
+from i4vgen.ui.examples import Example, StoredRuns
+from i4vgen.ui.form import FIELDS, Form, from_query
+from i4vgen.ui.layout import refusal
+from i4vgen.ui.queueing import CHECKED, QUICK
+from i4vgen.ui.run_io import OpenedRun
+from i4vgen.ui.state import make_anchor
+
+STORAGE_KEY = "i4vgen-runs"
+
+SECRET = "not a secret"  # noqa: S105  Gradio wants one; a random one would lose the runs with every restart
+
+REMEMBER = 24
+"""Number of runs that a browser remembers."""
+
+THUMBNAIL = 96  # pixels
+
+RUN = "run"
+"""The parameter of a link that names a finished run which the server may still have."""
+
+WRITE_LINK = """(run, ...values) => {
+  const query = new URLSearchParams();
+  FIELDS.forEach((name, i) => values[i] !== null && values[i] !== "" && query.set(name, values[i]));
+  if (run) query.set("run", run);
+  const theme = new URLSearchParams(location.search).get("__theme");
+  if (theme) query.set("__theme", theme);
+  history.replaceState(null, "", "?" + query);
+}""".replace("FIELDS", f"{list(FIELDS)}")
+
+COPY_LINK = """async () => {
+  const button = document.getElementById("copy-link"), words = button.textContent;
+  await navigator.clipboard.writeText(location.href);
+  button.textContent = "COPIED";
+  setTimeout(() => { button.textContent = words; }, 1500);
+}"""
+
+
+class HistoryPanel:
+    """Draws panel 4, empty.
+
+    Attributes:
+        memory: What the browser remembers: a list of `entry(...)`, newest first.
+    """
+
+    def __init__(self, context: AppContext) -> None:
+        self.context = context
+        with layout.panel(4, strings.RUNS, strings.RUNS_HINT, "runs"):
+            self.memory = gr.BrowserState([], storage_key=STORAGE_KEY, secret=SECRET)
+            with gr.Row(elem_classes="tools"):
+                self.file = gr.UploadButton(
+                    strings.OPEN_RUN, file_types=[".json", ".zip"], size="sm", elem_id="open-run"
+                )
+                self.copy = gr.Button(strings.COPY_LINK, size="sm", elem_id="copy-link")
+                self.forget = gr.Button(strings.FORGET, size="sm", visible=False, elem_id="forget")
+            self.gallery = layout.cards(strings.RUNS, "history", visible=False)
+
+    # What it shows
+
+    @property
+    def outputs(self) -> list[Component]:
+        """What `show_memory` fills."""
+        return [self.memory, self.gallery, self.forget]
+
+    def show_memory(self, memory: list) -> dict:
+        """The thumbnails of what is remembered."""
+        cards, known = [], []
+        for item in memory if isinstance(memory, list) else []:
+            try:  # it comes from the browser, where another version or another app may have written it
+                settings, token = item["settings"], item["run"]
+                picture = Image.open(io.BytesIO(base64.b64decode(item["picture"])))
+                picture.load()
+                words = strings.run_caption(settings["prompt"], settings["seed"], settings["model"])
+            except (TypeError, LookupError, ValueError, OSError):
+                continue
+            cards.append((picture, words))
+            known.append({"run": token, "picture": item["picture"], "settings": settings})
+        return {
+            self.memory: known,
+            self.gallery: gr.update(value=cards, visible=bool(cards)),
+            self.forget: gr.update(visible=bool(cards)),
+        }
+
+    # Ways back
+
+    def connect(
+        self, demo: gr.Blocks, examples: list[Example], offered: gr.Dataset, stored: StoredRuns
+    ) -> None:
+        """Connects everything that brings a run back.
+
+        Args:
+            demo: The page, for what it begins with.
+            examples: In the order of the dataset.
+            offered: The dataset that offers them.
+            stored: Opens their runs.
+        """
+        self.examples, self.stored = examples, stored
+        context, form = self.context, set(self.context.form.values())
+        page = self.page
+        demo.load(self.on_load, {self.memory, *form}, [*page, *self.outputs], **CHECKED)
+        events = (
+            (offered.click, self.on_example, [offered, context.phase]),
+            (self.gallery.select, self.on_history, [self.memory, context.phase]),
+            (self.file.upload, self.on_file, [self.file, context.phase]),
+        )
+        for opens, handler, inputs in events:
+            self.write_link(opens(handler, [*inputs, *context.form.values()], page, **CHECKED))
+        self.forget.click(lambda: self.show_memory([]), None, self.outputs, **QUICK)
+        self.copy.click(
+            None, None, None, js=COPY_LINK.replace("COPIED", strings.COPIED), api_visibility="private"
+        )
+        # Whatever is started now is another run than the one in the address.
+        starts = [*context.drawing.triggers, *context.animating.triggers]
+        self.write_link(gr.on(starts, lambda: "", None, context.run_token, **QUICK))
+        inputs = {context.animation, self.memory, *form}
+        remembered = context.animated.success(
+            self.remember, inputs, [context.run_token, *self.outputs], **CHECKED
+        )
+        self.write_link(remembered)
+
+    @property
+    def page(self) -> list[Component]:
+        """Everything on the page that a run restores."""
+        context = self.context
+        states = [context.candidate_set, context.selection, context.animation, context.run_token]
+        views = (context.form_view, context.candidates_view, context.video_view)
+        shown = [component for view in views for component in view.outputs]
+        return [*states, *shown, context.candidates_status, context.animating.go]
+
+    def write_link(self, event: Dependency) -> None:
+        """After the event, the address bar says what the page shows."""
+        inputs = [self.context.run_token, *self.context.form.values()]
+        event.success(None, inputs, None, js=WRITE_LINK, api_visibility="private")
+
+    def on_load(self, values: dict, http: gr.Request) -> dict:
+        """What the page begins with: what the link says, else the first stored example."""
+        query, form = dict(http.query_params), self.context.read_form(values)
+        remembered = self.show_memory(values[self.memory])
+        token = query.get(RUN)
+        if saved := self.context.run_store.open(token):
+            shown = self.show_saved(saved, form, strings.RESTORED)
+            return shown | remembered | {self.context.run_token: token}
+        given, bad = from_query(query)
+        changes = self.show_settings(given, form) if given else {}
+        if bad:
+            gr.Warning(strings.BAD_LINK.format(names=", ".join(bad)))
+        if given or bad or self.stored.first is None:
+            return changes | remembered
+        # The form says the same already, and somebody may be typing in it.
+        return self.show_result(self.stored.open(self.stored.first), strings.STORED) | remembered
+
+    def on_example(self, index: int, phase: str, *values) -> dict:
+        """An example fills the form and shows what became of it."""
+        check_idle(phase)
+        example, form = self.examples[index], self.form_of(values)
+        if example.run is None:
+            return self.show_settings({"prompt": example.prompt, "seed": example.seed}, form)
+        return self.show_opened(self.stored.open(example.run), form, strings.STORED)
+
+    def on_history(self, memory: list, phase: str, event: gr.SelectData, *values) -> dict:
+        """A run that this browser remembers; its settings alone, where it has expired on the server."""
+        check_idle(phase)
+        item, form = memory[event.index], self.form_of(values)
+        saved = self.context.run_store.open(item["run"])
+        if saved is None:
+            gr.Info(strings.GONE)
+            return self.show_settings(item["settings"], form)
+        return self.show_saved(saved, form, strings.RESTORED) | {self.context.run_token: item["run"]}
+
+    def on_file(self, path: str, phase: str, *values) -> dict:
+        """A run.json, or a packed run."""
+        check_idle(phase)
+        try:
+            return self.show_saved(open_run(path), self.form_of(values), strings.RESTORED)
+        except InvalidInputError as error:
+            raise refusal(str(error).replace(path, Path(path).name), strings.NO_RUN) from error
+
+    def form_of(self, values: tuple) -> Form:
+        """The form, of the values of its components in their order."""
+        return Form.of(dict(zip(self.context.form, values, strict=True)))
+
+    def show_settings(self, given: Mapping[str, object], form: Form) -> dict:
+        """The form with these settings; everything else on the page stays."""
+        try:
+            return self.context.form_view.show(form.with_values(given))
+        except (ModelError, InvalidInputError) as error:
+            raise refusal(str(error), strings.CHECK_FORM) from error
+
+    def show_saved(self, saved: SavedRun, form: Form, words: str) -> dict:
+        """The page as the run left it. Raises `gr.Error` for a run that cannot be read or shown."""
+        try:
+            return self.show_opened(OpenedRun.of(saved), form, words)
+        except (ModelError, InvalidInputError) as error:
+            raise refusal(str(error), strings.NO_RUN) from error
+
+    def show_opened(self, opened: OpenedRun, form: Form, words: str) -> dict:
+        """Form, candidates, choice, videos and figures of a run."""
+        run = opened.run
+        asked = form.with_run(run.config, run.spec, run.compare)
+        return self.context.form_view.show(asked) | self.show_result(opened, words)
+
+    def show_result(self, opened: OpenedRun, words: str) -> dict:
+        """Everything but the form. A run.json alone has none of it: then all stays."""
+        context = self.context
+        candidate_set, selection, animation = opened.candidate_set, opened.selection, opened.animation
+        if not candidate_set.candidates and animation is None:
+            return {}
+        ready = make_anchor(candidate_set, selection) is not None
+        states = {
+            context.candidate_set: candidate_set,
+            context.selection: selection,
+            context.animation: animation,
+            context.run_token: "",
+        }
+        shown = context.candidates_view.show(candidate_set, selection) | context.video_view.show(animation)
+        status = {context.candidates_status: live_value(words)}
+        return states | shown | status | {context.animating.go: gr.update(interactive=ready)}
+
+    # Remembering
+
+    def remember(self, values: dict) -> dict:
+        """A finished run is kept on the server, and its thumbnail in this browser."""
+        context, animation = self.context, values[self.context.animation]
+        if animation is None or "i4vgen" not in {clip.name for clip in animation.clips}:
+            return {context.run_token: ""}
+        token = context.run_store.keep(lambda path: run_io.pack_animation(animation, path))
+        form = context.read_form(values).with_run(animation.config, animation.spec, animation.compare)
+        item = entry(token, animation.clips[-1].frames[-1], form.values())
+        memory = remember(values[self.memory], item)
+        return {context.run_token: token} | self.show_memory(memory)
+
+
+def entry(token: str, picture: np.ndarray, settings: dict) -> dict:
+    """What a browser remembers of a run: JSON types, a few kilobytes.
+
+    picture: uint8 [H, W, 3]. settings: the form's values.
+    """
+    image = Image.fromarray(picture)
+    image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
+    return {"run": token, "picture": pictures.webp(image, quality=80), "settings": settings}
+
+
+def remember(memory: list, new: dict) -> list:
+    """The memory with one more run in front."""
+    return [new, *(memory or [])][:REMEMBER]
