@@ -132,7 +132,7 @@ def test_a_file_that_is_no_picture_is_refused(page, tmp_path):
     text.write_text("not a picture")
     page.get_by_role("button", name="Use an image of my own").click()
     page.locator("#own-picture input[type=file]").set_input_files(text)
-    expect(page.get_by_text("could not be read as a picture")).to_be_visible()
+    expect(page.get_by_text("could not be read as an image")).to_be_visible()
     expect(page.locator("#anchor-words")).to_contain_text("highest reward")
     expect(page.locator("#own-picture input[type=file]")).to_have_count(1)  # ready for another one
 

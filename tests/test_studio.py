@@ -130,7 +130,7 @@ def test_more_candidates_score_again_export_and_load_back(page, tmp_path):
     fill.click()
     expect(page.locator(CARDS)).to_have_count(16)
     page.locator("#runs input[type=file]").set_input_files(path)
-    expect(page.locator("#candidates-status")).to_contain_text("as it was")
+    expect(page.locator("#candidates-status")).to_contain_text("restored")
     expect(page.locator(CARDS)).to_have_count(9)
     assert captions(page) == shown
     expect(page.locator("#anchor-words")).to_contain_text("Candidate 5")
