@@ -27,20 +27,18 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save_file
 
+from i4vgen.anchor import Anchor
 from i4vgen.catalog import ModelSpec
+from i4vgen.comparisons import COMPARISONS
 from i4vgen.errors import InvalidInputError
-from i4vgen.events import VIDEOS, Candidate, Event, Result, Selected, Stage, latest
+from i4vgen.events import HIGHEST_REWARD, REASONS, VIDEOS, Candidate, Event, Result, Selected, Stage, latest
 from i4vgen.generation_config import MAX_CANDIDATES, GenerationConfig
 from i4vgen.media import write_image, write_video
-from i4vgen.pipeline import COMPARISONS, Anchor
 
 LATENTS = "candidates.safetensors"
 
 LARGEST = 256 * 2**20
 """Bytes that one file of a packed run may have once unpacked: more than any video here, less than a memory."""
-
-
-REASONS = ("highest reward", "picked", "own picture")
 
 
 def _number_like(value: object) -> bool:
@@ -81,7 +79,7 @@ def _measures(value: object) -> bool:
 # What run.json may hold. It may come from anybody: what is in it goes on to a page and into paths.
 SHAPES: dict[str, Callable[[object], bool]] = {
     "request": lambda value: isinstance(value, dict),
-    "compare": _list(lambda value: value in COMPARISONS),
+    "compare": _list(lambda value: _text(value) and value in COMPARISONS),
     "model": _text,
     "base": _text,
     "loras": _list(_text),
@@ -115,7 +113,7 @@ class RunFolder:
         try:
             (self.path / "candidates").mkdir(parents=True, exist_ok=True)
             earlier = [self.path / name for name in ("run.json", "scores.csv", LATENTS, "anchor.png")]
-            earlier += [self.path / f"{name}.mp4" for name in VIDEOS]
+            earlier += [self.path / f"{name}.mp4" for name in (*VIDEOS, *COMPARISONS)]
             earlier += (self.path / "candidates").glob("[0-9][0-9].png")
             for file in earlier:
                 file.unlink(missing_ok=True)
@@ -236,7 +234,7 @@ class SavedRun:
     @property
     def picked(self) -> bool:
         """Whether a person chose the anchor."""
-        return self.values.get("anchor_reason") not in ("highest reward", None)
+        return self.values.get("anchor_reason") not in (HIGHEST_REWARD, None)
 
     def anchor_picture(self) -> np.ndarray | None:
         """The anchor as the model saw it, uint8 [H, W, 3]."""
@@ -286,7 +284,7 @@ class SavedRun:
 
     def videos(self) -> dict[str, bytes]:
         """The finished videos, mp4, by name."""
-        found = {name: self._files.read(f"{name}.mp4") for name in VIDEOS}
+        found = {name: self._files.read(f"{name}.mp4") for name in (*VIDEOS, *COMPARISONS)}
         return {name: data for name, data in found.items() if data is not None}
 
 
