@@ -181,7 +181,7 @@ def report(event: Event) -> None:
         case Loading(repo_or_path, done, total):
             gr.Progress()(done / total, desc=texts.downloading(repo_or_path, done, total))
         case Progress(stage, step, total):
-            gr.Progress()((step, total), desc=texts.STAGES[stage])
+            gr.Progress()((step, total), desc=texts.stage(stage))
 
 
 class Endpoints:

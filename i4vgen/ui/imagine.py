@@ -13,8 +13,8 @@ import gradio as gr
 from i4vgen import catalog
 from i4vgen.backbones.samplers import SCHEDULERS
 from i4vgen.catalog import MODELS, REWARDS, ModelSpec
+from i4vgen.comparisons import COMPARISONS
 from i4vgen.generation_config import Defaults, GenerationConfig, InvalidInputError
-from i4vgen.pipeline import COMPARISONS
 from i4vgen.runtime import Runtime, get_runtime
 from i4vgen.ui import layout, texts
 
@@ -199,7 +199,7 @@ def build(runtime: Runtime, examples: list[Example]) -> ImaginePanel:
                     info=texts.SAMPLER_INFO,
                 )
                 compare = gr.CheckboxGroup(
-                    [(texts.CLIP_LABELS[name], name) for name in COMPARISONS],
+                    [(comparison.label, name) for name, comparison in COMPARISONS.items()],
                     value=["vanilla"],
                     label=texts.COMPARE,
                     info=texts.COMPARE_INFO,

@@ -9,8 +9,8 @@ from typing import get_type_hints
 
 from i4vgen.backbones.samplers import SCHEDULERS
 from i4vgen.catalog import REWARDS
+from i4vgen.comparisons import COMPARISONS
 from i4vgen.generation_config import MAX_SEED, PRESETS
-from i4vgen.pipeline import COMPARISONS
 from i4vgen.ui.imagine import OWN, Form
 
 KNOWN = {"compare": COMPARISONS, "rewards": REWARDS, "preset": PRESETS, "sampler": (OWN, *SCHEDULERS)}

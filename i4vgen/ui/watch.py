@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from i4vgen import metrics
+from i4vgen.comparisons import COMPARISONS
 from i4vgen.events import Event, Loading, Preview, Progress, Result, Selected, Stage
-from i4vgen.free_init import ITERATIONS
 from i4vgen.generation_config import GenerationConfig
 from i4vgen.media import write_image, write_video
 from i4vgen.metrics import Measures
@@ -35,9 +35,6 @@ from i4vgen.ui.session import (
     baseline_key,
     reason,
 )
-
-PASSES = {"vanilla": 1, "freeinit": ITERATIONS}
-"""How often a video is drawn."""
 
 
 @dataclass
@@ -116,7 +113,7 @@ def animate(
     missing = [name for name in compare if name not in known.clips]
     shown = {name: clip for name, clip in known.clips.items() if name in compare}
     plan = {"ni_vsds": config.ni_vsds_steps, "regeneration": config.regeneration_steps}
-    plan |= {name: PASSES[name] * config.num_inference_steps for name in missing}
+    plan |= {name: COMPARISONS[name].steps(config) for name in missing}
     tracker = Tracker(plan)
     view = {
         "num_frames": config.num_frames,
@@ -193,9 +190,8 @@ def show_take(panel: WatchPanel, animation: Animation | None) -> dict:
 def in_order(anchor: Clip, videos: Mapping[str, Clip]) -> tuple[Clip, ...]:
     """The panes from left to right: the plain videos, then the anchor and what was made of it."""
     panes = {"anchor": anchor, **videos}
-    return tuple(
-        panes[name] for name in ("vanilla", "freeinit", "anchor", "ni_vsds", "i4vgen") if name in panes
-    )
+    order = (*COMPARISONS, "anchor", "ni_vsds", "i4vgen")
+    return tuple(panes[name] for name in order if name in panes)
 
 
 def save_clip(result: Result) -> Clip:

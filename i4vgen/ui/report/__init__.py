@@ -59,10 +59,10 @@ def report_value(videos: Mapping[str, np.ndarray], measures: Mapping[str, Measur
     rows = [
         {
             "name": name,
-            "label": texts.CLIP_LABELS[name],
+            "label": texts.clip_label(name),
             "cells": cells,
             "slice": pictures.data_uri(Image.fromarray(xt_slice(frames, row)), lossless=True),
-            "alt": texts.slice_alt(texts.CLIP_LABELS[name]),
+            "alt": texts.slice_alt(texts.clip_label(name)),
         }
         for (name, frames), cells in zip(videos.items(), zip(*figures, strict=True), strict=True)
     ]
