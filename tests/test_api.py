@@ -22,6 +22,7 @@ from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
 
 from i4vgen.catalog import MODELS, REWARDS
+from i4vgen.comparisons import COMPARISONS
 from i4vgen.events import Progress
 from i4vgen.media import read_video
 from i4vgen.runtime import Runtime
@@ -298,4 +299,4 @@ def test_mcp_tools_are_described_and_run(url):
 
 def test_the_descriptions_name_every_model_and_reward():
     for method in (api.Endpoints.candidates, api.Endpoints.generate):
-        assert all(name in method.__doc__ for name in [*MODELS, *REWARDS])
+        assert all(name in api.endpoint(method).__doc__ for name in [*MODELS, *REWARDS, *COMPARISONS])

@@ -178,22 +178,22 @@ COMPARISON = "{label} video, for comparison"
 
 def stage(name: str) -> str:
     """What happens in a stage of the method or of a comparison."""
-    return STAGES.get(name) or COMPARISON.format(label=COMPARISONS[name].label)
+    return COMPARISON.format(label=COMPARISONS[name].label) if name in COMPARISONS else STAGES[name]
 
 
 def stage_short(name: str) -> str:
     """The same in a word."""
-    return STAGES_SHORT.get(name) or clip_label(name)
+    return COMPARISONS[name].label if name in COMPARISONS else STAGES_SHORT.get(name, name)
 
 
 def clip_label(name: str) -> str:
     """What a video, or the anchor, is called."""
-    return CLIP_LABELS.get(name) or COMPARISONS[name].label
+    return COMPARISONS[name].label if name in COMPARISONS else CLIP_LABELS[name]
 
 
 def clip_hint(name: str) -> str:
     """What a video, or the anchor, is."""
-    return CLIP_HINTS.get(name) or COMPARISONS[name].hint
+    return COMPARISONS[name].hint if name in COMPARISONS else CLIP_HINTS[name]
 
 
 PLAY = "Play"
