@@ -193,7 +193,7 @@ class Lines:
                 name = "sketch" if event.sketch else "candidate"
                 self.say(f"  {name} {event.index}" + (f": {scores}" if scores else ""))
             case Selected(index=None):
-                self.say("anchor: own picture")
+                self.say(f"anchor: {event.reason}")
             case Selected():
                 self.say(f"anchor: candidate {event.index} ({event.reason})")
             case Result():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Union
 
 import numpy as np
 import torch
@@ -13,7 +15,10 @@ from i4vgen.backbones.base import Backbone
 from i4vgen.errors import InvalidInputError
 from i4vgen.events import HIGHEST_REWARD, PICKED, UPLOADED, Candidate, best
 from i4vgen.generation_config import GenerationConfig
-from i4vgen.media import fit_picture
+from i4vgen.media import fit_picture, open_picture
+
+Choice = Union["Anchor", Candidate, Image.Image, np.ndarray, str, os.PathLike, int, None]
+"""What a person may give as the anchor (`Anchor.choose`)."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,35 @@ class Anchor:
         the shape of the video, resizes and encodes it.
         """
         return cls(image, None, None, UPLOADED)
+
+    @classmethod
+    def choose(cls, choice: Choice) -> Anchor | int | None:
+        """A choice as `I4VGenPipeline.run` takes it.
+
+        Args:
+            choice: None for the highest reward, the index of a candidate to be drawn, a candidate or an anchor
+                of an earlier run, or an image: PIL's, uint8 [H, W, 3], or the path of a file.
+
+        Raises:
+            InvalidInputError: An image that cannot be read.
+        """
+        match choice:
+            case Candidate():
+                return cls.from_candidate(choice)
+            case Image.Image():
+                return cls.from_image(choice)
+            case str() | os.PathLike():
+                return cls.from_image(open_picture(choice))
+            case np.ndarray(dtype=np.uint8, ndim=3):
+                return cls.from_image(Image.fromarray(choice))
+            case np.integer():
+                return int(choice)
+            case Anchor() | int() | None:
+                return choice
+        raise InvalidInputError(
+            "anchor must be the index of a candidate, a candidate, a path, a PIL image or uint8 [H, W, 3], not"
+            f" {type(choice).__name__}"
+        )
 
 
 def check_choice(choice: int | None, config: GenerationConfig, judged: bool) -> None:

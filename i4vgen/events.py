@@ -17,7 +17,7 @@ STAGES = ("candidates", "ni_vsds", "regeneration")
 VIDEOS = ("ni_vsds", "i4vgen")
 """What the results of these stages are named. The result of a comparison is named after it."""
 
-HIGHEST_REWARD, PICKED, UPLOADED = REASONS = ("highest reward", "picked", "own picture")
+HIGHEST_REWARD, PICKED, UPLOADED = REASONS = ("highest reward", "picked", "uploaded image")
 """Why an image is the anchor."""
 
 
@@ -132,14 +132,16 @@ class Scores:
 class Selected:
     """The anchor is chosen.
 
-    index: the candidate's index, or None for a picture of one's own.
+    index: the candidate's index, or None for an uploaded image.
     image: uint8 [H, W, 3], the anchor as the model sees it.
     reason: one of `REASONS`.
+    latents: float32 [C, 1, h, w], what is animated; None in runs that were read back.
     """
 
     index: int | None
     image: np.ndarray
     reason: str
+    latents: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

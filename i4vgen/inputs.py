@@ -8,7 +8,7 @@ import torch
 
 from i4vgen.backbones.base import PromptEmbeds
 from i4vgen.generation_config import GenerationConfig
-from i4vgen.noise import Noise
+from i4vgen.noise import Noise, video_noise
 
 
 @dataclass(frozen=True)
@@ -28,5 +28,5 @@ class RunInputs:
 
     @property
     def initial_noise(self) -> torch.Tensor:
-        """The video noise of the run's seed, [1, C, F, h, w], on the CPU: where videos without I4VGen start."""
-        return self.noise.frames(0, self.config.num_frames).permute(2, 1, 0, 3, 4)
+        """The run's video noise, [1, C, F, h, w], on the CPU: where videos without I4VGen start."""
+        return video_noise(self.noise, self.config.num_frames)

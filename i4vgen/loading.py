@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+from tqdm import tqdm
 
 from i4vgen import hub
 from i4vgen.backbones.base import Backbone
@@ -41,6 +42,19 @@ def download(entry: Entry) -> Iterator[Loading]:
             yield Loading(part.repo_or_path, done, total)
 
 
+def download_in_terminal(entry: Entry) -> None:
+    """The same with a progress bar for each part."""
+    bars: dict[str, tqdm] = {}
+    for event in download(entry):
+        name = event.repo_or_path
+        bar = bars.get(name) or bars.setdefault(
+            name, tqdm(total=event.total, desc=name, unit="B", unit_scale=True)
+        )
+        bar.update(event.done - bar.n)
+    for bar in bars.values():
+        bar.close()
+
+
 def load(
     entry: Entry, device: str | None = None, dtype: torch.dtype | None = None, compiled: bool = False
 ) -> tuple[Backbone, list[Reward]]:
@@ -73,8 +87,9 @@ def load_rewards(entry: Entry, device: str) -> list[Reward]:
         known = REWARDS[name]
         sources = {key: part.repo_or_path for key, part in known.parts.items()}
         if name == OWN_REWARD:
-            sources = {"model": entry.sources["model"]}
-            if hub.read_json(sources["model"], "reward/config.json") is None:
+            model = entry.sources.get("model")
+            if model is None or hub.read_json(model, "reward/config.json") is None:
                 continue
+            sources = {"model": model}
         rewards.append(known.load(**sources, device=device))
     return rewards

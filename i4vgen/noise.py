@@ -27,6 +27,11 @@ class Noise(Protocol):
         ...
 
 
+def video_noise(noise: Noise, num_frames: int) -> torch.Tensor:
+    """The noise of the first frames as a video, [1, C, F, h, w]: where videos without I4VGen start."""
+    return noise.frames(0, num_frames).permute(2, 1, 0, 3, 4)
+
+
 class SeedNoise:
     """The noise that a seed determines. Implements `Noise`.
 

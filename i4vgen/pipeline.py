@@ -7,14 +7,15 @@ Stage 2, anchor image-guided video synthesis:
     `distill`           equation 5: NI-VSDS sets the still anchor in motion
     `regenerate`        the moving video is noised and denoised again
 
-Everything is an iterator of events (see `events.py`): nothing happens until it is advanced, and it can be
-closed between any two events. Every random number is drawn on the CPU from the seed, so the same configuration
-gives the same video on any device, up to rounding.
+`run` chains these links, as an iterator of events (see `events.py`): nothing happens until it is advanced, and
+it can be closed between any two events. Every random number is drawn on the CPU from the seed, so the same
+configuration gives the same video on any device, up to rounding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+import os
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -22,7 +23,7 @@ from itertools import islice
 import numpy as np
 import torch
 
-from i4vgen.anchor import Anchor, check_choice, encode_anchor, select_anchor
+from i4vgen.anchor import Anchor, Choice, check_choice, encode_anchor, select_anchor
 from i4vgen.backbones.base import Backbone
 from i4vgen.candidates import CandidateLatents
 from i4vgen.comparisons import Comparison, find_comparisons
@@ -31,7 +32,8 @@ from i4vgen.events import Candidate, Event, Scores, Selected, latest
 from i4vgen.generation_config import GenerationConfig
 from i4vgen.inputs import RunInputs
 from i4vgen.ni_vsds import ni_vsds
-from i4vgen.noise import SeedNoise
+from i4vgen.noise import Noise, SeedNoise, video_noise
+from i4vgen.outputs import I4VGenOutput, collect
 from i4vgen.rewards.base import Reward
 from i4vgen.rewards.scoring import judged, score_images
 from i4vgen.sampling import denoise, make_sampler
@@ -45,9 +47,9 @@ SCORED_AT_ONCE = 16  # images
 class I4VGenPipeline:
     """The method on any backbone with any reward models.
 
-    `run` is the whole chain; `candidates`, `animate`, `comparison` and `score` are parts of it that can be run
-    by themselves. These five take plain data and can be called across processes. The links of the chain take
-    `RunInputs`, which `prepare` makes once per run.
+    Calling it makes a video. `run` is the whole chain as an iterator of events; `candidates`, `animate`,
+    `comparison` and `score` are parts of it that can be run by themselves. These five take plain data and can
+    be called across processes. The links of the chain take `RunInputs`, which `prepare` makes once per run.
 
     Common arguments:
         config: Checked when an iterator is first advanced, which raises `InvalidInputError` if the backbone
@@ -57,7 +59,12 @@ class I4VGenPipeline:
         judge: Whether the reward models score every finished video.
     """
 
-    def __init__(self, backbone: Backbone, rewards: Sequence[Reward] = (), noise=SeedNoise):
+    def __init__(
+        self,
+        backbone: Backbone,
+        rewards: Sequence[Reward] = (),
+        noise: Callable[[int, tuple[int, int, int]], Noise] = SeedNoise,
+    ):
         """
         Args:
             backbone: Draws the images and the videos.
@@ -68,6 +75,88 @@ class I4VGenPipeline:
         self.backbone = backbone
         self.rewards = tuple(rewards)
         self._make_noise = noise
+
+    # From Python
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | os.PathLike,
+        *,
+        device: str | None = None,
+        dtype: torch.dtype | None = None,
+        rewards: Sequence[str] | None = None,
+        base: str | None = None,
+        loras: Sequence[str] = (),
+        compiled: bool = False,
+    ) -> I4VGenPipeline:
+        """Loads a model, after downloading what is missing of it.
+
+        Args:
+            model: A name from the catalogue, a folder or hub id in the diffusers layout, or
+                BASE+MOTION_ADAPTER.
+            device: "cuda", "mps" or "cpu"; None takes the best there is.
+            dtype: Of the networks that draw; None takes the fastest that the device computes in.
+            rewards: Names from the catalogue, of which the first one selects; None takes the model's own.
+            base: Another Stable Diffusion 1.5 checkpoint, for models that take one.
+            loras: Image and motion LoRAs, each with @WEIGHT after it if need be, for models that take them.
+            compiled: Whether to compile the networks.
+
+        Raises:
+            InvalidInputError: There is no such device or reward, or the model does not take what was given.
+            ModelError: The model cannot be found, or something of it is missing or damaged.
+        """
+        from i4vgen import catalog, loading  # not above: the method itself depends on no particular model
+
+        chosen = None if rewards is None else tuple(rewards)
+        entry = catalog.find(catalog.ModelSpec(os.fspath(model), base, tuple(loras), chosen))
+        loading.download_in_terminal(entry)
+        return cls(*loading.load(entry, device, dtype, compiled))
+
+    def __call__(
+        self, prompt: str, *, anchor: Choice = None, compare: str | Sequence[str] = (), **settings
+    ) -> I4VGenOutput:
+        """Makes a video.
+
+        Args:
+            prompt: What it should show.
+            anchor: None selects the highest reward. See `Anchor.choose` for what else it can be.
+            compare: Names from `COMPARISONS`: also make these videos.
+            settings: Any field of `GenerationConfig`; what is left out is the model's default.
+
+        Raises:
+            InvalidInputError: Any of these is unknown or wrong.
+        """
+        config, choice = self.make_config(prompt, **settings), Anchor.choose(anchor)
+        given = choice if isinstance(choice, Anchor) else None
+        return collect(config, self.run(config, choice, compare), given)
+
+    def stream(
+        self,
+        prompt: str,
+        *,
+        anchor: Choice = None,
+        compare: str | Sequence[str] = (),
+        previews: float = 0.0,
+        **settings,
+    ) -> Iterator[Event]:
+        """The same as an iterator of events. Arguments as for calling the pipeline, and `previews`."""
+        return self.run(self.make_config(prompt, **settings), Anchor.choose(anchor), compare, previews)
+
+    def make_config(self, prompt: str, **settings) -> GenerationConfig:
+        """The configuration with these settings and the model's defaults for the others.
+
+        Raises:
+            InvalidInputError: A setting is unknown, wrong, or beyond the limits of the model.
+        """
+        return GenerationConfig.for_model(self.backbone.defaults, prompt=prompt, **settings)
+
+    def initial_noise(self, config: GenerationConfig) -> torch.Tensor:
+        """The video noise of a run, [1, C, F, h, w], float32 on the CPU.
+
+        The vanilla video starts from it; candidate i starts from its frame i.
+        """
+        return video_noise(self._noise(config), config.num_frames)
 
     # The chain
 
@@ -150,8 +239,7 @@ class I4VGenPipeline:
         """
         config.check(self.backbone.defaults)
         prompt_embeds = self.backbone.encode_prompt(config.prompt, config.negative_prompt)
-        shape = self.backbone.latent_shape(config.height, config.width)
-        return RunInputs(config, prompt_embeds, self._make_noise(config.seed, shape))
+        return RunInputs(config, prompt_embeds, self._noise(config))
 
     def draw_candidates(
         self, inputs: RunInputs, first: int = 0
@@ -243,6 +331,9 @@ class I4VGenPipeline:
         total = len(sampler.timesteps)
         return (yield from track_video(backbone, "regeneration", "i4vgen", steps, total, previews))
 
+    def _noise(self, config: GenerationConfig) -> Noise:
+        return self._make_noise(config.seed, self.backbone.latent_shape(config.height, config.width))
+
     def _animate(
         self,
         inputs: RunInputs,
@@ -254,7 +345,7 @@ class I4VGenPipeline:
         """`Selected`, then the events of NI-VSDS, of the regeneration and of every comparison."""
         config = inputs.config
         image, latents = encode_anchor(self.backbone, anchor, config.height, config.width)
-        yield Selected(anchor.index, image, anchor.reason)
+        yield Selected(anchor.index, image, anchor.reason, latents[0].cpu().numpy())
         inputs = replace(inputs, prompt_embeds=self.backbone.condition(inputs.prompt_embeds, latents))
         watch = partial(judged, self.rewards, config.prompt) if judge else iter
         moving = yield from watch(self.distill(inputs, latents, previews))

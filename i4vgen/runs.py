@@ -31,7 +31,18 @@ from i4vgen.anchor import Anchor
 from i4vgen.catalog import ModelSpec
 from i4vgen.comparisons import COMPARISONS
 from i4vgen.errors import InvalidInputError
-from i4vgen.events import HIGHEST_REWARD, REASONS, VIDEOS, Candidate, Event, Result, Selected, Stage, latest
+from i4vgen.events import (
+    HIGHEST_REWARD,
+    REASONS,
+    UPLOADED,
+    VIDEOS,
+    Candidate,
+    Event,
+    Result,
+    Selected,
+    Stage,
+    latest,
+)
 from i4vgen.generation_config import MAX_CANDIDATES, GenerationConfig
 from i4vgen.media import write_image, write_video
 
@@ -228,7 +239,7 @@ class SavedRun:
 
     @property
     def anchor_index(self) -> int | None:
-        """Which candidate is the anchor; None for a picture of one's own, and before anything is chosen."""
+        """Which candidate is the anchor; None for an uploaded image, and before anything is chosen."""
         return self.values.get("anchor_index")
 
     @property
@@ -249,7 +260,7 @@ class SavedRun:
             return self.anchor_index
         picture = self.anchor_picture()
         if picture is None:
-            raise InvalidInputError("anchor.png is missing: the run was animated from a picture of one's own")
+            raise InvalidInputError("anchor.png is missing: the run was animated from an uploaded image")
         return Anchor.from_image(Image.fromarray(picture))
 
     def candidates(self) -> tuple[Candidate, ...]:
@@ -308,6 +319,8 @@ def open_run(path: str | os.PathLike) -> SavedRun:
         raise InvalidInputError(f"{path} is not valid JSON ({error}): {hint}") from None
     if not isinstance(values, dict) or any(name not in values for name in NEEDED):
         raise InvalidInputError(f"{path} holds no run: {hint}")
+    if values.get("anchor_reason") == "own picture":  # as version 0.1 wrote it
+        values["anchor_reason"] = UPLOADED
     if wrong := [name for name, fits in SHAPES.items() if name in values and not fits(values[name])]:
         raise InvalidInputError(f"{path} holds no run ({wrong[0]} is not as a run writes it): {hint}")
     return SavedRun(

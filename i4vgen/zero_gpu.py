@@ -23,13 +23,10 @@ import spaces
 from i4vgen import runtime
 from i4vgen.catalog import ModelSpec
 from i4vgen.comparisons import COMPARISONS
-from i4vgen.errors import InvalidInputError, ModelError, OutOfMemoryError
+from i4vgen.errors import I4VGenError
 from i4vgen.events import Event
 from i4vgen.generation_config import GenerationConfig
 from i4vgen.pipeline import Anchor, I4VGenPipeline
-
-EXPECTED = (InvalidInputError, ModelError, OutOfMemoryError)
-"""Errors whose words are meant for people. `spaces` would pass on no more than the name of their class."""
 
 # Seconds on the GPU, for `estimate`. Guesses, measured nowhere: some twice what half precision should need.
 # Asking for too much costs a place in ZeroGPU's queue, and visitors with little of their daily time left are
@@ -127,7 +124,7 @@ def _run(spec: ModelSpec, method: str, arguments: dict[str, Any]) -> Iterator[Ev
     """
     try:
         yield from getattr(ZeroGPURuntime.known(spec).load_here(), method)(**arguments)
-    except EXPECTED as error:
+    except I4VGenError as error:  # `spaces` would pass on no more than the name of its class
         yield error
 
 

@@ -143,10 +143,10 @@ def test_picked_candidate(pipeline, make_config):
     assert [r.name for r in only(events, Result)] == ["ni_vsds", "i4vgen"]
 
 
-def test_own_picture_needs_no_candidates(pipeline, make_config, picture):
+def test_an_uploaded_image_needs_no_candidates(pipeline, make_config, picture):
     events = list(pipeline.run(make_config(), Anchor.from_image(Image.fromarray(picture)), compare=()))
     (selected,) = only(events, Selected)
-    assert (selected.index, selected.reason) == (None, "own picture")
+    assert (selected.index, selected.reason) == (None, "uploaded image")
     assert selected.image.shape == (32, 24, 3)
     assert not only(events, Candidate)
 
