@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from i4vgen.catalog import ENVIRONMENT, MODELS, REWARDS
+from i4vgen.comparisons import COMPARISONS
 from i4vgen.errors import InvalidInputError, ModelError, OutOfMemoryError
 from i4vgen.events import Candidate, Event, Loading, Progress, Result, Selected, Stage
 from i4vgen.generation_config import GenerationConfig, parameters
@@ -51,14 +53,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--compare",
         type=names,
         metavar="NAMES",
-        help="Also without I4VGen from the same seed: vanilla, freeinit, both with a comma, or none.",
+        help=f"Also without I4VGen from the same seed: {', '.join(COMPARISONS)}, several with commas, or none.",
     )
     group = parser.add_argument_group("model")
     add = group.add_argument
     add(
         "--model",
-        help="pocket, animatediff, lavie, sparsectrl, a folder or hub id in the diffusers layout, or"
-        " BASE+MOTION_ADAPTER (default: $I4VGEN_MODEL, else animatediff with a GPU and pocket without).",
+        help=f"{', '.join(MODELS)}, a folder or hub id in the diffusers layout, or BASE+MOTION_ADAPTER"
+        f" (default: ${ENVIRONMENT}, else animatediff with a GPU and pocket without).",
     )
     add("--base", metavar="MODEL", help="Another Stable Diffusion 1.5 model, a folder or a hub id.")
     add(
@@ -73,7 +75,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         type=names,
         dest="rewards",
         metavar="NAMES",
-        help="Who judges the candidates: image_reward, pick_score, clip, own or none; the first one selects.",
+        help=f"Who judges the candidates: {', '.join(REWARDS)} or none; the first one selects.",
     )
     group = parser.add_argument_group("machine")
     add = group.add_argument
@@ -191,7 +193,7 @@ class Lines:
                 name = "sketch" if event.sketch else "candidate"
                 self.say(f"  {name} {event.index}" + (f": {scores}" if scores else ""))
             case Selected(index=None):
-                self.say("anchor: own picture")
+                self.say(f"anchor: {event.reason}")
             case Selected():
                 self.say(f"anchor: candidate {event.index} ({event.reason})")
             case Result():

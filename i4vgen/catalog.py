@@ -1,25 +1,25 @@
-"""The models by name. A new model is one entry; a new family of models is one more file in `backbones/`."""
+"""The models and reward models by name.
+
+A new model is one entry of `MODELS`; a new family of models is also one class (`backbones.base.Backbone`). A
+new reward model is one entry of `REWARDS` and one class (`rewards.base.Reward`). The entries here name their
+classes, which are imported on first use, so that the command line's help need not wait for torch.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
-
-import torch
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any
 
 from i4vgen import bundled
-from i4vgen.backbones import lora
-from i4vgen.backbones.animatediff import AnimateDiffBackbone
-from i4vgen.backbones.lavie import LaVieBackbone
-from i4vgen.backbones.sparsectrl import SparseCtrlBackbone
 from i4vgen.errors import InvalidInputError
-from i4vgen.rewards.base import Reward
-from i4vgen.rewards.clip import ClipScore
-from i4vgen.rewards.image_reward import ImageReward
-from i4vgen.rewards.pocket import PocketReward
+
+if TYPE_CHECKING:
+    from i4vgen.backbones.base import Backbone
+    from i4vgen.rewards.base import Reward
 
 ENVIRONMENT = "I4VGEN_MODEL"
 """The environment variable that names the model to use."""
@@ -54,14 +54,20 @@ class Part:
 class Entry:
     """A model.
 
-    backbone: the class that runs it. parts: what its `from_pretrained` and `read_defaults` are given, by the
-    names of their parameters. rewards: names from `REWARDS`; the first one selects the anchor.
-    takes: which of "base" and "loras" a person may choose. download, memory: in GB; the memory of a GPU at the
-    default settings, an estimate. about: what people should know before they compare with it.
+    Attributes:
+        title: What people call it.
+        implementation: The class that runs it, or where that is, as in "module:Class".
+        parts: What its class methods are given, by the names of their parameters.
+        rewards: Names from `REWARDS`; the first one selects the anchor.
+        takes: Which of "base" and "loras" a person may choose.
+        download: Size in GB.
+        memory: Of a GPU at the default settings, an estimate in GB.
+        loras: Those that were chosen.
+        about: What people should know before they compare with it.
     """
 
     title: str
-    backbone: type
+    implementation: type[Backbone] | str
     parts: Mapping[str, Part]
     rewards: tuple[str, ...]
     takes: tuple[str, ...] = ()
@@ -72,6 +78,11 @@ class Entry:
     about: str = ""
 
     @property
+    def backbone(self) -> type[Backbone]:
+        """The class that runs it, imported if need be."""
+        return _resolve(self.implementation)
+
+    @property
     def sources(self) -> dict[str, str]:
         """Where the parts are, by name."""
         return {name: part.repo_or_path for name, part in self.parts.items()}
@@ -79,6 +90,8 @@ class Entry:
     @property
     def downloads(self) -> list[Part]:
         """All that this model needs, its rewards included. Raises `ModelError` for a LoRA that cannot be."""
+        from i4vgen.backbones import lora  # imports torch
+
         rewards = [part for name in self.rewards for part in REWARDS[name].parts.values()]
         loras = [Part(*lora.source(lora.parse(given)[0])) for given in self.loras]
         return [*self.parts.values(), *rewards, *loras]
@@ -131,10 +144,12 @@ CLIP = Part(
 )
 POCKET = Part(str(bundled.POCKET), ())
 
+ANIMATEDIFF = "i4vgen.backbones.animatediff:AnimateDiffBackbone"
+
 MODELS = {
     "pocket": Entry(
         "Pocket",
-        AnimateDiffBackbone,
+        ANIMATEDIFF,
         {"model": POCKET},
         ("own",),
         licence="Apache-2.0",
@@ -145,7 +160,7 @@ MODELS = {
     ),
     "animatediff": Entry(
         "AnimateDiff",
-        AnimateDiffBackbone,
+        ANIMATEDIFF,
         {"model": SD_1_5, "motion_adapter": ADAPTER_2},
         ("image_reward",),
         takes=("base", "loras"),
@@ -155,7 +170,7 @@ MODELS = {
     ),
     "lavie": Entry(
         "LaVie",
-        LaVieBackbone,
+        "i4vgen.backbones.lavie:LaVieBackbone",
         {"model": LAVIE, "base": SD_1_4},
         ("image_reward",),
         licence="CreativeML OpenRAIL-M (Stable Diffusion); LaVie: free for research",
@@ -164,7 +179,7 @@ MODELS = {
     ),
     "sparsectrl": Entry(
         "SparseCtrl",
-        SparseCtrlBackbone,
+        "i4vgen.backbones.sparsectrl:SparseCtrlBackbone",
         {
             "model": SD_1_5,
             "motion_adapter": ADAPTER_3,
@@ -181,20 +196,43 @@ MODELS = {
 
 @dataclass(frozen=True)
 class RewardEntry:
-    """A reward model. load: called with the sources of the parts by name, and the device."""
+    """A reward model.
+
+    Attributes:
+        title: What people call it.
+        loader: A callable that loads it, or where that is, as in "module:Class.from_pretrained". It is called
+            with the sources of the parts by name, with the options and with `device`.
+        parts: What has to be downloaded.
+        options: Further arguments.
+        download: Size in GB.
+    """
 
     title: str
-    load: Callable[..., Reward]
+    loader: Callable[..., Reward] | str
     parts: Mapping[str, Part] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
     licence: str = ""
     download: float = 0.0
 
+    def load(self, device: str, **sources: str) -> Reward:
+        """Loads it from these sources, by the names of the parts.
+
+        Raises:
+            ModelError: Something is missing or damaged.
+        """
+        return _resolve(self.loader)(**sources, **self.options, device=device)
+
+
+CLIP_SCORE = "i4vgen.rewards.clip:ClipScore.from_pretrained"
+
+OWN_REWARD = "own"
+"""The reward that a model brings along, in its folder reward/. Its source is the model's."""
 
 REWARDS = {
-    "own": RewardEntry("the model's own", PocketReward.from_pretrained),
+    OWN_REWARD: RewardEntry("the model's own", "i4vgen.rewards.pocket:PocketReward.from_pretrained"),
     "image_reward": RewardEntry(
         "ImageReward",
-        ImageReward.from_pretrained,
+        "i4vgen.rewards.image_reward:ImageReward.from_pretrained",
         {
             "model": IMAGE_REWARD,
             "tokenizer": BERT,
@@ -204,15 +242,17 @@ REWARDS = {
     ),
     "pick_score": RewardEntry(
         "PickScore",
-        partial(ClipScore.from_pretrained, name="PickScore"),
+        CLIP_SCORE,
         {"model": PICK_SCORE, "processor": PICK_SCORE_PROCESSOR},
+        {"name": "PickScore"},
         licence="none stated",
         download=3.9,
     ),
     "clip": RewardEntry(
         "CLIP score",
-        partial(ClipScore.from_pretrained, name="CLIP score"),
+        CLIP_SCORE,
         {"model": CLIP, "processor": CLIP},
+        {"name": "CLIP score"},
         licence="MIT (code)",
         download=1.7,
     ),
@@ -249,7 +289,11 @@ class ModelSpec:
 
 def default_model() -> str:
     """What `ENVIRONMENT` names, else AnimateDiff on a GPU and the pocket model elsewhere."""
-    return os.environ.get(ENVIRONMENT) or ("animatediff" if torch.cuda.is_available() else "pocket")
+    if model := os.environ.get(ENVIRONMENT):
+        return model
+    import torch
+
+    return "animatediff" if torch.cuda.is_available() else "pocket"
 
 
 def find(spec: ModelSpec) -> Entry:
@@ -281,4 +325,9 @@ def _find_model(model: str) -> Entry:
         base, adapter = model.split("+", 1)
         parts = {"model": Part(base, DIFFUSERS_MODEL), "motion_adapter": Part(adapter, ROOT_NETWORK)}
         rewards = ("image_reward",)
-    return Entry(Path(model).name, AnimateDiffBackbone, parts, rewards, takes=("base", "loras"))
+    return Entry(Path(model).name, ANIMATEDIFF, parts, rewards, takes=("base", "loras"))
+
+
+def _resolve(implementation: Any) -> Any:
+    """A class or a callable, imported if only its place is given."""
+    return resolve_name(implementation) if isinstance(implementation, str) else implementation

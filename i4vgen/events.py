@@ -11,8 +11,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-STAGES = ("candidates", "ni_vsds", "regeneration", "vanilla", "freeinit")
-VIDEOS = ("ni_vsds", "i4vgen", "vanilla", "freeinit")  # what results are named
+STAGES = ("candidates", "ni_vsds", "regeneration")
+"""The stages of the method. Those of comparisons are named after them (`comparisons.COMPARISONS`)."""
+
+VIDEOS = ("ni_vsds", "i4vgen")
+"""What the results of these stages are named. The result of a comparison is named after it."""
+
+HIGHEST_REWARD, PICKED, UPLOADED = REASONS = ("highest reward", "picked", "uploaded image")
+"""Why an image is the anchor."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +37,7 @@ class Loading:
 class Stage:
     """A stage begins.
 
-    name: one of `STAGES`.
+    name: one of `STAGES`, or of a comparison.
     total: the number of `Progress` events to come (denoiser steps, over all chunks of candidates).
     """
 
@@ -126,21 +132,23 @@ class Scores:
 class Selected:
     """The anchor is chosen.
 
-    index: the candidate's index, or None for a picture of one's own.
+    index: the candidate's index, or None for an uploaded image.
     image: uint8 [H, W, 3], the anchor as the model sees it.
-    reason: "highest reward", "picked" or "own picture".
+    reason: one of `REASONS`.
+    latents: float32 [C, 1, h, w], what is animated; None in runs that were read back.
     """
 
     index: int | None
     image: np.ndarray
     reason: str
+    latents: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class Result:
     """A finished video.
 
-    name: one of `VIDEOS`.
+    name: one of `VIDEOS`, or of a comparison.
     frames: uint8 [F, H, W, 3], to be played at `fps` frames per second.
     seconds: how long its stage took.
     latents: float32 [C, F, h, w], the video before decoding.

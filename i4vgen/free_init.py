@@ -1,13 +1,11 @@
-"""FreeInit (arXiv 2312.07537), a baseline: a video is drawn several times, and each time starts from the low
-frequencies of the last one, noised again, and from the high frequencies of fresh noise.
-"""
+"""The frequency filter of FreeInit (arXiv 2312.07537); `comparisons.free_init` is the method."""
 
 from __future__ import annotations
 
 import torch
 from diffusers.pipelines.free_init_utils import FreeInitMixin
 
-ITERATIONS = 3  # the first one is the vanilla video; these are diffusers' defaults, which are the authors'
+# diffusers' defaults, which are the authors'.
 ORDER = 4
 STOP_FREQUENCY = 0.25  # in space and in time, as a share of the band
 
@@ -16,7 +14,11 @@ class FrequencyMixer(FreeInitMixin):
     """diffusers' filter, without the pipeline that it is usually mixed into."""
 
     def __init__(self, shape: torch.Size, device: torch.device):
-        """shape: of latents, [B, C, F, h, w]."""
+        """
+        Args:
+            shape: Of the latents, [B, C, F, h, w].
+            device: Where the latents are.
+        """
         self._low_pass = self._get_free_init_freq_filter(
             (1, 1, *shape[2:]), device, "butterworth", ORDER, STOP_FREQUENCY, STOP_FREQUENCY
         )

@@ -14,8 +14,12 @@ from i4vgen.backbones.base import Backbone, PromptEmbeds
 class NIVSDSStep:
     """One step of NI-VSDS.
 
-    index: from 0. timestep: t. weight: 1 - alpha_bar_t. update: mean size of the change to the latents, left
-    where it was computed: reading it waits for the device. latents: [B, C, F, h, w] after the step.
+    Attributes:
+        index: Counts from 0.
+        timestep: t.
+        weight: 1 - alpha_bar_t.
+        update: Mean absolute change of the latents, a scalar on their device: reading it waits for the device.
+        latents: [B, C, F, h, w] after the step.
     """
 
     index: int
@@ -25,7 +29,7 @@ class NIVSDSStep:
     latents: torch.Tensor
 
     def predict_x0(self) -> torch.Tensor:
-        """The latents of the video so far: NI-VSDS works on clean latents throughout."""
+        """The video so far, [B, C, F, h, w]: NI-VSDS works on clean latents throughout."""
         return self.latents
 
 
@@ -34,20 +38,27 @@ def ni_vsds(
     latents: torch.Tensor,
     noise: torch.Tensor,
     timesteps: Sequence[int],
-    prompt: PromptEmbeds,
+    prompt_embeds: PromptEmbeds,
     guidance_scale: float,
 ) -> Iterator[NIVSDSStep]:
-    """Yields every step of
+    """Equation 5. At every timestep t, with the step size of the backbone for this step,
 
         z <- z - step_size * (1 - alpha_bar_t) * (eps(add_noise(z, noise, t), t) - noise)
 
-    latents: z, [B, C, F, h, w], the still video to start from. timesteps: from noisy to clean.
-    noise: of the same shape, drawn once and kept for all steps, hence noise-invariant.
+    Args:
+        latents: The still video z to start from, [B, C, F, h, w].
+        noise: Of the same shape. Drawn once and kept for all steps, hence noise-invariant.
+        timesteps: From noisy to clean.
+        prompt_embeds: What `eps` is conditioned on.
+        guidance_scale: Of the classifier-free guidance in `eps`.
+
+    Yields:
+        Every step.
     """
     for index, t in enumerate(timesteps):
         noisy = backbone.add_noise(latents, noise, t)
         weight = backbone.noise_level(t)
-        gradient = weight * (backbone.predict_noise(noisy, t, prompt, guidance_scale) - noise)
+        gradient = weight * (backbone.predict_noise(noisy, t, prompt_embeds, guidance_scale) - noise)
         update = backbone.ni_vsds_step_size(index) * gradient
         latents = latents - update
         yield NIVSDSStep(index, t, weight, update.abs().mean(), latents)

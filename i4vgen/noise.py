@@ -3,35 +3,64 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Protocol
 
 import torch
 
 
+class Noise(Protocol):
+    """The random numbers of one run.
+
+    Shapes: C channels, h x w the size of the latents, F frames. Everything is float32 on the CPU.
+    """
+
+    def frames(self, start: int, stop: int) -> torch.Tensor:
+        """The noise of frames start to stop - 1 as single images, [stop - start, C, 1, h, w]."""
+        ...
+
+    def fresh(self, name: str, num_frames: int) -> torch.Tensor:
+        """Independent noise for the stage `name`, [1, C, F, h, w]."""
+        ...
+
+    def generator(self, name: str) -> torch.Generator:
+        """An independent random stream, for a sampler that adds noise."""
+        ...
+
+
+def video_noise(noise: Noise, num_frames: int) -> torch.Tensor:
+    """The noise of the first frames as a video, [1, C, F, h, w]: where videos without I4VGen start."""
+    return noise.frames(0, num_frames).permute(2, 1, 0, 3, 4)
+
+
 class SeedNoise:
-    """All noise of one run, drawn on the CPU from its seed.
+    """The noise that a seed determines. Implements `Noise`.
 
     One seed draws one video noise: the k-th draw is the noise of frame k. Candidate k starts from it, and so
-    does the vanilla video, which is what makes a comparison under one seed mean something. Everything else
-    has a random stream of its own: how an anchor is animated does not depend on the number of candidates.
+    does the vanilla video, which makes videos of one seed comparable. All other noise comes from independent
+    streams, so the animation of an anchor does not depend on the number of candidates.
     """
 
     def __init__(self, seed: int, shape: tuple[int, int, int]):
-        """shape: (C, h, w) of one frame's latents."""
+        """
+        Args:
+            seed: From 0 to 2**63 - 1.
+            shape: (C, h, w) of one frame's latents.
+        """
         self.seed = seed
         self.shape = shape
 
     def frames(self, start: int, stop: int) -> torch.Tensor:
-        """The video noise of frames start to stop - 1 as single images, [stop - start, C, 1, h, w]."""
+        """See `Noise.frames`. A later call with a larger `stop` continues the same stream."""
         generator = torch.Generator().manual_seed(self.seed)
         draws = [torch.randn(1, *self.shape, generator=generator) for _ in range(stop)]
         return torch.cat(draws[start:]).unsqueeze(2)
 
     def fresh(self, name: str, num_frames: int) -> torch.Tensor:
-        """Noise of its own for the stage `name`, [1, C, F, h, w]."""
+        """See `Noise.fresh`."""
         channels, height, width = self.shape
         return torch.randn(1, channels, num_frames, height, width, generator=self.generator(name))
 
     def generator(self, name: str) -> torch.Generator:
-        """A random stream of its own, derived from the seed and a name; hashed, so that seeds share none."""
+        """See `Noise.generator`. The seed and the name are hashed, so that no two seeds share a stream."""
         digest = hashlib.sha256(f"{self.seed} {name}".encode()).digest()
         return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)

@@ -1,88 +1,164 @@
-"""The I4VGen method (arXiv 2406.02230) as iterators of events.
+"""I4VGen (arXiv 2406.02230): a video from a prompt, through an image.
 
-Stage 1, anchor image synthesis (equations 3 and 4): N candidate images are denoised and scored; the best one,
-or the one that a person picks or brings, is the anchor. Stage 2, anchor image-guided video synthesis
-(equation 5): NI-VSDS sets the still anchor in motion, then the video is regenerated from a noised copy.
+Stage 1, anchor image synthesis:
+    `draw_candidates`   equation 3: N candidate images are denoised from the frames of the run's noise
+    `select_anchor`     equation 4: the one with the highest reward is the anchor, unless a person chooses
+Stage 2, anchor image-guided video synthesis:
+    `distill`           equation 5: NI-VSDS sets the still anchor in motion
+    `regenerate`        the moving video is noised and denoised again
 
-Nothing happens until an iterator is advanced, and it can be closed between any two events. Every random
-number is drawn on the CPU from the request's seed, so a request gives the same video wherever the networks
-run, up to their rounding.
+`run` chains these links, as an iterator of events (see `events.py`): nothing happens until it is advanced, and
+it can be closed between any two events. Every random number is drawn on the CPU from the seed, so the same
+configuration gives the same video on any device, up to rounding.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
+import os
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 
 import numpy as np
 import torch
-from PIL import Image
 
-from i4vgen.backbones.base import Backbone, PromptEmbeds, Sampler
+from i4vgen.anchor import Anchor, Choice, check_choice, encode_anchor, select_anchor
+from i4vgen.backbones.base import Backbone
+from i4vgen.candidates import CandidateLatents
+from i4vgen.comparisons import Comparison, find_comparisons
 from i4vgen.errors import InvalidInputError
-from i4vgen.events import Candidate, Event, Result, Scores, Selected, best
-from i4vgen.free_init import ITERATIONS, FrequencyMixer
-from i4vgen.generation_config import GenerationConfig, Sampling
-from i4vgen.media import fit_picture
+from i4vgen.events import Candidate, Event, Scores, Selected, latest
+from i4vgen.generation_config import GenerationConfig
+from i4vgen.inputs import RunInputs
 from i4vgen.ni_vsds import ni_vsds
-from i4vgen.noise import SeedNoise
+from i4vgen.noise import Noise, SeedNoise, video_noise
+from i4vgen.outputs import I4VGenOutput, collect
 from i4vgen.rewards.base import Reward
-from i4vgen.sampling import DenoiseStep, denoise
-from i4vgen.tracking import StageTracker
+from i4vgen.rewards.scoring import judged, score_images
+from i4vgen.sampling import denoise, make_sampler
+from i4vgen.tracking import StageTracker, track_video
 
-
-@dataclass(frozen=True)
-class Anchor:
-    """The image that is set in motion. Made by `from_candidate` or `from_image`.
-
-    image: uint8 [H, W, 3] of a candidate, or a picture of any size and mode, not yet fitted and encoded.
-    latents: float32 [C, 1, h, w] of a candidate, None for a picture.
-    index: the candidate's index, None for a picture.
-    """
-
-    image: np.ndarray | Image.Image
-    latents: np.ndarray | None
-    index: int | None
-    reason: str
-
-    @classmethod
-    def from_candidate(cls, candidate: Candidate, reason: str = "picked") -> Anchor:
-        """The anchor is this candidate: its own latents are animated, nothing is encoded again."""
-        return cls(candidate.image, candidate.latents, candidate.index, reason)
-
-    @classmethod
-    def from_image(cls, image: Image.Image) -> Anchor:
-        """The anchor is one's own picture: turned upright, flattened on white, cropped in the middle,
-        resized, encoded.
-        """
-        return cls(image, None, None, "own picture")
-
-
-COMPARISONS = ("vanilla", "freeinit")
+__all__ = ["Anchor", "I4VGenPipeline"]
 
 SCORED_AT_ONCE = 16  # images
 
 
 class I4VGenPipeline:
-    """The method on any backbone with any reward models. `run` is the chain, the other methods its links.
+    """The method on any backbone with any reward models.
 
-    Every method takes a `GenerationConfig` and returns an iterator of events (see `events.py`), which raises
-    `InvalidInputError` when it is first advanced if the backbone cannot serve the request.
-    previews: the share of its time, on top, that a video may spend on being decoded for a `Preview`, which then
-    follow as often as that allows; 0 is never.
+    Calling it makes a video. `run` is the whole chain as an iterator of events; `candidates`, `animate`,
+    `comparison` and `score` are parts of it that can be run by themselves. These five take plain data and can
+    be called across processes. The links of the chain take `RunInputs`, which `prepare` makes once per run.
+
+    Common arguments:
+        config: Checked when an iterator is first advanced, which raises `InvalidInputError` if the backbone
+            cannot run it.
+        previews: The share of its time, on top, that a video may spend on being decoded for `Preview` events,
+            which follow as often as that allows; 0 means none.
+        judge: Whether the reward models score every finished video.
     """
 
-    def __init__(self, backbone: Backbone, rewards: Sequence[Reward] = (), noise=SeedNoise):
-        """rewards: the first one selects, the others are shown beside it; without any, only people select.
-        noise: makes a run's noise, called as `SeedNoise` is.
+    def __init__(
+        self,
+        backbone: Backbone,
+        rewards: Sequence[Reward] = (),
+        noise: Callable[[int, tuple[int, int, int]], Noise] = SeedNoise,
+    ):
+        """
+        Args:
+            backbone: Draws the images and the videos.
+            rewards: The first one selects the anchor, the others are shown beside it; without any, only people
+                select.
+            noise: Makes the noise of a run; called with a seed and the shape (C, h, w), as `SeedNoise` is.
         """
         self.backbone = backbone
         self.rewards = tuple(rewards)
         self._make_noise = noise
-        self._encoded: tuple[tuple[str, str], PromptEmbeds] | None = None
+
+    # From Python
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | os.PathLike,
+        *,
+        device: str | None = None,
+        dtype: torch.dtype | None = None,
+        rewards: Sequence[str] | None = None,
+        base: str | None = None,
+        loras: Sequence[str] = (),
+        compiled: bool = False,
+    ) -> I4VGenPipeline:
+        """Loads a model, after downloading what is missing of it.
+
+        Args:
+            model: A name from the catalogue, a folder or hub id in the diffusers layout, or
+                BASE+MOTION_ADAPTER.
+            device: "cuda", "mps" or "cpu"; None takes the best there is.
+            dtype: Of the networks that draw; None takes the fastest that the device computes in.
+            rewards: Names from the catalogue, of which the first one selects; None takes the model's own.
+            base: Another Stable Diffusion 1.5 checkpoint, for models that take one.
+            loras: Image and motion LoRAs, each with @WEIGHT after it if need be, for models that take them.
+            compiled: Whether to compile the networks.
+
+        Raises:
+            InvalidInputError: There is no such device or reward, or the model does not take what was given.
+            ModelError: The model cannot be found, or something of it is missing or damaged.
+        """
+        from i4vgen import catalog, loading  # not above: the method itself depends on no particular model
+
+        chosen = None if rewards is None else tuple(rewards)
+        entry = catalog.find(catalog.ModelSpec(os.fspath(model), base, tuple(loras), chosen))
+        loading.download_in_terminal(entry)
+        return cls(*loading.load(entry, device, dtype, compiled))
+
+    def __call__(
+        self, prompt: str, *, anchor: Choice = None, compare: str | Sequence[str] = (), **settings
+    ) -> I4VGenOutput:
+        """Makes a video.
+
+        Args:
+            prompt: What it should show.
+            anchor: None selects the highest reward. See `Anchor.choose` for what else it can be.
+            compare: Names from `COMPARISONS`: also make these videos.
+            settings: Any field of `GenerationConfig`; what is left out is the model's default.
+
+        Raises:
+            InvalidInputError: Any of these is unknown or wrong.
+        """
+        config, choice = self.make_config(prompt, **settings), Anchor.choose(anchor)
+        given = choice if isinstance(choice, Anchor) else None
+        return collect(config, self.run(config, choice, compare), given)
+
+    def stream(
+        self,
+        prompt: str,
+        *,
+        anchor: Choice = None,
+        compare: str | Sequence[str] = (),
+        previews: float = 0.0,
+        **settings,
+    ) -> Iterator[Event]:
+        """The same as an iterator of events. Arguments as for calling the pipeline, and `previews`."""
+        return self.run(self.make_config(prompt, **settings), Anchor.choose(anchor), compare, previews)
+
+    def make_config(self, prompt: str, **settings) -> GenerationConfig:
+        """The configuration with these settings and the model's defaults for the others.
+
+        Raises:
+            InvalidInputError: A setting is unknown, wrong, or beyond the limits of the model.
+        """
+        return GenerationConfig.for_model(self.backbone.defaults, prompt=prompt, **settings)
+
+    def initial_noise(self, config: GenerationConfig) -> torch.Tensor:
+        """The video noise of a run, [1, C, F, h, w], float32 on the CPU.
+
+        The vanilla video starts from it; candidate i starts from its frame i.
+        """
+        return video_noise(self._noise(config), config.num_frames)
+
+    # The chain
 
     def run(
         self,
@@ -92,90 +168,34 @@ class I4VGenPipeline:
         previews: float = 0.0,
         judge: bool = False,
     ) -> Iterator[Event]:
-        """The chain: candidates, selection, NI-VSDS, regeneration, and what they are to be compared with.
+        """Both stages, and what the result is to be compared with.
 
-        anchor: None selects the highest reward; an int picks that candidate; an `Anchor` needs no candidates,
-        so none are made. compare: any of `COMPARISONS`. judge: whether the reward models look at every finished
-        video.
+        Args:
+            anchor: None selects the highest reward, an int that candidate; an `Anchor` needs no candidates, so
+                none are drawn.
+            compare: Names from `COMPARISONS`.
+
+        Raises:
+            InvalidInputError: Before anything is computed, for a configuration that the backbone cannot run, an
+                anchor that will not be among the candidates, or an unknown comparison.
         """
-        if unknown := [name for name in compare if name not in COMPARISONS]:
-            raise InvalidInputError(
-                f"cannot compare with {unknown[0]!r}: only with {' and '.join(COMPARISONS)}"
-            )
+        comparisons = find_comparisons(compare)
         if not isinstance(anchor, Anchor):
-            self._check_choice(config, anchor)
-            candidates: dict[int, Candidate] = {}
-            for event in self.candidates(config):
-                if isinstance(event, Candidate):
-                    candidates[event.index] = event
-                yield event
-            if anchor is None:
-                anchor = Anchor.from_candidate(best(candidates.values()), "highest reward")
-            else:
-                anchor = Anchor.from_candidate(candidates[anchor])
-        yield from self.animate(config, anchor, previews, compare, judge)
+            check_choice(anchor, config, judged=bool(self.rewards))
+        inputs = self.prepare(config)
+        if not isinstance(anchor, Anchor):
+            candidates = yield from self.draw_candidates(inputs)
+            anchor = select_anchor(candidates, anchor)
+        yield from self._animate(inputs, anchor, comparisons, previews, judge)
 
     def candidates(self, config: GenerationConfig, first: int = 0) -> Iterator[Event]:
-        """Stage 1. For each chunk Progress for every step, then a Candidate for each of its images.
+        """Stage 1 without the selection.
 
-        With `GenerationConfig.sketch_steps` and a reward model, all come as sketches first, and then the best
-        once more, finished.
-
-        first: the index to begin with, where the ones before it are there already: the noise goes on where
-        theirs ended.
+        Args:
+            first: The index to begin with, if the candidates before it are there already. They stay the same:
+                the noise continues where theirs ended.
         """
-        prompt, noise = self._prepare(config)
-        indices, steps = range(first, config.num_candidates), config.sampling.steps
-        latents = dict(zip(indices, noise.frames(first, config.num_candidates), strict=True))
-        # One stream per candidate: what a candidate looks like must not depend on its chunk.
-        streams = {index: noise.generator(f"candidate {index}") for index in indices}
-        chunks = partial(_chunks, size=config.candidate_batch_size)
-        finished = config.finished_candidates(len(indices)) if self.rewards else len(indices)
-        screening = config.sketch_steps if finished < len(indices) else 0
-
-        def denoised(chunk: Sequence[int], last: int) -> Iterator[DenoiseStep]:
-            return denoise(
-                self.backbone,
-                torch.stack([latents[index] for index in chunk]).to(self.backbone.device),
-                self._sampler(config.sampling, last),
-                prompt,
-                config.guidance_scale,
-                [streams[index] for index in chunk],
-            )
-
-        total = screening * len(chunks(indices)) + (steps - screening) * len(chunks(indices[:finished]))
-        tracker = StageTracker("candidates", total)
-        yield tracker.begin()
-        if screening:
-            sketches: list[Candidate] = []
-            for chunk in chunks(indices):
-                step = yield from tracker.follow(islice(denoised(chunk, steps), screening))
-                latents |= zip(chunk, step.latents.cpu(), strict=True)
-                seen = self._see(config.prompt, chunk, step.predict_x0(), sketch=True)
-                sketches += seen
-                yield from seen
-            sketches.sort(key=lambda sketch: sketch.rank_key)
-            indices = sorted(sketch.index for sketch in sketches[:finished])
-        for chunk in chunks(indices):
-            step = yield from tracker.follow(denoised(chunk, steps - screening))
-            yield from self._see(config.prompt, chunk, step.latents)
-
-    def _see(
-        self, prompt: str, indices: Sequence[int], latents: torch.Tensor, sketch: bool = False
-    ) -> list[Candidate]:
-        """The candidates whose clean latents [B, C, 1, h, w] these are, scored."""
-        images = self.backbone.decode(latents)[:, 0]
-        scores, arrays = self._score(prompt, images), latents.cpu().numpy()
-        found = zip(indices, images, scores, arrays, strict=True)
-        return [Candidate(*candidate, sketch=sketch) for candidate in found]
-
-    def score(self, prompt: str, images: Sequence[np.ndarray]) -> Iterator[Scores]:
-        """Judges pictures uint8 [H, W, 3] against a prompt: a `Scores` for each, in order."""
-        if not self.rewards:
-            raise InvalidInputError("this model has no reward model: choose one, or another model")
-        for start in range(0, len(images), SCORED_AT_ONCE):
-            for scores in self._score(prompt, images[start : start + SCORED_AT_ONCE]):
-                yield Scores(scores)
+        yield from self.draw_candidates(self.prepare(config), first)
 
     def animate(
         self,
@@ -185,187 +205,166 @@ class I4VGenPipeline:
         compare: Sequence[str] = (),
         judge: bool = False,
     ) -> Iterator[Event]:
-        """Stage 2. Selected, then Stage, Progress and Result of NI-VSDS, then those of the regeneration and of
-        every comparison. judge: as in `run`.
+        """Stage 2, and what its result is to be compared with. Arguments as in `run`."""
+        comparisons = find_comparisons(compare)
+        yield from self._animate(self.prepare(config), anchor, comparisons, previews, judge)
+
+    def comparison(self, name: str, config: GenerationConfig, previews: float = 0.0) -> Iterator[Event]:
+        """One comparison by itself.
+
+        Args:
+            name: From `COMPARISONS`.
         """
-        prompt, _ = self._prepare(config)
-        image, still = self._anchor_latents(config, anchor)
-        yield Selected(anchor.index, image, anchor.reason)
-        prompt = self.backbone.condition(prompt, still)
-        watch = partial(self._judged, config.prompt) if judge else iter
-        latents = yield from watch(self.distill(config, still, previews, prompt))
-        yield from watch(self.regenerate(config, latents, previews, prompt))
-        if "vanilla" in compare:
-            yield from watch(self.vanilla(config, previews, prompt))
-        if "freeinit" in compare:
-            yield from watch(self.freeinit(config, previews, prompt))
+        (comparison,) = find_comparisons([name])
+        return (yield from self._compare(comparison, self.prepare(config), previews))
+
+    def score(self, prompt: str, images: Sequence[np.ndarray]) -> Iterator[Scores]:
+        """Scores images, uint8 [H, W, 3], against a prompt: one `Scores` per image, in order.
+
+        Raises:
+            InvalidInputError: The pipeline has no reward model.
+        """
+        if not self.rewards:
+            raise InvalidInputError("this model has no reward model: choose one, or another model")
+        for start in range(0, len(images), SCORED_AT_ONCE):
+            yield from map(Scores, score_images(self.rewards, prompt, images[start : start + SCORED_AT_ONCE]))
+
+    # Its links
+
+    def prepare(self, config: GenerationConfig) -> RunInputs:
+        """What the links of one run share: the encoded prompt and the noise.
+
+        Raises:
+            InvalidInputError: The backbone cannot run this configuration.
+        """
+        config.check(self.backbone.defaults)
+        prompt_embeds = self.backbone.encode_prompt(config.prompt, config.negative_prompt)
+        return RunInputs(config, prompt_embeds, self._noise(config))
+
+    def draw_candidates(
+        self, inputs: RunInputs, first: int = 0
+    ) -> Generator[Event, None, dict[int, Candidate]]:
+        """Equation 3: candidate i is denoised as a single image from frame i of the run's noise.
+
+        Where the preset sketches and a reward model judges, all candidates are looked at after a part of their
+        steps (`Candidate.sketch`), and only the best ones are finished.
+
+        Yields:
+            `Progress` for every step of every chunk, and a `Candidate` for each of its images.
+
+        Returns:
+            The candidates by their index.
+        """
+        config = inputs.config
+        drawing = CandidateLatents(self.backbone, inputs, first)
+        to_finish = config.finished_candidates(len(drawing.indices)) if self.rewards else len(drawing.indices)
+        sketch_steps = config.sketch_steps if to_finish < len(drawing.indices) else 0
+        finish_steps = config.sampling.steps - sketch_steps
+
+        indices = drawing.indices
+        sketched, finished = len(drawing.chunks(indices)), len(drawing.chunks(indices[:to_finish]))
+        tracker = StageTracker("candidates", sketch_steps * sketched + finish_steps * finished)
+        drawn: list[Candidate] = []
+        yield tracker.begin()
+        if sketch_steps:
+            for chunk in drawing.chunks(indices):
+                steps = islice(drawing.denoise(chunk, config.sampling.steps), sketch_steps)
+                step = yield from tracker.follow(steps)
+                drawing.latents |= zip(chunk, step.latents.cpu(), strict=True)
+                sketches = self._look_at(inputs, chunk, step.predict_x0(), sketch=True)
+                drawn += sketches
+                yield from sketches
+            ranked = sorted(drawn, key=lambda sketch: sketch.rank_key)
+            indices = sorted(sketch.index for sketch in ranked[:to_finish])
+        for chunk in drawing.chunks(indices):
+            step = yield from tracker.follow(drawing.denoise(chunk, finish_steps))
+            candidates = self._look_at(inputs, chunk, step.latents)
+            drawn += candidates
+            yield from candidates
+        return {candidate.index: candidate for candidate in latest(drawn)}
 
     def distill(
-        self,
-        config: GenerationConfig,
-        latents: torch.Tensor,
-        previews: float = 0.0,
-        prompt: PromptEmbeds | None = None,
+        self, inputs: RunInputs, latents: torch.Tensor, previews: float = 0.0
     ) -> Generator[Event, None, torch.Tensor]:
-        """Stage 2-1: NI-VSDS moves the anchor's latents [1, C, 1, h, w]. Returns [1, C, F, h, w].
+        """Equation 5: NI-VSDS over the first `ni_vsds_steps` timesteps, from the anchor as a still video.
 
-        prompt: here and below, a prompt that was conditioned on the anchor; by default the request's.
+        Args:
+            latents: The anchor, [1, C, 1, h, w].
+
+        Returns:
+            The moving video, [1, C, F, h, w].
         """
-        text, noise = self._prepare(config)
-        timesteps = self._sampler(config.sampling).timesteps[: config.ni_vsds_steps]
+        config, backbone = inputs.config, self.backbone
+        timesteps = make_sampler(backbone, config.sampling).timesteps[: config.ni_vsds_steps]
         steps = ni_vsds(
-            self.backbone,
-            self.backbone.still_video(latents, config.num_frames),
-            noise.fresh("ni_vsds", config.num_frames).to(self.backbone.device),
+            backbone,
+            backbone.still_video(latents, config.num_frames),
+            inputs.noise.fresh("ni_vsds", config.num_frames).to(backbone.device),
             timesteps,
-            prompt or text,
+            inputs.prompt_embeds,
             config.guidance_scale,
         )
-        return (yield from self._video("ni_vsds", "ni_vsds", steps, len(timesteps), previews))
+        return (yield from track_video(backbone, "ni_vsds", "ni_vsds", steps, len(timesteps), previews))
 
     def regenerate(
-        self,
-        config: GenerationConfig,
-        latents: torch.Tensor,
-        previews: float = 0.0,
-        prompt: PromptEmbeds | None = None,
+        self, inputs: RunInputs, latents: torch.Tensor, previews: float = 0.0
     ) -> Generator[Event, None, torch.Tensor]:
-        """Stage 2-2: the video latents [1, C, F, h, w] are noised to the first of the last steps * p_re
-        timesteps and denoised again. Returns [1, C, F, h, w].
+        """Noises the video to the first of the last `regeneration_steps` timesteps and denoises it again.
+
+        Args:
+            latents: The video, [1, C, F, h, w].
+
+        Returns:
+            The result, [1, C, F, h, w].
         """
-        text, noise = self._prepare(config)
-        sampler = self._sampler(config.sampling, config.regeneration_steps)
-        fresh = noise.fresh("regeneration", config.num_frames).to(self.backbone.device)
+        config, backbone = inputs.config, self.backbone
+        sampler = make_sampler(backbone, config.sampling, config.regeneration_steps)
+        fresh = inputs.noise.fresh("regeneration", config.num_frames).to(backbone.device)
         steps = denoise(
-            self.backbone,
-            self.backbone.add_noise(latents, fresh, sampler.timesteps[0]),
+            backbone,
+            backbone.add_noise(latents, fresh, sampler.timesteps[0]),
             sampler,
-            prompt or text,
+            inputs.prompt_embeds,
             config.guidance_scale,
-            [noise.generator("regeneration sampler")],
+            [inputs.noise.generator("regeneration sampler")],
         )
-        return (yield from self._video("regeneration", "i4vgen", steps, len(sampler.timesteps), previews))
+        total = len(sampler.timesteps)
+        return (yield from track_video(backbone, "regeneration", "i4vgen", steps, total, previews))
 
-    def vanilla(
-        self, config: GenerationConfig, previews: float = 0.0, prompt: PromptEmbeds | None = None
+    def _noise(self, config: GenerationConfig) -> Noise:
+        return self._make_noise(config.seed, self.backbone.latent_shape(config.height, config.width))
+
+    def _animate(
+        self,
+        inputs: RunInputs,
+        anchor: Anchor,
+        comparisons: Sequence[Comparison],
+        previews: float,
+        judge: bool,
+    ) -> Iterator[Event]:
+        """`Selected`, then the events of NI-VSDS, of the regeneration and of every comparison."""
+        config = inputs.config
+        image, latents = encode_anchor(self.backbone, anchor, config.height, config.width)
+        yield Selected(anchor.index, image, anchor.reason, latents[0].cpu().numpy())
+        inputs = replace(inputs, prompt_embeds=self.backbone.condition(inputs.prompt_embeds, latents))
+        watch = partial(judged, self.rewards, config.prompt) if judge else iter
+        moving = yield from watch(self.distill(inputs, latents, previews))
+        yield from watch(self.regenerate(inputs, moving, previews))
+        for comparison in comparisons:
+            yield from watch(self._compare(comparison, inputs, previews))
+
+    def _compare(
+        self, comparison: Comparison, inputs: RunInputs, previews: float
     ) -> Generator[Event, None, torch.Tensor]:
-        """The backbone without I4VGen, from the same video noise that the candidates start from."""
-        text, noise = self._prepare(config)
-        latents, total = self._video_noise(config, noise), config.baseline_sampling.steps
-        steps = self._denoise_video(config, latents, prompt or text, noise, "vanilla")
-        return (yield from self._video("vanilla", "vanilla", steps, total, previews))
+        """The events of a comparison. Returns its video, [1, C, F, h, w]."""
+        steps, total = comparison.sample(self.backbone, inputs), comparison.steps(inputs.config)
+        return track_video(self.backbone, comparison.name, comparison.name, steps, total, previews)
 
-    def freeinit(
-        self, config: GenerationConfig, previews: float = 0.0, prompt: PromptEmbeds | None = None
-    ) -> Generator[Event, None, torch.Tensor]:
-        """The backbone with FreeInit, from the same video noise as the vanilla video."""
-        text, noise = self._prepare(config)
-        total = ITERATIONS * config.baseline_sampling.steps
-        steps = self._free_init_steps(config, prompt or text, noise)
-        return (yield from self._video("freeinit", "freeinit", steps, total, previews))
-
-    def _free_init_steps(
-        self, config: GenerationConfig, prompt: PromptEmbeds, noise: SeedNoise
-    ) -> Iterator[DenoiseStep]:
-        initial = latents = self._video_noise(config, noise)
-        mixer = FrequencyMixer(initial.shape, initial.device)
-        for iteration in range(ITERATIONS):
-            if iteration:
-                noisy = self.backbone.add_noise(latents, initial, self.backbone.noisiest)
-                fresh = noise.fresh(f"freeinit {iteration}", config.num_frames).to(initial.device)
-                latents = mixer.mix(noisy, fresh)
-            for step in self._denoise_video(config, latents, prompt, noise, f"freeinit {iteration}"):
-                latents = step.latents
-                yield step
-
-    def _video_noise(self, config: GenerationConfig, noise: SeedNoise) -> torch.Tensor:
-        """The run's video noise, [1, C, F, h, w]."""
-        frames = noise.frames(0, config.num_frames).to(self.backbone.device)  # [F, C, 1, h, w]
-        return frames.permute(2, 1, 0, 3, 4)
-
-    def _denoise_video(
-        self, config: GenerationConfig, latents: torch.Tensor, prompt: PromptEmbeds, noise: SeedNoise, name: str
-    ) -> Iterator[DenoiseStep]:
-        return denoise(
-            self.backbone,
-            latents,
-            self._sampler(config.baseline_sampling),
-            prompt,
-            config.guidance_scale,
-            [noise.generator(f"{name} sampler")],
-        )
-
-    def _sampler(self, sampling: Sampling, last: int | None = None) -> Sampler:
-        return self.backbone.sampler(sampling.sampler, sampling.steps, last)
-
-    def _video(
-        self, stage: str, name: str, steps: Iterator, total: int, previews: float
-    ) -> Generator[Event, None, torch.Tensor]:
-        tracker = StageTracker(stage, total)
-        yield tracker.begin()
-        step = yield from tracker.follow(steps, previews, self.backbone.decode)
-        latents = step.latents
-        start = time.perf_counter()
-        frames = self.backbone.decode(latents)[0]
-        seconds = tracker.seconds + time.perf_counter() - start
-        yield Result(name, frames, self.backbone.defaults.fps, seconds, latents[0].cpu().numpy())
-        return latents
-
-    def _prepare(self, config: GenerationConfig) -> tuple[PromptEmbeds, SeedNoise]:
-        """The encoded prompt, kept for all stages of a run, and the run's noise."""
-        config.check(self.backbone.defaults)
-        key = (config.prompt, config.negative_prompt)
-        if self._encoded is None or self._encoded[0] != key:
-            self._encoded = (key, self.backbone.encode_prompt(*key))
-        shape = self.backbone.latent_shape(config.height, config.width)
-        return self._encoded[1], self._make_noise(config.seed, shape)
-
-    def _score(self, prompt: str, images: Sequence[np.ndarray]) -> list[dict[str, float]]:
-        """The scores of every image by the names of the reward models."""
-        pictures = [Image.fromarray(image) for image in images]
-        by_reward = {reward.name: reward.score(prompt, pictures) for reward in self.rewards}
-        return [{name: scores[i] for name, scores in by_reward.items()} for i in range(len(images))]
-
-    def _judged(
-        self, prompt: str, events: Generator[Event, None, torch.Tensor]
-    ) -> Generator[Event, None, torch.Tensor]:
-        """The same events, but every Result with the mean scores of its frames."""
-
-        def judge(event: Event) -> Event:
-            if not isinstance(event, Result):
-                return event
-            scores = self._score(prompt, event.frames)
-            means = {name: float(np.mean([s[name] for s in scores])) for name in scores[0]}
-            return replace(event, scores=means)
-
-        while True:
-            try:
-                event = next(events)
-            except StopIteration as end:
-                return end.value
-            yield judge(event)
-
-    def _check_choice(self, config: GenerationConfig, anchor: int | None) -> None:
-        if anchor is None and not self.rewards:
-            raise InvalidInputError(
-                "this model has no reward model: pick the anchor by its index or bring a picture"
-            )
-        if anchor is not None and (type(anchor) is not int or anchor not in range(config.num_candidates)):
-            last = config.num_candidates - 1
-            raise InvalidInputError(
-                f"the anchor must be the index of a candidate, from 0 to {last}, not {anchor}"
-            )
-
-    def _anchor_latents(self, config: GenerationConfig, anchor: Anchor) -> tuple[np.ndarray, torch.Tensor]:
-        """The anchor as the model sees it: uint8 [H, W, 3] and latents [1, C, 1, h, w]."""
-        if anchor.latents is None:
-            image = fit_picture(anchor.image, config.height, config.width)
-            return image, self.backbone.encode(image)
-        channels, height, width = self.backbone.latent_shape(config.height, config.width)
-        if anchor.latents.shape != (channels, 1, height, width):
-            raise InvalidInputError("the anchor was made for another model or size: make the candidates again")
-        return anchor.image, torch.from_numpy(anchor.latents)[None].to(self.backbone.device)
-
-
-def _chunks(indices: Sequence[int], size: int) -> list[Sequence[int]]:
-    return [indices[start : start + size] for start in range(0, len(indices), size)]
+    def _look_at(
+        self, inputs: RunInputs, indices: Sequence[int], latents: torch.Tensor, sketch: bool = False
+    ) -> list[Candidate]:
+        """The candidates whose clean latents [B, C, 1, h, w] these are, decoded and scored."""
+        images = self.backbone.decode(latents)[:, 0]
+        scores, arrays = score_images(self.rewards, inputs.config.prompt, images), latents.cpu().numpy()
+        found = zip(indices, images, scores, arrays, strict=True)
+        return [Candidate(*candidate, sketch=sketch) for candidate in found]

@@ -27,20 +27,29 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save_file
 
+from i4vgen.anchor import Anchor
 from i4vgen.catalog import ModelSpec
+from i4vgen.comparisons import COMPARISONS
 from i4vgen.errors import InvalidInputError
-from i4vgen.events import VIDEOS, Candidate, Event, Result, Selected, Stage, latest
+from i4vgen.events import (
+    HIGHEST_REWARD,
+    REASONS,
+    UPLOADED,
+    VIDEOS,
+    Candidate,
+    Event,
+    Result,
+    Selected,
+    Stage,
+    latest,
+)
 from i4vgen.generation_config import MAX_CANDIDATES, GenerationConfig
 from i4vgen.media import write_image, write_video
-from i4vgen.pipeline import COMPARISONS, Anchor
 
 LATENTS = "candidates.safetensors"
 
 LARGEST = 256 * 2**20
 """Bytes that one file of a packed run may have once unpacked: more than any video here, less than a memory."""
-
-
-REASONS = ("highest reward", "picked", "own picture")
 
 
 def _number_like(value: object) -> bool:
@@ -81,7 +90,7 @@ def _measures(value: object) -> bool:
 # What run.json may hold. It may come from anybody: what is in it goes on to a page and into paths.
 SHAPES: dict[str, Callable[[object], bool]] = {
     "request": lambda value: isinstance(value, dict),
-    "compare": _list(lambda value: value in COMPARISONS),
+    "compare": _list(lambda value: _text(value) and value in COMPARISONS),
     "model": _text,
     "base": _text,
     "loras": _list(_text),
@@ -115,7 +124,7 @@ class RunFolder:
         try:
             (self.path / "candidates").mkdir(parents=True, exist_ok=True)
             earlier = [self.path / name for name in ("run.json", "scores.csv", LATENTS, "anchor.png")]
-            earlier += [self.path / f"{name}.mp4" for name in VIDEOS]
+            earlier += [self.path / f"{name}.mp4" for name in (*VIDEOS, *COMPARISONS)]
             earlier += (self.path / "candidates").glob("[0-9][0-9].png")
             for file in earlier:
                 file.unlink(missing_ok=True)
@@ -230,13 +239,13 @@ class SavedRun:
 
     @property
     def anchor_index(self) -> int | None:
-        """Which candidate is the anchor; None for a picture of one's own, and before anything is chosen."""
+        """Which candidate is the anchor; None for an uploaded image, and before anything is chosen."""
         return self.values.get("anchor_index")
 
     @property
     def picked(self) -> bool:
         """Whether a person chose the anchor."""
-        return self.values.get("anchor_reason") not in ("highest reward", None)
+        return self.values.get("anchor_reason") not in (HIGHEST_REWARD, None)
 
     def anchor_picture(self) -> np.ndarray | None:
         """The anchor as the model saw it, uint8 [H, W, 3]."""
@@ -251,7 +260,7 @@ class SavedRun:
             return self.anchor_index
         picture = self.anchor_picture()
         if picture is None:
-            raise InvalidInputError("anchor.png is missing: the run was animated from a picture of one's own")
+            raise InvalidInputError("anchor.png is missing: the run was animated from an uploaded image")
         return Anchor.from_image(Image.fromarray(picture))
 
     def candidates(self) -> tuple[Candidate, ...]:
@@ -286,7 +295,7 @@ class SavedRun:
 
     def videos(self) -> dict[str, bytes]:
         """The finished videos, mp4, by name."""
-        found = {name: self._files.read(f"{name}.mp4") for name in VIDEOS}
+        found = {name: self._files.read(f"{name}.mp4") for name in (*VIDEOS, *COMPARISONS)}
         return {name: data for name, data in found.items() if data is not None}
 
 
@@ -310,6 +319,8 @@ def open_run(path: str | os.PathLike) -> SavedRun:
         raise InvalidInputError(f"{path} is not valid JSON ({error}): {hint}") from None
     if not isinstance(values, dict) or any(name not in values for name in NEEDED):
         raise InvalidInputError(f"{path} holds no run: {hint}")
+    if values.get("anchor_reason") == "own picture":  # as version 0.1 wrote it
+        values["anchor_reason"] = UPLOADED
     if wrong := [name for name, fits in SHAPES.items() if name in values and not fits(values[name])]:
         raise InvalidInputError(f"{path} holds no run ({wrong[0]} is not as a run writes it): {hint}")
     return SavedRun(

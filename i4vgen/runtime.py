@@ -16,11 +16,10 @@ import transformers
 import i4vgen
 from i4vgen import catalog, hub
 from i4vgen.backbones.memory import free_cache
-from i4vgen.errors import InvalidInputError
-from i4vgen.events import Event, Loading
+from i4vgen.events import Event
 from i4vgen.generation_config import Defaults, GenerationConfig
+from i4vgen.loading import download, load, pick_device
 from i4vgen.pipeline import I4VGenPipeline
-from i4vgen.rewards.base import Reward
 from i4vgen.vocabulary import Vocabulary
 
 
@@ -82,7 +81,7 @@ class Runtime:
     @cached_property
     def vocabulary(self) -> Vocabulary | None:
         """What the model can read, if it knows no more than a few words; None if it reads any text."""
-        return self.entry.backbone.read_vocabulary(self.entry.sources["model"])
+        return self.entry.backbone.read_vocabulary(**self.entry.sources)
 
     def unknown_words(self, prompt: str) -> list[str]:
         """The words of the prompt that the model does not know, in order, each once."""
@@ -107,7 +106,7 @@ class Runtime:
                 return
         events: Iterator[Event] | None = None
         try:
-            for loading in self._download():
+            for loading in download(self.entry) if self._pipeline is None else ():
                 if stop.stopped:
                     return
                 yield loading
@@ -148,36 +147,11 @@ class Runtime:
     def _device_name(self) -> str:
         return torch.cuda.get_device_name(self.device) if self.device.startswith("cuda") else self.device
 
-    def _download(self) -> Iterator[Loading]:
-        if self._pipeline is not None:
-            return
-        for part in self.entry.downloads:
-            for done, total in hub.download(part.repo_or_path, part.files):
-                yield Loading(part.repo_or_path, done, total)
-
     def _load(self) -> I4VGenPipeline:
         if self._pipeline is None:
             self._take_over()
-            entry = self.entry
-            loras = {"loras": entry.loras} if entry.loras else {}
-            backbone = entry.backbone.from_pretrained(
-                **entry.sources, **loras, device=self.device, dtype=self.dtype
-            )
-            if self.compiled:
-                backbone.compile()
-            self._pipeline = I4VGenPipeline(backbone, self._load_rewards())
+            self._pipeline = I4VGenPipeline(*load(self.entry, self.device, self.dtype, self.compiled))
         return self._pipeline
-
-    def _load_rewards(self) -> list[Reward]:
-        sources = {"own": {"model": self.entry.sources["model"]}}
-        rewards = []
-        for name in self.entry.rewards:
-            known = catalog.REWARDS[name]
-            given = sources.get(name) or {key: part.repo_or_path for key, part in known.parts.items()}
-            if name == "own" and hub.read_json(given["model"], "reward/config.json") is None:
-                continue
-            rewards.append(known.load(**given, device=self.device))
-        return rewards
 
     def _take_over(self) -> None:
         """Unloads the model that another runtime has loaded."""
@@ -186,18 +160,6 @@ class Runtime:
             gc.collect()
             free_cache()
         Runtime._loaded = self
-
-
-def pick_device(device: str | None = None) -> str:
-    """The device to run on: the one asked for, else CUDA, else Apple's MPS, else the CPU."""
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if device is None:
-        return next(name for name in ("cuda", "mps", "cpu") if available[name])
-    kind = device.partition(":")[0]
-    if not available.get(kind, False):
-        have = ", ".join(name for name, there in available.items() if there)
-        raise InvalidInputError(f"device {device!r} is not available here: use {have}")
-    return device
 
 
 runtime_class: type[Runtime] = Runtime

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from i4vgen.events import Event, Preview, Progress, Stage
+from i4vgen.backbones.base import Backbone
+from i4vgen.events import Event, Preview, Progress, Result, Stage
 
 PREVIEW_SIDE = 32  # latents
 
@@ -48,6 +49,31 @@ class StageTracker:
                 yield Preview(self.stage, self.done, frames)
             start = time.perf_counter()
         return step
+
+
+def track_video(
+    backbone: Backbone, stage: str, name: str, steps: Iterable, total: int, previews: float = 0.0
+) -> Generator[Event, None, torch.Tensor]:
+    """The events of a stage that makes a video: `Stage`, `Progress`, `Preview` and at last its `Result`.
+
+    Args:
+        stage: The name of the stage.
+        name: The name of the video.
+        steps: Of a sampler (`DenoiseStep` or `NIVSDSStep`).
+        total: How many steps there will be.
+        previews: See `I4VGenPipeline`.
+
+    Returns:
+        The latents of the video, [1, C, F, h, w].
+    """
+    tracker = StageTracker(stage, total)
+    yield tracker.begin()
+    step = yield from tracker.follow(steps, previews, backbone.decode)
+    start = time.perf_counter()
+    frames = backbone.decode(step.latents)[0]
+    seconds = tracker.seconds + time.perf_counter() - start
+    yield Result(name, frames, backbone.defaults.fps, seconds, step.latents[0].cpu().numpy())
+    return step.latents
 
 
 def _smaller(latents: torch.Tensor) -> torch.Tensor:

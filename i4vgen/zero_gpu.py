@@ -22,14 +22,11 @@ import spaces
 
 from i4vgen import runtime
 from i4vgen.catalog import ModelSpec
-from i4vgen.errors import InvalidInputError, ModelError, OutOfMemoryError
+from i4vgen.comparisons import COMPARISONS
+from i4vgen.errors import I4VGenError
 from i4vgen.events import Event
-from i4vgen.free_init import ITERATIONS
 from i4vgen.generation_config import GenerationConfig
 from i4vgen.pipeline import Anchor, I4VGenPipeline
-
-EXPECTED = (InvalidInputError, ModelError, OutOfMemoryError)
-"""Errors whose words are meant for people. `spaces` would pass on no more than the name of their class."""
 
 # Seconds on the GPU, for `estimate`. Guesses, measured nowhere: some twice what half precision should need.
 # Asking for too much costs a place in ZeroGPU's queue, and visitors with little of their daily time left are
@@ -95,11 +92,8 @@ class RemotePipeline:
     def animate(self, *args, **kwargs) -> Iterator[Event]:
         return self._start("animate", *args, **kwargs)
 
-    def vanilla(self, *args, **kwargs) -> Iterator[Event]:
-        return self._start("vanilla", *args, **kwargs)
-
-    def freeinit(self, *args, **kwargs) -> Iterator[Event]:
-        return self._start("freeinit", *args, **kwargs)
+    def comparison(self, *args, **kwargs) -> Iterator[Event]:
+        return self._start("comparison", *args, **kwargs)
 
     def _start(self, method: str, *args, **kwargs) -> Iterator[Event]:
         """Passes on the events of a run elsewhere.
@@ -130,7 +124,7 @@ def _run(spec: ModelSpec, method: str, arguments: dict[str, Any]) -> Iterator[Ev
     """
     try:
         yield from getattr(ZeroGPURuntime.known(spec).load_here(), method)(**arguments)
-    except EXPECTED as error:
+    except I4VGenError as error:  # `spaces` would pass on no more than the name of its class
         yield error
 
 
@@ -140,22 +134,18 @@ def estimate(
     anchor: Anchor | int | None = None,
     compare: Sequence[str] = (),
     previews: float = 0.0,
-    prompt: None = None,
     first: int = 0,
     judge: bool = False,
+    name: str = "",
 ) -> float:
     """Seconds that a method of the pipeline will take on a GPU, generously. Takes the method's arguments."""
     steps = config.sampling.steps
-    baselines = {"vanilla": config.baseline_sampling.steps}
-    baselines["freeinit"] = ITERATIONS * baselines["vanilla"]
     draws = method == "candidates" or method == "run" and not isinstance(anchor, Anchor)
     candidates = config.num_candidates - first if draws else 0
-    videos: list[int] = []  # the steps of each
-    if method in baselines:
-        videos = [baselines[method]]
-    elif method != "candidates":
-        videos = [config.ni_vsds_steps, config.regeneration_steps]
-        videos += [baselines[name] for name in compare if name in baselines]
+    animates = method in ("run", "animate")
+    videos = [config.ni_vsds_steps, config.regeneration_steps] if animates else []  # the steps of each
+    # Unknown comparisons are refused by the run itself.
+    videos += [COMPARISONS[each].steps(config) for each in (*compare, name) if each in COMPARISONS]
 
     calls = steps * math.ceil(candidates / config.candidate_batch_size) + sum(videos)
     frames = config.image_steps(candidates) + sum(videos) * config.num_frames

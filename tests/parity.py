@@ -256,8 +256,9 @@ def compare(path: str) -> dict[str, float]:
     chain = list(pipeline.run(config, compare=()))
     candidates = np.stack([event.latents for event in chain if isinstance(event, Candidate)])
     errors["candidates"] = error(candidates, recording["candidates"])
-    errors["NI-VSDS"] = error(video(pipeline.distill(config, recording["anchor"])), recording["ni_vsds"])
-    errors["regeneration"] = error(video(pipeline.regenerate(config, recording["ni_vsds"])), recording["final"])
+    inputs = pipeline.prepare(config)
+    errors["NI-VSDS"] = error(video(pipeline.distill(inputs, recording["anchor"])), recording["ni_vsds"])
+    errors["regeneration"] = error(video(pipeline.regenerate(inputs, recording["ni_vsds"])), recording["final"])
 
     index = next(event.index for event in chain if isinstance(event, Selected))
     wanted = recording.config["anchor_index"]

@@ -22,6 +22,7 @@ from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
 
 from i4vgen.catalog import MODELS, REWARDS
+from i4vgen.comparisons import COMPARISONS
 from i4vgen.events import Progress
 from i4vgen.media import read_video
 from i4vgen.runtime import Runtime
@@ -249,10 +250,10 @@ def test_a_run_ends_when_its_client_goes_away(url, steps):
 
 
 def test_the_readmes_script_runs_as_it_stands(url, tmp_path):
-    (script,) = re.findall(
+    scripts = re.findall(
         r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S
     )
-    assert "http://127.0.0.1:7860" in script
+    (script,) = [script for script in scripts if "http://127.0.0.1:7860" in script]
     script = script.replace("http://127.0.0.1:7860", url)
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -296,6 +297,8 @@ def test_mcp_tools_are_described_and_run(url):
     assert refused.isError and "there is no run 'nothing'" in refused.content[0].text
 
 
-def test_the_descriptions_name_every_model_and_reward():
+def test_the_descriptions_name_every_model_reward_and_comparison():
     for method in (api.Endpoints.candidates, api.Endpoints.generate):
-        assert all(name in method.__doc__ for name in [*MODELS, *REWARDS])
+        assert all(name in api.endpoint(method).__doc__ for name in [*MODELS, *REWARDS])
+    for method in (api.Endpoints.animate, api.Endpoints.generate):
+        assert all(name in api.endpoint(method).__doc__ for name in COMPARISONS)

@@ -192,4 +192,6 @@ def test_sparsectrl_animates_a_picture_of_ones_own(warm, tmp_path):
     ]
     assert main(["a corgi", *options, "--reward", "none", "--compare", "vanilla", "--out", str(out)]) == 0
     run = json.loads((out / "run.json").read_text())
-    assert run["anchor_reason"] == "own picture" and GenerationConfig.from_dict(run["request"]).num_frames == 4
+    assert (
+        run["anchor_reason"] == "uploaded image" and GenerationConfig.from_dict(run["request"]).num_frames == 4
+    )

@@ -20,7 +20,7 @@ def arrays(events) -> list[np.ndarray]:
 def test_same_request_same_bytes(pipeline, make_config):
     first = arrays(pipeline.run(make_config(seed=7)))
     # Whatever ran in between, and whatever others did to the global generator, must not matter.
-    list(pipeline.vanilla(make_config(seed=8, num_frames=6)))
+    list(pipeline.comparison("vanilla", make_config(seed=8, num_frames=6)))
     second = arrays(pipeline.run(make_config(seed=7)))
     assert len(first) == 12
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
@@ -35,7 +35,7 @@ def test_another_loading_of_the_model_gives_the_same(pipeline, tiny_model_dir, m
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"prompt": "a blue car"}, {"guidance_scale": 1.0}])
 def test_another_request_gives_another_video(pipeline, make_config, change):
-    first, second = (arrays(pipeline.vanilla(make_config(**given))) for given in ({}, change))
+    first, second = (arrays(pipeline.comparison("vanilla", make_config(**given))) for given in ({}, change))
     assert not np.array_equal(first[0], second[0])
 
 

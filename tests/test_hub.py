@@ -210,12 +210,12 @@ def test_a_runtime_downloads_its_model_before_it_runs(fake_hub, tiny_model_dir):
     fake_hub.models["someone/tiny"] = tiny_model_dir
     runtime = Runtime("someone/tiny", "cpu")
     config = GenerationConfig.for_model(runtime.defaults, prompt="a red rocket", num_inference_steps=1)
-    events = list(runtime.stream(lambda pipeline: pipeline.vanilla(config)))
+    events = list(runtime.stream(lambda pipeline: pipeline.comparison("vanilla", config)))
     kinds = [type(event) for event in events]
     first = kinds.index(Stage)
     assert first > 0 and set(kinds[:first]) == {Loading} and Loading not in kinds[first:]
     assert events[first - 1].repo_or_path == "someone/tiny"
     assert events[first - 1].done == events[first - 1].total > 0
     assert isinstance(events[-1], Result)
-    again = list(runtime.stream(lambda pipeline: pipeline.vanilla(config)))
+    again = list(runtime.stream(lambda pipeline: pipeline.comparison("vanilla", config)))
     assert Loading not in map(type, again)

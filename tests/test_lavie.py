@@ -199,7 +199,7 @@ def test_defaults(model, tiny_model_dir):
     assert (defaults.p_ni_vsds, defaults.p_re, defaults.max_frames) == (0.6, 0.8, FURTHEST)
     assert (defaults.sampler, defaults.samplers) == ("ddpm", ("ddpm", "ddim", "dpm++"))
     assert defaults.size_multiple == 4  # the tiny VAE's
-    assert LaVieBackbone.read_vocabulary(str(model)) is None
+    assert LaVieBackbone.read_vocabulary(model=str(model)) is None
 
 
 def test_the_noise_schedule_and_the_step_sizes(backbone):

@@ -63,7 +63,7 @@ def test_a_run_goes_on_in_a_leaner_mode_and_says_so(tiny_model_dir, make_config)
     runtime, pipelines = Runtime(str(tiny_model_dir), "cpu"), []
     list(runtime.stream(lambda pipeline: iter(pipelines.append(pipeline) or ())))
     fails_above(pipelines[0].backbone.unet, 1)  # not both halves of the guidance at once
-    events = list(runtime.stream(lambda pipeline: pipeline.vanilla(make_config())))
+    events = list(runtime.stream(lambda pipeline: pipeline.comparison("vanilla", make_config())))
     assert isinstance(events[-1], Result) and runtime.describe()["memory"] == "sliced"
 
 
@@ -72,7 +72,7 @@ def test_after_a_failure_the_device_is_free_again(tiny_model_dir, make_config):
     list(runtime.stream(lambda pipeline: iter(pipelines.append(pipeline) or ())))
     fails_above(pipelines[0].backbone.unet, 0)
     with pytest.raises(OutOfMemoryError):
-        list(runtime.stream(lambda pipeline: pipeline.vanilla(make_config())))
+        list(runtime.stream(lambda pipeline: pipeline.comparison("vanilla", make_config())))
     assert list(runtime.stream(lambda pipeline: iter(["free"]))) == ["free"]
 
 

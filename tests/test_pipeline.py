@@ -9,10 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
+from i4vgen.comparisons import COMPARISONS
 from i4vgen.events import STAGES, VIDEOS, Candidate, Preview, Progress, Result, Selected, Stage, latest
 from i4vgen.generation_config import InvalidInputError
 from i4vgen.noise import SeedNoise
-from i4vgen.pipeline import COMPARISONS, Anchor, I4VGenPipeline
+from i4vgen.pipeline import Anchor, I4VGenPipeline
 
 
 def only(events, kind):
@@ -31,7 +32,7 @@ def events(pipeline, runtime):
 
 def test_stages_come_in_order_and_count_their_steps(events):
     stages = only(events, Stage)
-    assert [s.name for s in stages] == list(STAGES)
+    assert [s.name for s in stages] == [*STAGES, *COMPARISONS]
     assert [s.total for s in stages] == [10, 4, 5, 5, 15]  # candidates come in two chunks of 5 steps
     for stage in stages:
         steps = [p for p in only(events, Progress) if p.stage == stage.name]
@@ -62,7 +63,7 @@ def test_steps_tell_their_weight_and_update_where_somebody_watches(events, pipel
     assert all(p.update > 0 and 0 < p.weight < 1 for p in watched)
     weights = [p.weight for p in watched if p.stage == "ni_vsds"]
     assert weights == sorted(weights, reverse=True), "from noisy to clean"
-    unwatched = only(pipeline.vanilla(make_config()), Progress)
+    unwatched = only(pipeline.comparison("vanilla", make_config()), Progress)
     assert all(p.update is None for p in unwatched)
 
 
@@ -107,13 +108,13 @@ def test_previews_come_after_every_step_but_the_last_if_time_is_no_matter(events
 def test_previews_keep_to_their_share_of_the_time(pipeline, make_config, monkeypatch):
     clock = iter(range(10**6))  # every look at the clock is a second later: a step takes one, a preview too
     monkeypatch.setattr("i4vgen.tracking.time.perf_counter", lambda: next(clock))
-    seen = only(pipeline.vanilla(make_config(num_inference_steps=20), previews=0.25), Preview)
+    seen = only(pipeline.comparison("vanilla", make_config(num_inference_steps=20), previews=0.25), Preview)
     assert [p.step for p in seen] == [1, 4, 8, 12, 16]
 
 
 def test_previews_of_large_videos_are_smaller(pipeline, make_config, monkeypatch):
     monkeypatch.setattr("i4vgen.tracking.PREVIEW_SIDE", 4)  # of latents of 8 x 6
-    seen = only(pipeline.vanilla(make_config(), previews=math.inf), Preview)
+    seen = only(pipeline.comparison("vanilla", make_config(), previews=math.inf), Preview)
     assert {p.frames.shape for p in seen} == {(4, 16, 12, 3)}
 
 
@@ -132,7 +133,7 @@ def test_events_pickle(events):
 
 
 def test_results_in_order(events):
-    assert [r.name for r in only(events, Result)] == list(VIDEOS)
+    assert [r.name for r in only(events, Result)] == [*VIDEOS, *COMPARISONS]
 
 
 def test_picked_candidate(pipeline, make_config):
@@ -142,10 +143,10 @@ def test_picked_candidate(pipeline, make_config):
     assert [r.name for r in only(events, Result)] == ["ni_vsds", "i4vgen"]
 
 
-def test_own_picture_needs_no_candidates(pipeline, make_config, picture):
+def test_an_uploaded_image_needs_no_candidates(pipeline, make_config, picture):
     events = list(pipeline.run(make_config(), Anchor.from_image(Image.fromarray(picture)), compare=()))
     (selected,) = only(events, Selected)
-    assert (selected.index, selected.reason) == (None, "own picture")
+    assert (selected.index, selected.reason) == (None, "uploaded image")
     assert selected.image.shape == (32, 24, 3)
     assert not only(events, Candidate)
 
@@ -166,7 +167,7 @@ def test_without_a_reward_someone_has_to_choose(pipeline, make_config):
 
 def test_requests_for_another_model_are_refused(pipeline, make_config):
     with pytest.raises(InvalidInputError, match="at most 8"):
-        next(pipeline.vanilla(replace(make_config(), num_frames=9)))
+        next(pipeline.comparison("vanilla", replace(make_config(), num_frames=9)))
     (candidate, *_) = only(pipeline.candidates(make_config(num_candidates=1)), Candidate)
     with pytest.raises(InvalidInputError, match="another model or size"):
         next(pipeline.animate(make_config(height=64), Anchor.from_candidate(candidate)))
@@ -232,7 +233,7 @@ def test_the_fast_preset_takes_fewer_steps_but_not_for_the_baseline(pipeline, ma
     assert {s.name: s.total for s in only(events, Stage)} == {
         "candidates": 5, "ni_vsds": 4, "regeneration": 5, "vanilla": 10,
     }  # fmt: skip
-    plain = list(pipeline.vanilla(make_config(num_inference_steps=10)))
+    plain = list(pipeline.comparison("vanilla", make_config(num_inference_steps=10)))
     assert np.array_equal(only(events, Result)[-1].frames, only(plain, Result)[0].frames)
     with pytest.raises(InvalidInputError, match="preset must be"):
         make_config(preset="faster")
@@ -278,11 +279,11 @@ def test_nobody_screens_where_nobody_judges(pipeline, make_config):
 
 
 def test_freeinit_begins_with_the_vanilla_video(pipeline, make_config):
-    vanilla = [p.timestep for p in only(pipeline.vanilla(make_config()), Progress)]
-    first, *later = only(pipeline.freeinit(make_config(), previews=math.inf), Preview)
-    steps = [p.timestep for p in only(pipeline.freeinit(make_config()), Progress)]
+    vanilla = [p.timestep for p in only(pipeline.comparison("vanilla", make_config()), Progress)]
+    first, *later = only(pipeline.comparison("freeinit", make_config(), previews=math.inf), Preview)
+    steps = [p.timestep for p in only(pipeline.comparison("freeinit", make_config()), Progress)]
     assert steps == 3 * vanilla
-    (same, *_) = only(pipeline.vanilla(make_config(), previews=math.inf), Preview)
+    (same, *_) = only(pipeline.comparison("vanilla", make_config(), previews=math.inf), Preview)
     assert np.array_equal(first.frames, same.frames)
     assert not np.array_equal(later[4].frames, first.frames), "the second pass starts from other noise"
 

@@ -1,8 +1,11 @@
-"""That the README tells Hugging Face Spaces what is true of this repository."""
+"""That what the README says is true of this repository, and that its script for Python runs."""
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import yaml
@@ -39,3 +42,21 @@ def test_the_space_loads_beforehand_what_its_default_model_needs():
 def test_every_picture_and_file_that_is_linked_is_there():
     links = re.findall(r"\]\(([^)#:]+)\)", README) + re.findall(r'src="([^"]+)"', README)
     assert links and [link for link in links if not (ROOT / link).exists()] == []
+
+
+CHECKS = """
+assert out.frames.ndim == 4 and out.frames.dtype == "uint8" and len(out.candidates) == 8
+assert out.anchor.index == max(out.candidates, key=lambda candidate: candidate.score).index
+assert event.name == "i4vgen" and event.frames.shape == out.frames.shape
+"""
+
+
+def test_the_script_for_python_runs_as_it_stands(tmp_path):
+    scripts = re.findall(r"^```python\n(.*?)^```", README, re.M | re.S)
+    (script,) = [script for script in scripts if "from_pretrained" in script]
+    call = [sys.executable, "-c", script + CHECKS]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(call, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^ni_vsds 1 \d+ \d+$", done.stdout, re.M)
+    assert (tmp_path / "rocket.gif").is_file()

@@ -98,13 +98,21 @@ def test_the_best_candidate_is_nobodys_choice_and_a_picture_of_ones_own_is(folde
     folder.record(Selected(0, folder.candidates[0].image, "highest reward"))
     folder.finish(make_config(), [], {"model": "pocket"})
     assert open_run(folder.path).chosen() is None
-    folder.record(Selected(None, folder.candidates[0].image, "own picture"))
+    folder.record(Selected(None, folder.candidates[0].image, "uploaded image"))
     folder.finish(make_config(), [], {"model": "pocket"})
     anchor = open_run(folder.path).chosen()
     assert anchor.index is None and np.array_equal(np.asarray(anchor.image), folder.candidates[0].image)
     (folder.path / "anchor.png").unlink()
     with pytest.raises(InvalidInputError, match="anchor.png is missing"):
         open_run(folder.path).chosen()
+
+
+def test_the_earlier_name_of_an_uploaded_image_is_understood(folder, make_config):
+    folder.record(Selected(None, folder.candidates[0].image, "uploaded image"))
+    file = folder.finish(make_config(), [], {"model": "pocket"})
+    write(file, file.read_text().replace("uploaded image", "own picture"))
+    run = open_run(file)
+    assert run.chosen().reason == run.values["anchor_reason"] == "uploaded image"
 
 
 def test_the_scores_stand_in_a_table(folder):

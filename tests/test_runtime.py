@@ -13,13 +13,13 @@ from i4vgen.runtime import Runtime, StopToken, get_runtime
 
 def test_a_stopped_run_ends_between_two_steps_and_frees_the_device(runtime, make_config):
     stop, seen = StopToken(), []
-    for event in runtime.stream(lambda p: p.vanilla(make_config()), stop):
+    for event in runtime.stream(lambda p: p.comparison("vanilla", make_config()), stop):
         seen.append(event)
         if isinstance(event, Progress) and event.step == 2:
             stop.stop()
     assert [type(e) for e in seen] == [Stage, Progress, Progress]
     assert stop.stopped
-    events = list(runtime.stream(lambda p: p.vanilla(make_config())))
+    events = list(runtime.stream(lambda p: p.comparison("vanilla", make_config())))
     assert isinstance(events[-1], Result)
 
 
@@ -28,7 +28,7 @@ def test_a_listener_that_goes_away_frees_the_device(runtime, make_config):
 
     def events(pipeline):
         try:
-            yield from pipeline.vanilla(make_config())
+            yield from pipeline.comparison("vanilla", make_config())
         finally:
             closed.append(True)
 
@@ -61,7 +61,7 @@ def test_one_run_at_a_time_and_a_waiting_run_can_be_stopped(runtime):
 
 def test_a_run_may_move_between_threads(runtime, make_config):
     """As it does in a web server, where each step may be taken by another worker."""
-    stream, seen = runtime.stream(lambda p: p.vanilla(make_config())), []
+    stream, seen = runtime.stream(lambda p: p.comparison("vanilla", make_config())), []
     while True:
         thread = threading.Thread(target=lambda: seen.append(next(stream, None)))
         thread.start()

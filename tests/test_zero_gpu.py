@@ -89,7 +89,7 @@ def test_an_error_keeps_its_words(space):
 
 def test_a_model_that_was_not_loaded_before_the_launch_is_loaded_by_the_worker(space, runtime, make_config):
     config = make_config(**REQUEST)
-    assert_same(space("other"), list(runtime.stream(lambda pipeline: pipeline.vanilla(config))))
+    assert_same(space("other"), list(runtime.stream(lambda pipeline: pipeline.comparison("vanilla", config))))
 
 
 def test_what_zero_gpu_is_asked_for(space):
@@ -127,15 +127,16 @@ def big(**given) -> GenerationConfig:
         ("candidates", {"num_candidates": 32}, {}),
         ("candidates", {"num_inference_steps": 50}, {}),
         ("candidates", {"width": 768}, {}),
-        ("vanilla", {"num_frames": 24}, {}),
-        ("freeinit", {"num_inference_steps": 26}, {}),
+        ("comparison", {"num_frames": 24}, {"name": "vanilla"}),
+        ("comparison", {"num_inference_steps": 26}, {"name": "freeinit"}),
         ("animate", {"p_ni_vsds": 0.9}, {}),
         ("animate", {}, {"compare": ("vanilla",)}),
         ("animate", {}, {"previews": 0.1}),
     ],
 )
 def test_a_longer_run_asks_for_a_longer_time(zero_gpu, method, more, options):
-    assert zero_gpu.estimate(method, big(**more), **options) > zero_gpu.estimate(method, big())
+    usual = {name: value for name, value in options.items() if name == "name"}
+    assert zero_gpu.estimate(method, big(**more), **options) > zero_gpu.estimate(method, big(), **usual)
 
 
 def test_the_parts_of_a_run_add_up(zero_gpu, picture):
@@ -148,14 +149,14 @@ def test_the_parts_of_a_run_add_up(zero_gpu, picture):
 
 
 def test_the_duration_stays_within_what_zero_gpu_grants(zero_gpu):
-    arguments = {"config": big(num_inference_steps=500, height=1024, width=1024)}
-    assert zero_gpu.duration(None, "vanilla", arguments) == zero_gpu.LONGEST
-    assert zero_gpu.duration(None, "vanilla", {"config": big()}) < zero_gpu.LONGEST
+    arguments = {"name": "vanilla", "config": big(num_inference_steps=500, height=1024, width=1024)}
+    assert zero_gpu.duration(None, "comparison", arguments) == zero_gpu.LONGEST
+    assert zero_gpu.duration(None, "comparison", {"name": "vanilla", "config": big()}) < zero_gpu.LONGEST
 
 
 def test_off_zero_gpu_the_same_code_runs_in_this_process(zero_gpu, tiny_model_dir, make_config, runtime):
     own = zero_gpu.ZeroGPURuntime(str(tiny_model_dir))
     own.device, own.dtype = "cpu", runtime.dtype
     config = make_config()
-    expected = list(runtime.stream(lambda pipeline: pipeline.vanilla(config)))
-    assert_same(list(own.stream(lambda pipeline: pipeline.vanilla(config))), expected)
+    expected = list(runtime.stream(lambda pipeline: pipeline.comparison("vanilla", config)))
+    assert_same(list(own.stream(lambda pipeline: pipeline.comparison("vanilla", config))), expected)

@@ -192,7 +192,10 @@ def main(model: str, other: str, folder: Path) -> None:
         yield "done"
 
     def take_another_model():
-        keep("other", list(get_runtime(other).stream(lambda pipeline: pipeline.vanilla(make_config()))))
+        keep(
+            "other",
+            list(get_runtime(other).stream(lambda pipeline: pipeline.comparison("vanilla", make_config()))),
+        )
         yield "done"
 
     jobs = (draw_and_animate, stop, fail, take_another_model)

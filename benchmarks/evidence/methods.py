@@ -12,6 +12,7 @@ import torch
 
 from i4vgen.events import Candidate, Event, Result, best, latest
 from i4vgen.generation_config import GenerationConfig
+from i4vgen.inputs import RunInputs
 from i4vgen.pipeline import I4VGenPipeline
 
 METHODS = {
@@ -49,8 +50,8 @@ class Comparison:
     def outcome(self, method: str) -> Outcome:
         """Raises `KeyError` for a method that is not in `METHODS`."""
         return {
-            "vanilla": lambda: self._whole(self.pipeline.vanilla(self.config)),
-            "freeinit": lambda: self._whole(self.pipeline.freeinit(self.config)),
+            "vanilla": lambda: self._whole(self.pipeline.comparison("vanilla", self.config)),
+            "freeinit": lambda: self._whole(self.pipeline.comparison("freeinit", self.config)),
             "i4vgen": lambda: self._best_of(self.config.num_candidates),
             "random_anchor": lambda: self._best_of(1),  # the seed has drawn it, so it is as random as any
             "no_ni_vsds": self._no_ni_vsds,
@@ -75,7 +76,7 @@ class Comparison:
         else:
             candidates, drawing = self._draw(count)
             _, latents, moving = self._move(candidates)
-        frames, _, regenerating = finish(self.pipeline.regenerate(self.config, latents))
+        frames, _, regenerating = finish(self.pipeline.regenerate(self._inputs, latents))
         return Outcome(frames, drawing + moving + regenerating, best(candidates).index)
 
     def _in_preset(self, preset: str) -> Outcome:
@@ -88,8 +89,12 @@ class Comparison:
     def _no_ni_vsds(self) -> Outcome:
         candidates, drawing = self._drawn
         still = self.pipeline.backbone.still_video(self._latents(candidates), self.config.num_frames)
-        frames, _, seconds = finish(self.pipeline.regenerate(self.config, still))
+        frames, _, seconds = finish(self.pipeline.regenerate(self._inputs, still))
         return Outcome(frames, drawing + seconds, best(candidates).index)
+
+    @cached_property
+    def _inputs(self) -> RunInputs:
+        return self.pipeline.prepare(self.config)
 
     @cached_property
     def _drawn(self) -> tuple[list[Candidate], float]:
@@ -105,7 +110,7 @@ class Comparison:
         return latest(e for e in events if isinstance(e, Candidate)), time.perf_counter() - start
 
     def _move(self, candidates: list[Candidate]) -> tuple[np.ndarray, torch.Tensor, float]:
-        return finish(self.pipeline.distill(self.config, self._latents(candidates)))
+        return finish(self.pipeline.distill(self._inputs, self._latents(candidates)))
 
     def _latents(self, candidates: list[Candidate]) -> torch.Tensor:
         """The best one's, [1, C, 1, h, w]."""

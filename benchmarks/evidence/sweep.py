@@ -40,16 +40,18 @@ def videos(pipeline: I4VGenPipeline, config: GenerationConfig) -> Iterator[tuple
     """Every setting's video of one prompt and seed: what it is called, uint8 frames."""
     for setting in VANILLA:
         name = "vanilla, " + ", ".join(f"{key} {value:g}" for key, value in setting.items())
-        yield name, finish(pipeline.vanilla(replace(config, **setting)))[0]
+        yield name, finish(pipeline.comparison("vanilla", replace(config, **setting)))[0]
     candidates = Comparison(pipeline, config).candidates
     anchor = torch.from_numpy(best(candidates).latents)[None].to(pipeline.backbone.device)
-    own = pipeline.backbone.step_sizes
+    own, inputs = pipeline.backbone.step_sizes, pipeline.prepare(config)
     for size in STEP_SIZES:
         pipeline.backbone.step_sizes = (size,) * 3
-        moving, latents, _ = finish(pipeline.distill(config, anchor))
+        moving, latents, _ = finish(pipeline.distill(inputs, anchor))
         yield f"step size {size:g}, no regeneration", moving
         for p_re in P_RE:
-            frames, _, _ = finish(pipeline.regenerate(replace(config, p_re=p_re), latents))
+            frames, _, _ = finish(
+                pipeline.regenerate(replace(inputs, config=replace(config, p_re=p_re)), latents)
+            )
             yield f"step size {size:g}, p_re {p_re:g}", frames
     pipeline.backbone.step_sizes = own
 

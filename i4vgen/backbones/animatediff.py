@@ -134,7 +134,7 @@ class AnimateDiffBackbone(StableDiffusionBackbone):
         return Defaults(**values | {k: v for k, v in own.items() if k in names})
 
     @staticmethod
-    def read_vocabulary(model: str) -> Vocabulary | None:
+    def read_vocabulary(model: str, **_: str) -> Vocabulary | None:
         """All words that the model was trained on, if its i4vgen.json lists them."""
         own = hub.read_json(model, "i4vgen.json") or {}
         return Vocabulary(frozenset(own["words"]), own.get("phrases", {})) if "words" in own else None

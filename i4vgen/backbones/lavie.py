@@ -441,10 +441,6 @@ class LaVieBackbone(StableDiffusionBackbone):
             raise ModelError(f"{base} has no vae/config.json: it is not a model in the diffusers layout")
         return replace(DEFAULTS, size_multiple=2 ** (len(vae["block_out_channels"]) - 1))
 
-    @staticmethod
-    def read_vocabulary(model: str) -> None:
-        """LaVie knows no bounds to its words."""
-
     def sampler(self, name: str, num_inference_steps: int, last: int | None = None) -> DiffusersSampler:
         schedule = dict(self.schedule)
         if name == "ddpm":

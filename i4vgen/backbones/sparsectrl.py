@@ -93,8 +93,8 @@ class SparseCtrlBackbone(AnimateDiffBackbone):
         self.controlnet.compile(dynamic=False)
         super().compile()
 
-    def condition(self, prompt: PromptEmbeds, anchor: torch.Tensor) -> PromptEmbeds:
-        return replace(prompt, anchor=anchor)
+    def condition(self, prompt_embeds: PromptEmbeds, anchor: torch.Tensor) -> PromptEmbeds:
+        return replace(prompt_embeds, anchor=anchor)
 
     def call_unet(
         self,

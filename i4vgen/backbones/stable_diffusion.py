@@ -15,6 +15,7 @@ from diffusers import AutoencoderKL, SchedulerMixin
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from i4vgen.backbones.base import Backbone
 from i4vgen.backbones.memory import Memory, choose_memory, free_cache, leaner_when_full
 from i4vgen.backbones.samplers import DiffusersSampler
 from i4vgen.generation_config import Defaults
@@ -35,10 +36,10 @@ class PromptEmbeds:
     anchor: torch.Tensor | None = None
 
 
-class StableDiffusionBackbone:
-    """Speaks the protocol of `base.Backbone`, where the methods are described. A subclass has `call_unet`."""
-
-    image_to_video = False
+class StableDiffusionBackbone(Backbone):
+    """Implements `Backbone`, where the methods are described, but for how it is loaded. A subclass has
+    `from_pretrained`, `read_defaults` and `call_unet`.
+    """
 
     def __init__(
         self,
@@ -120,26 +121,23 @@ class StableDiffusionBackbone:
         embeds = self.text_encoder(tokens.input_ids.to(self.device))[0].to(self.dtype)
         return PromptEmbeds(embeds[:1], embeds[1:])
 
-    def condition(self, prompt: PromptEmbeds, anchor: torch.Tensor) -> PromptEmbeds:
-        return prompt
-
     def sampler(self, name: str, num_inference_steps: int, last: int | None = None) -> DiffusersSampler:
         return DiffusersSampler(name, self.schedule, num_inference_steps, last)
 
     @leaner_when_full
     @torch.inference_mode()
     def predict_noise(
-        self, latents: torch.Tensor, t: int, prompt: PromptEmbeds, guidance_scale: float
+        self, latents: torch.Tensor, t: int, prompt_embeds: PromptEmbeds, guidance_scale: float
     ) -> torch.Tensor:
         guided = guidance_scale > 1
-        embeds = [prompt.negative, prompt.prompt] if guided else [prompt.prompt]
+        embeds = [prompt_embeds.negative, prompt_embeds.prompt] if guided else [prompt_embeds.prompt]
         embeds = torch.cat([e.expand(len(latents), -1, -1) for e in embeds]).to(self.dtype)
         inputs = torch.cat([latents] * (1 + guided)).to(self.dtype)
         # Filled in on the device: a number sent there by a copy would wait for everything queued there.
         timestep = torch.full((), t, device=self.device)
         at_once = len(inputs) if self.memory is Memory.FULL else 1
         parts = zip(inputs.split(at_once), embeds.split(at_once), strict=True)
-        noise = [self.call_unet(latents, timestep, embeds, prompt.anchor) for latents, embeds in parts]
+        noise = [self.call_unet(latents, timestep, embeds, prompt_embeds.anchor) for latents, embeds in parts]
         noise = torch.cat(noise).float()
         if not guided:
             return noise
@@ -172,9 +170,6 @@ class StableDiffusionBackbone:
 
     def ni_vsds_step_size(self, index: int) -> float:
         return self.step_sizes[index] if index < len(self.step_sizes) else 1.0
-
-    def still_video(self, anchor: torch.Tensor, num_frames: int) -> torch.Tensor:
-        return anchor.repeat(1, 1, num_frames, 1, 1)
 
     @leaner_when_full
     @torch.inference_mode()

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from i4vgen.events import Event, Loading, Preview, Progress, Result, Selected, Stage
-from i4vgen.free_init import ITERATIONS
+from i4vgen.comparisons import COMPARISONS
 from i4vgen.generation_config import GenerationConfig
 from i4vgen.media import write_image, write_video
 from i4vgen.pipeline import Anchor, I4VGenPipeline
@@ -20,9 +20,6 @@ from i4vgen.ui import files, pictures, strings
 from i4vgen.ui.components.live import live_value
 from i4vgen.ui.progress import Tracker
 from i4vgen.ui.state import Animation, Baselines, CandidateSet, Clip, baseline_key, in_order
-
-PASSES = {"vanilla": 1, "freeinit": ITERATIONS}
-"""How often a video is drawn."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,7 @@ def animate(
     missing = [name for name in compare if name not in known.clips]
     shown = {name: clip for name, clip in known.clips.items() if name in compare}
     plan = {"ni_vsds": config.ni_vsds_steps, "regeneration": config.regeneration_steps}
-    plan |= {name: PASSES[name] * config.num_inference_steps for name in missing}
+    plan |= {name: COMPARISONS[name].steps(config) for name in missing}
     tracker = Tracker(plan)
     view = {
         "num_frames": config.num_frames,

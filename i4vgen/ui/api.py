@@ -26,7 +26,8 @@ from gradio.utils import get_upload_folder, is_in_or_equal
 from gradio_client.utils import is_file_obj_with_meta
 from PIL import Image
 
-from i4vgen.catalog import ModelSpec
+from i4vgen.catalog import MODELS, REWARDS, ModelSpec
+from i4vgen.comparisons import COMPARISONS
 from i4vgen.errors import InvalidInputError, ModelError, OutOfMemoryError
 from i4vgen.events import Candidate, Event, Loading, Progress, Result, Scores, latest
 from i4vgen.generation_config import (
@@ -44,6 +45,9 @@ from i4vgen.runtime import Runtime
 from i4vgen.ui import models, strings
 from i4vgen.ui.queueing import ON_DEVICE
 from i4vgen.ui.run_store import RunStore
+
+NAMES = {"models": MODELS, "rewards": REWARDS, "comparisons": COMPARISONS}
+"""What the descriptions of the endpoints list."""
 
 COMPARE = ["vanilla"]
 """What clients get to see beside the result if they do not say, as on the page."""
@@ -170,7 +174,10 @@ def with_settings(signature: inspect.Signature, settings: Mapping[str, Parameter
 
 
 def describe_settings(doc: str, settings: Mapping[str, Parameter]) -> str:
-    """The docstring with a line for each of these parameters in place of the one for `settings`."""
+    """The docstring with a line for each of these parameters in place of the one for `settings`, and with the
+    names of all models, rewards and comparisons.
+    """
+    doc = doc.format(**{key: ", ".join(known) for key, known in NAMES.items()})
     lines = "\n".join(f"    {name}: {about.help}" for name, about in settings.items())
     return doc.replace("    settings: see `GenerationConfig`.", lines)
 
@@ -181,7 +188,7 @@ def report(event: Event) -> None:
         case Loading(repo_or_path, done, total):
             gr.Progress()(done / total, desc=strings.downloading(repo_or_path, done, total))
         case Progress(stage, step, total):
-            gr.Progress()((step, total), desc=strings.STAGES[stage])
+            gr.Progress()((step, total), desc=strings.stage(stage))
 
 
 class Endpoints:
@@ -207,10 +214,10 @@ class Endpoints:
 
         Args:
             settings: see `GenerationConfig`.
-            model: pocket, animatediff, lavie or sparsectrl. By default the one that the app was started with.
+            model: {models}. By default the one that the app was started with.
             base: Another Stable Diffusion 1.5 model under the motion modules, a folder or a hub id.
             loras: Image and motion LoRAs, files, folders or hub ids, each with @WEIGHT after it if need be.
-            rewards: Who judges, of own, image_reward, pick_score and clip; the first one selects.
+            rewards: Who judges, of {rewards}; the first one selects.
 
         Returns:
             run: a token for animate;
@@ -242,7 +249,7 @@ class Endpoints:
             settings: see `GenerationConfig`.
             anchor: Index of the candidate to animate. By default the one with the highest score.
             anchor_image: A picture to animate instead; it is cropped to the shape of the video.
-            compare: Videos without I4VGen from the same prompt and noise: vanilla, freeinit, both or none.
+            compare: Videos without I4VGen from the same prompt and noise: {comparisons}.
 
         Returns:
             run: the token of a new run that has all of it;
@@ -285,11 +292,11 @@ class Endpoints:
             settings: see `GenerationConfig`.
             anchor: Index of the candidate to animate. By default the one with the highest score.
             anchor_image: A picture to animate; then no candidates are drawn.
-            compare: Videos without I4VGen from the same prompt and noise: vanilla, freeinit, both or none.
-            model: pocket, animatediff, lavie or sparsectrl. By default the one that the app was started with.
+            compare: Videos without I4VGen from the same prompt and noise: {comparisons}.
+            model: {models}. By default the one that the app was started with.
             base: Another Stable Diffusion 1.5 model under the motion modules, a folder or a hub id.
             loras: Image and motion LoRAs, files, folders or hub ids, each with @WEIGHT after it if need be.
-            rewards: Who judges, of own, image_reward, pick_score and clip; the first one selects.
+            rewards: Who judges, of {rewards}; the first one selects.
 
         Returns:
             run: a token for animate;
@@ -322,7 +329,7 @@ class Endpoints:
             prompt: What the pictures should show.
             images: 1 to 64 picture files of any size.
             model: Whose judge, if rewards does not name any. By default that of the app's model.
-            rewards: Who judges, of own, image_reward, pick_score and clip; the first one is the score.
+            rewards: Who judges, of {rewards}; the first one is the score.
 
         Returns:
             a list of score and scores (by the name of who judged), in the order of the pictures.

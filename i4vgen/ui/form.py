@@ -11,7 +11,7 @@ from i4vgen.backbones.samplers import SCHEDULERS
 from i4vgen.catalog import REWARDS, ModelSpec
 from i4vgen.errors import InvalidInputError
 from i4vgen.generation_config import MAX_SEED, Defaults, GenerationConfig, Parameter, parameters
-from i4vgen.pipeline import COMPARISONS
+from i4vgen.comparisons import COMPARISONS
 from i4vgen.ui import strings
 
 CHUNKS = 4

@@ -31,7 +31,7 @@ def before_and_after(animation: Animation | None) -> str:
     still = pictures.data_uri(moving[len(moving) // 2], **options)
     prompt = html.escape(animation.config.prompt)
     labels = "".join(
-        f'<span class="{name}"><b>{strings.CLIP_LABELS[name]}</b> {hint}</span>'
+        f'<span class="{name}"><b>{strings.clip_label(name)}</b> {hint}</span>'
         for name, hint in ((BEFORE, strings.OPENING_BEFORE), (AFTER, strings.OPENING_AFTER))
     )
     width, height = moving[0].size

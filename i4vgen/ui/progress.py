@@ -77,7 +77,7 @@ class Tracker:
         return [
             {
                 "name": stage,
-                "label": strings.STAGES_SHORT.get(stage, stage),
+                "label": strings.stage_short(stage),
                 "fraction": self.done[stage] / total if total else 0.0,
                 "now": stage == self.stage,
             }

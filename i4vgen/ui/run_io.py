@@ -80,7 +80,7 @@ def pack_animation(animation: Animation, path: Path) -> Path:
 
 def write_side_by_side(animation: Animation, path: Path) -> None:
     """The videos next to each other, with their names above them."""
-    frames = side_by_side([(strings.CLIP_LABELS[clip.name], clip.frames) for clip in animation.videos])
+    frames = side_by_side([(strings.clip_label(clip.name), clip.frames) for clip in animation.videos])
     write_video(path, frames, animation.videos[0].fps)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from i4vgen.catalog import Entry
+from i4vgen.comparisons import COMPARISONS
 
 TITLE = "I4VGen"
 TAGLINE = "Image as a free stepping stone to video"
@@ -144,29 +145,37 @@ STAGES = {
     "candidates": "Drawing candidates",
     "ni_vsds": "Animating the anchor (NI-VSDS)",
     "regeneration": "Regenerating the video",
-    "vanilla": "Vanilla video, for comparison",
-    "freeinit": "FreeInit video, for comparison",
 }
-STAGES_SHORT = {
-    "ni_vsds": "NI-VSDS",
-    "regeneration": "Regeneration",
-    "vanilla": "Vanilla",
-    "freeinit": "FreeInit",
-}
-CLIP_LABELS = {
-    "anchor": "Anchor",
-    "i4vgen": "I4VGen",
-    "vanilla": "Vanilla",
-    "freeinit": "FreeInit",
-    "ni_vsds": "NI-VSDS",
-}
+STAGES_SHORT = {"ni_vsds": "NI-VSDS", "regeneration": "Regeneration"}
+CLIP_LABELS = {"anchor": "Anchor", "i4vgen": "I4VGen", "ni_vsds": "NI-VSDS"}
 CLIP_HINTS = {
     "anchor": "the still picture it came from",
     "i4vgen": "from your anchor",
-    "vanilla": "same prompt, same seed, no anchor",
-    "freeinit": "same prompt, same seed, three passes",
     "ni_vsds": "before regeneration",
 }
+COMPARISON = "{label} video, for comparison"
+
+
+def stage(name: str) -> str:
+    """What happens in a stage of the method or of a comparison."""
+    return COMPARISON.format(label=COMPARISONS[name].label) if name in COMPARISONS else STAGES[name]
+
+
+def stage_short(name: str) -> str:
+    """The same in a word."""
+    return COMPARISONS[name].label if name in COMPARISONS else STAGES_SHORT.get(name, name)
+
+
+def clip_label(name: str) -> str:
+    """What a video, or the anchor, is called."""
+    return COMPARISONS[name].label if name in COMPARISONS else CLIP_LABELS[name]
+
+
+def clip_hint(name: str) -> str:
+    """What a video, or the anchor, is."""
+    return COMPARISONS[name].hint if name in COMPARISONS else CLIP_HINTS[name]
+
+
 PLAY = "Play"
 PAUSE = "Pause"
 LOOP = "Loop"
@@ -229,9 +238,9 @@ NEARLY = "almost done"
 TRACE = "Size of the update, step by step"
 
 
-def step(stage: str, number: int, total: int, left: str) -> str:
+def step(name: str, number: int, total: int, left: str) -> str:
     """The progress line: what is happening, how far it is, how long it will take."""
-    return f"{STAGES[stage]}: step {number} of {total}, {left}"
+    return f"{stage(name)}: step {number} of {total}, {left}"
 
 
 def step_facts(timestep: int, weight: float, update: float) -> str:

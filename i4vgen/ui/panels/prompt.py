@@ -13,7 +13,7 @@ from i4vgen.backbones.samplers import SCHEDULERS
 from i4vgen.catalog import MODELS, REWARDS, ModelSpec
 from i4vgen.errors import InvalidInputError, ModelError
 from i4vgen.generation_config import Defaults, Parameter
-from i4vgen.pipeline import COMPARISONS
+from i4vgen.comparisons import COMPARISONS
 from i4vgen.runtime import Runtime, get_runtime
 from i4vgen.ui import layout, strings
 from i4vgen.ui.context import AppContext, RunButtons, View
@@ -85,7 +85,7 @@ class PromptPanel:
             with gr.Accordion(strings.ADVANCED, open=False, elem_id="advanced"):
                 fields |= draw_settings(runtime.defaults)
                 fields["compare"] = gr.CheckboxGroup(
-                    [(strings.CLIP_LABELS[name], name) for name in COMPARISONS],
+                    [(comparison.label, name) for name, comparison in COMPARISONS.items()],
                     value=["vanilla"],
                     label=strings.COMPARE,
                     info=strings.COMPARE_INFO,

@@ -67,8 +67,8 @@ def _pane(clip: Clip) -> dict:
     mime_type = "image/png" if kind == "image" else "video/mp4"
     return {
         "name": clip.name,
-        "label": strings.CLIP_LABELS[clip.name],
-        "hint": strings.CLIP_HINTS[clip.name],
+        "label": strings.clip_label(clip.name),
+        "hint": strings.clip_hint(clip.name),
         "seconds": round(clip.seconds, 1),
         "kind": kind,
         kind: FileData(path=clip.path, orig_name=f"{clip.name}{suffix}", mime_type=mime_type).model_dump(),

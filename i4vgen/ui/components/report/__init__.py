@@ -58,10 +58,10 @@ def report_value(videos: Mapping[str, np.ndarray], measures: Mapping[str, Measur
     rows = [
         {
             "name": name,
-            "label": strings.CLIP_LABELS[name],
+            "label": strings.clip_label(name),
             "cells": cells,
             "slice": pictures.data_uri(Image.fromarray(xt_slice(frames, row)), lossless=True),
-            "alt": strings.slice_alt(strings.CLIP_LABELS[name]),
+            "alt": strings.slice_alt(strings.clip_label(name)),
         }
         for (name, frames), cells in zip(videos.items(), zip(*figures, strict=True), strict=True)
     ]
