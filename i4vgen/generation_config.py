@@ -158,9 +158,6 @@ class GenerationConfig:
         option="candidates",
         advanced=False,
     )
-    negative_prompt: str = parameter(
-        "", label="Negative prompt", help="What the video should not show.", metavar="TEXT"
-    )
     num_frames: int = parameter(
         label="Frames",
         help="Length of the video in frames.",
@@ -193,6 +190,12 @@ class GenerationConfig:
         slider=(1, 20, 0.5),
         metavar="X",
     )
+    sampler: str = parameter(
+        "ddim",
+        label="Sampler",
+        help="ddim, ddpm or dpm++, of those that the model can be run with.",
+        metavar="NAME",
+    )
     p_ni_vsds: float = parameter(
         0.6,
         label="NI-VSDS share",
@@ -213,19 +216,16 @@ class GenerationConfig:
         slider=(0.05, 1, 0.05),
         metavar="X",
     )
-    sampler: str = parameter(
-        "ddim",
-        label="Sampler",
-        help="ddim, ddpm or dpm++, of those that the model can be run with.",
-        metavar="NAME",
-    )
     preset: str = parameter(
         "faithful",
         label="Preset",
-        help="faithful: the paper's settings; fast: half the steps, and only the best sketches are finished.",
+        help="faithful (the paper's settings) or fast (half the steps, and only the best sketches are finished).",
         affects=frozenset({CANDIDATES, ANIMATION}),
         choices=PRESETS,
         metavar="NAME",
+    )
+    negative_prompt: str = parameter(
+        "", label="Negative prompt", help="What the video should not show.", metavar="TEXT"
     )
     candidate_batch_size: int = parameter(
         16,
