@@ -8,13 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import yaml
+from huggingface_hub import metadata_load
 
 from i4vgen import catalog
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-HEADER = yaml.safe_load(README.split("---")[1])
+HEADER = metadata_load(ROOT / "README.md")
 
 
 def test_the_space_installs_the_gradio_that_is_tested():
