@@ -214,7 +214,9 @@ def fastest_dtype(device: str) -> torch.dtype:
 
 
 def computes_in_bfloat16() -> bool:
-    """Whether this CPU does, natively."""
+    """Whether this CPU does, natively. Where torch is too old to tell, it counts as one that does not."""
+    if not hasattr(torch.cpu, "get_capabilities"):
+        return False
     capabilities = torch.cpu.get_capabilities()
     return any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16"))
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from huggingface_hub import metadata_load
+from packaging.specifiers import SpecifierSet
 
 from i4vgen import catalog
 
@@ -22,6 +23,13 @@ def test_the_space_installs_the_gradio_that_is_tested():
     assert (HEADER["sdk"], HEADER["sdk_version"]) == ("gradio", pinned)
     assert (ROOT / HEADER["app_file"]).is_file()
     assert len(HEADER["short_description"]) <= 60
+
+
+def test_zero_gpu_can_run_the_space():
+    """The versions of August 2026, from Hugging Face's documentation."""
+    assert HEADER["python_version"] in ("3.10", "3.12")
+    (torch,) = re.findall(r"^torch(\S+)$", (ROOT / "requirements.txt").read_text(), re.M)
+    assert all(SpecifierSet(torch).contains(f"2.{minor}.0") for minor in range(8, 12))
 
 
 def test_the_space_loads_beforehand_what_its_default_model_needs():
