@@ -11,6 +11,7 @@ from pathlib import Path
 from huggingface_hub import metadata_load
 from packaging.specifiers import SpecifierSet
 
+import i4vgen
 from i4vgen import catalog
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -68,3 +69,13 @@ def test_the_script_for_python_runs_as_it_stands(tmp_path):
     assert done.returncode == 0, done.stderr
     assert re.search(r"^ni_vsds 1 \d+ \d+$", done.stdout, re.M)
     assert (tmp_path / "rocket.gif").is_file()
+
+
+def test_the_citation_is_that_of_the_readme_and_of_this_version():
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert re.search(r"^version: (\S+)$", citation, re.M)[1] == i4vgen.__version__
+    entry = dict(re.findall(r"^  (\w+) += \{(.+)\},?$", README, re.M))
+    assert f'title: "{entry["title"]}"' in citation
+    assert f"journal: {entry['journal']}" in citation
+    names = re.findall(r"family-names: (.+)\n +given-names: (.+)", citation)
+    assert " and ".join(f"{family}, {given}" for family, given in names) == entry["author"]
