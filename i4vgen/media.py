@@ -112,7 +112,7 @@ def read_video(path: str | os.PathLike, most: tuple[int, int, int] | None = None
         raise
     except (OSError, ValueError, StopIteration, RuntimeError) as error:
         raise InvalidInputError(f"{Path(path).name} cannot be read as a video") from error
-    if not frames or most and len(frames) > most[0]:
+    if not frames or (most and len(frames) > most[0]):
         raise InvalidInputError(f"{Path(path).name} has not the frames that its run says")
     return np.stack(frames), meta["fps"]
 
