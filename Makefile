@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint sheet evidence clean
+.PHONY: demo test lint sheet evidence space clean
 
 demo: $(VENV)/demo
 	$(BIN)/python app.py
@@ -26,6 +26,10 @@ evidence: $(VENV)/test
 	$(BIN)/python -m benchmarks.evidence
 	$(BIN)/python -m benchmarks.evidence.publish runs/evidence
 	$(BIN)/python -m benchmarks.evidence.noise_map
+
+# Uploads the current commit's app to Hugging Face: make space SPACE=USER/NAME
+space: $(VENV)/demo
+	$(BIN)/python -m deploy.space $(or $(SPACE),$(error say which one: make space SPACE=USER/NAME))
 
 $(VENV)/demo: requirements.txt
 	$(PYTHON) -m venv $(VENV)

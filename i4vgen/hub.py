@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import Any, TypeVar
 
 import httpx
 import torch
@@ -35,6 +36,8 @@ from safetensors import SafetensorError
 from tqdm import tqdm
 
 from i4vgen.errors import ModelError
+
+T = TypeVar("T")
 
 MODEL_ID = re.compile(r"(\w[\w.-]*/[\w.-]+)(?:@([\w.-]+))?")
 """OWNER/NAME, or OWNER/NAME@REVISION for a branch, a tag or a commit."""
@@ -121,7 +124,7 @@ def download(model: str, patterns: Sequence[str]) -> Iterator[tuple[int, int]]:
         The client has two that count bytes, of what is received and of what is written. The one ahead is ours.
         """
 
-        def __init__(self, *args, unit: str = "it", **kwargs):
+        def __init__(self, *args: Any, unit: str = "it", **kwargs: Any):
             super().__init__(*args, **kwargs | {"disable": True})
             self.count = 0
             if unit == "B":
@@ -169,7 +172,7 @@ def read_json(model: str, path: str) -> dict | None:
         raise ModelError(f"{found} is not valid JSON ({error}): download the model again") from error
 
 
-def load(cls, model: str, subfolder: str, dtype: torch.dtype) -> torch.nn.Module:
+def load(cls: type[T], model: str, subfolder: str, dtype: torch.dtype) -> T:
     """One network of a model, complete, frozen and ready for inference.
 
     cls: a diffusers or transformers model class. subfolder: "" for the model's root.
@@ -214,12 +217,14 @@ def fastest_dtype(device: str) -> torch.dtype:
 
 
 def computes_in_bfloat16() -> bool:
-    """Whether this CPU does, natively."""
+    """Whether this CPU does, natively. Where torch is too old to tell, it counts as one that does not."""
+    if not hasattr(torch.cpu, "get_capabilities"):
+        return False
     capabilities = torch.cpu.get_capabilities()
     return any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16"))
 
 
-def load_tokenizer(cls, model: str, subfolder: str):
+def load_tokenizer(cls: type[T], model: str, subfolder: str) -> T:
     """One tokenizer of a model. Raises `ModelError` if it is missing or damaged."""
     where = f"{model}/{subfolder}".rstrip("/")
     # transformers makes an empty tokenizer of a folder that has none.
@@ -249,7 +254,7 @@ def first_line(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def quiet():
+def quiet() -> Iterator[None]:
     """Keeps the libraries' progress bars and load reports out of our output: what matters is raised above."""
     import diffusers.utils.logging
     import transformers.utils.logging

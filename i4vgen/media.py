@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
-import imageio_ffmpeg
+import imageio.v2 as imageio
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 
@@ -71,12 +70,11 @@ def write_video(path: str | os.PathLike, frames: np.ndarray, fps: int, scale: in
     The same frames give the same bytes.
     """
     height, width = frames.shape[1:3]
-    factor = _factor(*frames.shape[1:3], scale)
-    size = (width * factor, height * factor)
-    padding = ((0, size[1] % 2), (0, size[0] % 2), (0, 0))
-    writer = imageio_ffmpeg.write_frames(
+    factor = _factor(height, width, scale)
+    padding = ((0, height * factor % 2), (0, width * factor % 2), (0, 0))
+    with imageio.get_writer(
         str(path),
-        (size[0] + padding[1][1], size[1] + padding[0][1]),
+        "FFMPEG",
         fps=fps,
         codec="libx264",
         quality=None,
@@ -89,14 +87,9 @@ def write_video(path: str | os.PathLike, frames: np.ndarray, fps: int, scale: in
             *("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709"),
             *("-movflags", "+faststart", "-fflags", "+bitexact", "-flags:v", "+bitexact"),
         ],
-    )
-    writer.send(None)
-    try:
+    ) as writer:
         for frame in frames:
-            image = np.asarray(_enlarged(frame, factor))
-            writer.send(np.ascontiguousarray(np.pad(image, padding, mode="edge")))
-    finally:
-        writer.close()
+            writer.append_data(np.pad(np.asarray(_enlarged(frame, factor)), padding, mode="edge"))
 
 
 def read_video(path: str | os.PathLike, most: tuple[int, int, int] | None = None) -> tuple[np.ndarray, float]:
@@ -106,24 +99,20 @@ def read_video(path: str | os.PathLike, most: tuple[int, int, int] | None = None
     Raises `InvalidInputError` above that, and for a file that is no video.
     """
     try:
-        reader = imageio_ffmpeg.read_frames(str(path))
-        with closing(reader):
-            meta = next(reader)
+        with imageio.get_reader(str(path), "FFMPEG") as reader:
+            meta = reader.get_meta_data()
             width, height = meta["size"]
             if most:
                 factor = _factor(*most[1:])
                 sides = [side * factor + side * factor % 2 for side in most[1:]]
                 if height > sides[0] or width > sides[1]:
                     raise InvalidInputError(f"{Path(path).name} is larger than its run says")
-            number = most[0] + 1 if most else None
-            frames = [
-                np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in islice(reader, number)
-            ]
+            frames = list(islice(reader, most[0] + 1 if most else None))
     except InvalidInputError:
         raise
     except (OSError, ValueError, StopIteration, RuntimeError) as error:
         raise InvalidInputError(f"{Path(path).name} cannot be read as a video") from error
-    if not frames or most and len(frames) > most[0]:
+    if not frames or (most and len(frames) > most[0]):
         raise InvalidInputError(f"{Path(path).name} has not the frames that its run says")
     return np.stack(frames), meta["fps"]
 

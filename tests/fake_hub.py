@@ -1,7 +1,10 @@
-"""As much of the Hugging Face hub, on this machine, as its client needs to download models."""
+"""As much of the Hugging Face hub, on this machine, as its client needs to download models and to upload a
+Space.
+"""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -18,6 +21,11 @@ SHA = "89abcdef0123456789abcdef0123456789abcdef"
 """The commit that every model of this hub is at."""
 
 API = re.compile(r"/api/models/([^/]+/[^/]+)(?:/(revision|tree)/([^/]+)(/.+)?)?")
+SPACE = re.compile(r"/api/spaces/([^/]+/[^/]+)/(tree|preupload|commit)/main")
+LFS_BATCH = re.compile(r"/spaces/[^/]+/[^/]+\.git/info/lfs/objects/batch")
+LFS_OBJECT = re.compile(r"/lfs/([0-9a-f]{64})")
+LARGEST_REGULAR = 10 << 20
+"""Bytes of the largest file that the hub takes without LFS. Binary files need it at any size."""
 RESOLVE = re.compile(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 
 
@@ -43,7 +51,8 @@ class FakeHub:
 
     url: its address. models: folders by the models' ids. asked: the requests for files, in order.
     api: the paths of all other requests. half_way: functions by the paths of files, each called once when half
-    of what was asked for of the file is sent.
+    of what was asked for of the file is sent. spaces: what was uploaded, files by their paths, by the Spaces'
+    ids. commits: the messages of the commits.
     """
 
     def __init__(self):
@@ -51,6 +60,9 @@ class FakeHub:
         self.asked: list[Asked] = []
         self.api: list[str] = []
         self.half_way: dict[str, Callable[[], object]] = {}
+        self.spaces: dict[str, dict[str, bytes]] = {}
+        self.commits: list[str] = []
+        self.objects: dict[str, bytes] = {}  # large files by their SHA-256
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -85,8 +97,82 @@ class _Handler(BaseHTTPRequestHandler):
             repo, revision, name = match.groups()
             self.hub.asked.append(Asked(self.command, revision, name, self.headers["Range"]))
             self._serve(repo, revision, name)
+        elif match := SPACE.fullmatch(path):
+            files = self.hub.spaces[match[1]]
+            self._send_json([_describe(name, content) for name, content in sorted(files.items())])
         else:
             self._refuse("EntryNotFound")
+
+    def do_POST(self) -> None:
+        path, body = unquote(urlsplit(self.path).path), self._read_body()
+        if not (self.headers["Authorization"] or "").startswith("Bearer "):
+            self._send_json({"error": "no token"}, 401)
+        elif path == "/api/validate-yaml":
+            self._send_json({"errors": [], "warnings": []})
+        elif path == "/api/repos/create":
+            self._create(json.loads(body))
+        elif LFS_BATCH.fullmatch(path):
+            self._send_json({"objects": [self._how_to_upload(file) for file in json.loads(body)["objects"]]})
+        elif (match := SPACE.fullmatch(path)) and match[1] not in self.hub.spaces:
+            self._refuse("RepoNotFound")
+        elif match and match[2] == "preupload":
+            files = self.hub.spaces[match[1]]
+            self._send_json({"files": [_mode(file, files) for file in json.loads(body)["files"]]})
+        elif match and match[2] == "commit":
+            self._commit(match[1], [json.loads(line) for line in body.splitlines()])
+        else:
+            self._refuse("EntryNotFound")
+
+    def do_PUT(self) -> None:
+        """The content of a large file. Without a token: the address is the permission."""
+        match, body = LFS_OBJECT.fullmatch(self.path), self._read_body()
+        if match and hashlib.sha256(body).hexdigest() == match[1]:
+            self.hub.objects[match[1]] = body
+            self._send(200, b"", {})
+        else:
+            self._send(400, b"", {})
+
+    def _read_body(self) -> bytes:
+        if self.headers["Transfer-Encoding"] != "chunked":
+            return self.rfile.read(int(self.headers["Content-Length"] or 0))
+        parts = []
+        while size := int(self.rfile.readline(), 16):
+            parts.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(parts)
+
+    def _create(self, wanted: dict) -> None:
+        """A new Space."""
+        name = f"{wanted['organization']}/{wanted['name']}"
+        assert (wanted["type"], wanted["sdk"]) == ("space", "gradio")
+        known = name in self.hub.spaces
+        self.hub.spaces.setdefault(name, {".gitattributes": b"", "README.md": b"Hello"})
+        self._send_json({"url": f"{self.hub.url}/spaces/{name}"}, 409 if known else 200)
+
+    def _how_to_upload(self, file: dict) -> dict:
+        """The answer for one large file: where to, if it is not here yet."""
+        if file["oid"] in self.hub.objects:
+            return file
+        return file | {"actions": {"upload": {"href": f"{self.hub.url}/lfs/{file['oid']}"}}}
+
+    def _commit(self, space: str, lines: list[dict]) -> None:
+        files = self.hub.spaces[space]
+        for line in lines:
+            value = line["value"]
+            if line["key"] == "header":
+                self.hub.commits.append(value["summary"])
+            elif line["key"] == "file":
+                content = base64.b64decode(value["content"])
+                if _is_large(len(content), content):
+                    self._send_json({"error": f"{value['path']} needs LFS"}, 400)
+                    return
+                files[value["path"]] = content
+            elif line["key"] == "lfsFile":
+                files[value["path"]] = self.hub.objects[value["oid"]]
+            elif line["key"] == "deletedFile":
+                del files[value["path"]]
+        self._send_json({"commitUrl": f"{self.hub.url}/spaces/{space}/commit/{SHA}", "commitOid": SHA})
 
     def _answer(self, repo: str, what: str | None, revision: str | None, below: str | None) -> None:
         """What the hub says about a model, or the list of its files."""
@@ -97,7 +183,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse("EntryNotFound")
         elif what == "tree":
             files = sorted(file for file in folder.rglob("*") if file.is_file())
-            self._send_json([_describe(file, folder) for file in files])
+            self._send_json(
+                [_describe(file.relative_to(folder).as_posix(), file.read_bytes()) for file in files]
+            )
         else:
             self._send_json({"id": repo, "sha": SHA, "siblings": [], "tags": [], "private": False})
 
@@ -134,8 +222,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _refuse(self, code: str) -> None:
         self._send(404, b"{}", {"X-Error-Code": code, "X-Repo-Commit": SHA})
 
-    def _send_json(self, value: object) -> None:
-        self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
+    def _send_json(self, value: object, status: int = 200) -> None:
+        self._send(status, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
     def _send(self, status: int, content: bytes, headers: dict[str, str], name: str = "") -> None:
         self.send_response(status)
@@ -161,8 +249,27 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-def _describe(file: Path, folder: Path) -> dict:
-    """A file in the list of a model's files."""
-    content = file.read_bytes()
-    blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-    return {"type": "file", "path": file.relative_to(folder).as_posix(), "size": len(content), "oid": blob}
+def _describe(name: str, content: bytes) -> dict:
+    """A file in the list of a repository's files."""
+    return {"type": "file", "path": name, "size": len(content), "oid": _blob(content)}
+
+
+def _blob(content: bytes) -> str:
+    """What git calls it."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+def _is_large(size: int, start: bytes) -> bool:
+    """Whether a file must be uploaded through LFS."""
+    return size > LARGEST_REGULAR or b"\0" in start[:512]
+
+
+def _mode(file: dict, files: dict[str, bytes]) -> dict:
+    """How a file is to be uploaded, and what is there in its place."""
+    large = _is_large(file["size"], base64.b64decode(file["sample"]))
+    there = files.get(file["path"])
+    name = None
+    if there is not None:
+        name = hashlib.sha256(there).hexdigest() if large else _blob(there)
+    mode = "lfs" if large else "regular"
+    return {"path": file["path"], "uploadMode": mode, "shouldIgnore": False, "oid": name}

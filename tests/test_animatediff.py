@@ -209,7 +209,7 @@ def test_incomplete_weights_never_start_half_random(model):
     weights = load_file(file)
     del weights["conv_out.weight"]
     save_file(weights, file)
-    with pytest.raises(ModelError, match="conv_out.weight"):
+    with pytest.raises(ModelError, match=r"conv_out\.weight"):
         AnimateDiffBackbone.from_pretrained(str(model))
 
 

@@ -100,7 +100,7 @@ def test_the_authors_run_the_same_request(stand_in):
 
 
 @pytest.mark.parametrize(
-    "given, message",
+    ("given", "message"),
     [
         ({"num_candidates": 8}, "as many candidates"),
         ({"num_candidates": 8, "num_frames": 8}, "below 16 frames"),

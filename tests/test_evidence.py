@@ -154,7 +154,7 @@ def test_vbench_judges_what_was_drawn(tmp_path, monkeypatch, tiny_model_dir):
     command += ["--methods", "vanilla,i4vgen", "--judge", "vbench", "--out", str(out)]
     monkeypatch.setattr(sys, "argv", command)
     monkeypatch.setitem(sys.modules, "vbench", None)  # not installed
-    with pytest.raises(SystemExit, match="vbench_judge .*out"):
+    with pytest.raises(SystemExit, match=r"vbench_judge .*out"):
         evidence.main()
 
     class VBench:

@@ -10,6 +10,7 @@ import time
 
 import huggingface_hub
 import pytest
+import torch
 from huggingface_hub import constants
 
 from i4vgen import hub
@@ -219,3 +220,9 @@ def test_a_runtime_downloads_its_model_before_it_runs(fake_hub, tiny_model_dir):
     assert isinstance(events[-1], Result)
     again = list(runtime.stream(lambda pipeline: pipeline.comparison("vanilla", config)))
     assert Loading not in map(type, again)
+
+
+def test_a_torch_that_cannot_describe_the_cpu_computes_in_float32(monkeypatch):
+    """As on ZeroGPU, whose PyTorch may be older than the tested one."""
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert hub.fastest_dtype("cpu") == torch.float32

@@ -8,13 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-import yaml
+from huggingface_hub import metadata_load
+from packaging.specifiers import SpecifierSet
 
+import i4vgen
 from i4vgen import catalog
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-HEADER = yaml.safe_load(README.split("---")[1])
+HEADER = metadata_load(ROOT / "README.md")
 
 
 def test_the_space_installs_the_gradio_that_is_tested():
@@ -22,6 +24,13 @@ def test_the_space_installs_the_gradio_that_is_tested():
     assert (HEADER["sdk"], HEADER["sdk_version"]) == ("gradio", pinned)
     assert (ROOT / HEADER["app_file"]).is_file()
     assert len(HEADER["short_description"]) <= 60
+
+
+def test_zero_gpu_can_run_the_space():
+    """The versions of August 2026, from Hugging Face's documentation."""
+    assert HEADER["python_version"] in ("3.10", "3.12")
+    (torch,) = re.findall(r"^torch(\S+)$", (ROOT / "requirements.txt").read_text(), re.M)
+    assert all(SpecifierSet(torch).contains(f"2.{minor}.0") for minor in range(8, 12))
 
 
 def test_the_space_loads_beforehand_what_its_default_model_needs():
@@ -60,3 +69,13 @@ def test_the_script_for_python_runs_as_it_stands(tmp_path):
     assert done.returncode == 0, done.stderr
     assert re.search(r"^ni_vsds 1 \d+ \d+$", done.stdout, re.M)
     assert (tmp_path / "rocket.gif").is_file()
+
+
+def test_the_citation_is_that_of_the_readme_and_of_this_version():
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert re.search(r"^version: (\S+)$", citation, re.M)[1] == i4vgen.__version__
+    entry = dict(re.findall(r"^  (\w+) += \{(.+)\},?$", README, re.M))
+    assert f'title: "{entry["title"]}"' in citation
+    assert f"journal: {entry['journal']}" in citation
+    names = re.findall(r"family-names: (.+)\n +given-names: (.+)", citation)
+    assert " and ".join(f"{family}, {given}" for family, given in names) == entry["author"]

@@ -103,7 +103,7 @@ def test_the_best_candidate_is_nobodys_choice_and_a_picture_of_ones_own_is(folde
     anchor = open_run(folder.path).chosen()
     assert anchor.index is None and np.array_equal(np.asarray(anchor.image), folder.candidates[0].image)
     (folder.path / "anchor.png").unlink()
-    with pytest.raises(InvalidInputError, match="anchor.png is missing"):
+    with pytest.raises(InvalidInputError, match=r"anchor\.png is missing"):
         open_run(folder.path).chosen()
 
 

@@ -351,5 +351,5 @@ def test_what_is_not_in_the_cache_is_named(models, offline, tmp_path):
         with pytest.raises(ModelError, match=lora.split("/")[1].split("@")[0]):
             SparseCtrlBackbone.from_pretrained(BASE, ADAPTER, CONTROLNET, loras=[lora])
     as_hub_cache(offline, "someone/styles", models / "v3")
-    with pytest.raises(ModelError, match="has no ink.safetensors"):
+    with pytest.raises(ModelError, match=r"has no ink\.safetensors"):
         SparseCtrlBackbone.from_pretrained(BASE, ADAPTER, CONTROLNET, loras=["someone/styles/ink.safetensors"])

@@ -8,6 +8,7 @@ import io
 import json
 import re
 import zipfile
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -274,6 +275,6 @@ def test_the_first_screen_shows_before_and_after_in_step(browser, url, size):
         with Image.open(io.BytesIO(base64.b64decode(picture.get_attribute("src").partition(",")[2]))) as film:
             frames = [np.array(frame.convert("RGB"), int) for frame in ImageSequence.Iterator(film)]
         half = frames[0].shape[1] // 2
-        for before, after in zip(frames, frames[1:], strict=False):
+        for before, after in pairwise(frames):
             assert (np.abs(after - before)[:, :half].mean(), np.abs(after - before)[:, half:].mean()) > (0, 0)
         expect(page.locator(".opening .halves b")).to_have_text(["Vanilla", "I4VGen"])

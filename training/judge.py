@@ -58,7 +58,7 @@ def main() -> None:
     still = len(preset.motions)
     frames, numbers = clips_of(preset, "judge", TRAIN_CLIPS)
 
-    def loss(step: int, generator: torch.Generator) -> Tensor:
+    def loss(_step: int, generator: torch.Generator) -> Tensor:
         index = torch.randint(len(frames), (BATCH,), generator=generator)
         clips, truth = to_tensor(frames[index].numpy()), numbers[index].clone()
         clips[:STILLS] = clips[:STILLS, :1]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -399,7 +400,7 @@ def houses(
     painter = Painter(size)
     edges = np.concatenate([[0], np.cumsum(rng.uniform(0.13, 0.22, 20))])
     edges = edges[: np.searchsorted(edges, WIDTH)] * WIDTH / edges[np.searchsorted(edges, WIDTH) - 1]
-    for left, right in zip(edges, edges[1:], strict=False):
+    for left, right in pairwise(edges):
         top = rng.uniform(*tops)
         painter.box(left, top, right - left - 0.012, 2, tint(rng, wall, 8))
         columns = max(1, round((right - left) / 0.06))

@@ -86,7 +86,7 @@ def main() -> None:
     images = images_of(preset, "vae", DECODER_CLIPS if run.minutes else 1)
     latents = torch.cat([pca.encode(chunk) for chunk in images.split(512)])
 
-    def loss(step: int, generator: torch.Generator) -> Tensor:
+    def loss(_step: int, generator: torch.Generator) -> Tensor:
         index = torch.randint(len(images), (16,), generator=generator)
         with run.autocast():
             decoded = vae.decode(latents[index].to(run.device)).sample

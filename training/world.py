@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -157,7 +158,7 @@ def tells(text: str, phrases: tuple[str, ...]) -> bool:
 def with_article(text: str) -> str:
     """`a octopus` -> `an octopus`."""
     tokens = text.split()
-    for i, (article, following) in enumerate(zip(tokens, tokens[1:], strict=False)):
+    for i, (article, following) in enumerate(pairwise(tokens)):
         if article == "a" and following in SUBJECTS and following[0] in "aeio":
             tokens[i] = "an"
     return " ".join(tokens)

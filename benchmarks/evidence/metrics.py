@@ -8,6 +8,8 @@ Every figure is better the higher it is, but for `dynamic_degree`, of which more
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import cv2
 import numpy as np
 
@@ -32,7 +34,7 @@ def motion_smoothness(frames: np.ndarray) -> float:
 def dynamic_degree(frames: np.ndarray) -> float:
     """1 if it moves, else 0: whether in a quarter of the frames those pixels that move most, move enough."""
     least = PIXELS_PER_FRAME * min(frames.shape[1:3])
-    moving = [speed_of_the_fastest(a, b) > least for a, b in zip(frames, frames[1:], strict=False)]
+    moving = [speed_of_the_fastest(a, b) > least for a, b in pairwise(frames)]
     return float(sum(moving) >= max(1, round(4 * len(frames) / 16)))
 
 

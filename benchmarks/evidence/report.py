@@ -14,8 +14,8 @@ from benchmarks.evidence.methods import COMPUTE, METHODS
 from benchmarks.evidence.statistics import Interval, bootstrap, frechet_distance, mean_of, wins
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 
 Measured = dict[tuple[int, int], dict[str, dict]]
 """By number of the prompt and seed, then by method: figures, seconds and, beside real clips, features."""

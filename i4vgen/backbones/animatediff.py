@@ -52,11 +52,11 @@ class MotionModule(AnimateDiffTransformer3D):
     def forward(
         self,
         hidden_states: torch.Tensor,
-        encoder_hidden_states=None,
-        timestep=None,
-        class_labels=None,
+        encoder_hidden_states: torch.Tensor | None = None,
+        timestep: torch.Tensor | None = None,
+        class_labels: torch.Tensor | None = None,
         num_frames: int = 1,
-        cross_attention_kwargs=None,
+        cross_attention_kwargs: dict[str, Any] | None = None,
     ) -> torch.Tensor:
         """hidden_states: [B * F, C, h, w], as is the result. The UNet leaves the other arguments empty, but
         passes some of them by position.

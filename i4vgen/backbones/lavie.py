@@ -209,7 +209,12 @@ class Block(nn.Module):
 class DownBlock(Block):
     """downsamplers: one, or none on the coarsest level."""
 
-    def __init__(self, resnets, attentions, downsamplers: Iterable[nn.Module]):
+    def __init__(
+        self,
+        resnets: Iterable[nn.Module],
+        attentions: Iterable[nn.Module],
+        downsamplers: Iterable[nn.Module],
+    ):
         super().__init__(resnets, attentions)
         self.downsamplers = nn.ModuleList(downsamplers)
 
@@ -237,7 +242,12 @@ class MidBlock(Block):
 class UpBlock(Block):
     """upsamplers: one, or none on the finest level."""
 
-    def __init__(self, resnets, attentions, upsamplers: Iterable[nn.Module]):
+    def __init__(
+        self,
+        resnets: Iterable[nn.Module],
+        attentions: Iterable[nn.Module],
+        upsamplers: Iterable[nn.Module],
+    ):
         super().__init__(resnets, attentions)
         self.upsamplers = nn.ModuleList(upsamplers)
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import enum
 import functools
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import nn
 
 from i4vgen.errors import OutOfMemoryError
+
+if TYPE_CHECKING:
+    from i4vgen.backbones.stable_diffusion import StableDiffusionBackbone
 
 T = TypeVar("T")
 
@@ -63,7 +66,7 @@ def leaner_when_full(method: Callable[..., T]) -> Callable[..., T]:
     """
 
     @functools.wraps(method)
-    def attempt(self, *args, **kwargs):
+    def attempt(self: StableDiffusionBackbone, *args: object, **kwargs: object) -> T:
         while True:
             try:
                 return method(self, *args, **kwargs)

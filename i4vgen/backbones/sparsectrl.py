@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from diffusers import SparseControlNetModel
@@ -41,7 +42,7 @@ class SparseCtrlBackbone(AnimateDiffBackbone):
 
     image_to_video = True
 
-    def __init__(self, controlnet: SparseControlNetModel, **parts):
+    def __init__(self, controlnet: SparseControlNetModel, **parts: Any):
         """controlnet: with its motion modules adopted. parts: as for `AnimateDiffBackbone`."""
         self.controlnet = controlnet
         super().__init__(**parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,8 @@ from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from i4vgen import hub
 from i4vgen.errors import ModelError
+
+T = TypeVar("T")
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 BATCH = 16  # images per forward pass: bounds the memory, whatever the number of candidates
@@ -23,7 +26,7 @@ def pick_score(cosine: torch.Tensor, logit_scale: torch.Tensor) -> torch.Tensor:
     return logit_scale.exp() * cosine
 
 
-def clip_score(cosine: torch.Tensor, logit_scale: torch.Tensor) -> torch.Tensor:
+def clip_score(cosine: torch.Tensor, _logit_scale: torch.Tensor) -> torch.Tensor:
     """Cosine, at least 0, in hundredths: 0 to 100 (Hessel et al. 2021, arXiv 2104.08718, who multiply by 2.5;
     by 100 is what people report).
     """
@@ -112,7 +115,7 @@ class ClipScore:
         return scores
 
 
-def _load(cls, model: str, files: Sequence[str]):
+def _load(cls: type[T], model: str, files: Sequence[str]) -> T:
     """The tokenizer or the image processor of a model. Raises `ModelError` if it is missing or damaged.
 
     files: the one that must be there, then those that may.

@@ -1,0 +1,78 @@
+"""Uploads the app to a Hugging Face Space: `make space SPACE=USER/NAME`.
+
+What arrives is the current commit, and of it what the app needs: no tests, training or benchmarks. A Space that
+is not there yet is created. Needs a login (`hf auth login`, or a token in $HF_TOKEN).
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+import httpx
+import huggingface_hub
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+ROOT = Path(__file__).resolve().parents[1]
+FILES = ("README.md", "LICENSE", "app.py", "examples.json", "requirements.txt")
+FOLDERS = ("i4vgen", "assets")
+"""All that the app needs. The front matter of the README configures the Space."""
+
+
+class NotReadyError(Exception):
+    """Something is to be done before the upload; the message says what."""
+
+
+def upload(space: str) -> str:
+    """Makes the Space the current commit's app. Returns its address."""
+    if changes := git("status", "--porcelain").decode().splitlines():
+        listed = "\n".join(changes[:10] + ["..."] * (len(changes) > 10))
+        raise NotReadyError(f"the work tree has changes; commit or stash them first:\n{listed}")
+    if not (token := huggingface_hub.get_token()):
+        raise NotReadyError("not logged in: run `hf auth login`, or set HF_TOKEN to a token that may write")
+    commit = git("rev-parse", "--short=12", "HEAD").decode().strip()
+    api = huggingface_hub.HfApi(token=token)
+    with tempfile.TemporaryDirectory() as folder:
+        export(Path(folder))
+        api.create_repo(space, repo_type="space", space_sdk="gradio", exist_ok=True)
+        api.upload_folder(
+            repo_id=space,
+            repo_type="space",
+            folder_path=folder,
+            commit_message=f"Deploy {commit}",
+            delete_patterns=[f"{name}/*" for name in FOLDERS],  # what this commit no longer has
+        )
+    return f"{api.endpoint}/spaces/{space}"
+
+
+def export(folder: Path) -> None:
+    """Writes what the app needs of the current commit into a folder."""
+    with tarfile.open(fileobj=io.BytesIO(git("archive", "HEAD", *FILES, *FOLDERS))) as archive:
+        archive.extractall(folder, filter="data")
+
+
+def git(*arguments: str) -> bytes:
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True)
+    if done.returncode:
+        raise NotReadyError(done.stderr.decode().strip())
+    return done.stdout
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m deploy.space", description="Upload the app to a Space.")
+    parser.add_argument("space", metavar="USER/NAME", help="the Space on Hugging Face")
+    try:
+        print(upload(parser.parse_args().space))
+    except (NotReadyError, HfHubHTTPError, HFValidationError) as error:
+        sys.exit(f"error: {error}")
+    except httpx.TransportError as error:
+        sys.exit(f"error: the hub cannot be reached ({error})")
+
+
+if __name__ == "__main__":
+    main()
