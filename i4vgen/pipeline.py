@@ -76,88 +76,6 @@ class I4VGenPipeline:
         self.rewards = tuple(rewards)
         self._make_noise = noise
 
-    # From Python
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        model: str | os.PathLike,
-        *,
-        device: str | None = None,
-        dtype: torch.dtype | None = None,
-        rewards: Sequence[str] | None = None,
-        base: str | None = None,
-        loras: Sequence[str] = (),
-        compiled: bool = False,
-    ) -> I4VGenPipeline:
-        """Loads a model, after downloading what is missing of it.
-
-        Args:
-            model: A name from the catalogue, a folder or hub id in the diffusers layout, or
-                BASE+MOTION_ADAPTER.
-            device: "cuda", "mps" or "cpu"; None takes the best there is.
-            dtype: Of the networks that draw; None takes the fastest that the device computes in.
-            rewards: Names from the catalogue, of which the first one selects; None takes the model's own.
-            base: Another Stable Diffusion 1.5 checkpoint, for models that take one.
-            loras: Image and motion LoRAs, each with @WEIGHT after it if need be, for models that take them.
-            compiled: Whether to compile the networks.
-
-        Raises:
-            InvalidInputError: There is no such device or reward, or the model does not take what was given.
-            ModelError: The model cannot be found, or something of it is missing or damaged.
-        """
-        from i4vgen import catalog, loading  # not above: the method itself depends on no particular model
-
-        chosen = None if rewards is None else tuple(rewards)
-        entry = catalog.find(catalog.ModelSpec(os.fspath(model), base, tuple(loras), chosen))
-        loading.download_in_terminal(entry)
-        return cls(*loading.load(entry, device, dtype, compiled))
-
-    def __call__(
-        self, prompt: str, *, anchor: Choice = None, compare: str | Sequence[str] = (), **settings
-    ) -> I4VGenOutput:
-        """Makes a video.
-
-        Args:
-            prompt: What it should show.
-            anchor: None selects the highest reward. See `Anchor.choose` for what else it can be.
-            compare: Names from `COMPARISONS`: also make these videos.
-            settings: Any field of `GenerationConfig`; what is left out is the model's default.
-
-        Raises:
-            InvalidInputError: Any of these is unknown or wrong.
-        """
-        config, choice = self.make_config(prompt, **settings), Anchor.choose(anchor)
-        given = choice if isinstance(choice, Anchor) else None
-        return collect(config, self.run(config, choice, compare), given)
-
-    def stream(
-        self,
-        prompt: str,
-        *,
-        anchor: Choice = None,
-        compare: str | Sequence[str] = (),
-        previews: float = 0.0,
-        **settings,
-    ) -> Iterator[Event]:
-        """The same as an iterator of events. Arguments as for calling the pipeline, and `previews`."""
-        return self.run(self.make_config(prompt, **settings), Anchor.choose(anchor), compare, previews)
-
-    def make_config(self, prompt: str, **settings) -> GenerationConfig:
-        """The configuration with these settings and the model's defaults for the others.
-
-        Raises:
-            InvalidInputError: A setting is unknown, wrong, or beyond the limits of the model.
-        """
-        return GenerationConfig.for_model(self.backbone.defaults, prompt=prompt, **settings)
-
-    def initial_noise(self, config: GenerationConfig) -> torch.Tensor:
-        """The video noise of a run, [1, C, F, h, w], float32 on the CPU.
-
-        The vanilla video starts from it; candidate i starts from its frame i.
-        """
-        return video_noise(self._noise(config), config.num_frames)
-
     # The chain
 
     def run(
@@ -209,11 +127,16 @@ class I4VGenPipeline:
         comparisons = find_comparisons(compare)
         yield from self._animate(self.prepare(config), anchor, comparisons, previews, judge)
 
-    def comparison(self, name: str, config: GenerationConfig, previews: float = 0.0) -> Iterator[Event]:
+    def comparison(
+        self, name: str, config: GenerationConfig, previews: float = 0.0
+    ) -> Generator[Event, None, torch.Tensor]:
         """One comparison by itself.
 
         Args:
             name: From `COMPARISONS`.
+
+        Returns:
+            The latents of its video, [1, C, F, h, w].
         """
         (comparison,) = find_comparisons([name])
         return (yield from self._compare(comparison, self.prepare(config), previews))
@@ -368,3 +291,85 @@ class I4VGenPipeline:
         scores, arrays = score_images(self.rewards, inputs.config.prompt, images), latents.cpu().numpy()
         found = zip(indices, images, scores, arrays, strict=True)
         return [Candidate(*candidate, sketch=sketch) for candidate in found]
+
+    # From Python
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | os.PathLike,
+        *,
+        device: str | None = None,
+        dtype: torch.dtype | None = None,
+        rewards: Sequence[str] | None = None,
+        base: str | None = None,
+        loras: Sequence[str] = (),
+        compiled: bool = False,
+    ) -> I4VGenPipeline:
+        """Loads a model, after downloading what is missing of it.
+
+        Args:
+            model: A name from the catalogue, a folder or hub id in the diffusers layout, or
+                BASE+MOTION_ADAPTER.
+            device: "cuda", "mps" or "cpu"; None takes the best there is.
+            dtype: Of the networks that draw; None takes the fastest that the device computes in.
+            rewards: Names from the catalogue, of which the first one selects; None takes the model's own.
+            base: Another Stable Diffusion 1.5 checkpoint, for models that take one.
+            loras: Image and motion LoRAs, each with @WEIGHT after it if need be, for models that take them.
+            compiled: Whether to compile the networks.
+
+        Raises:
+            InvalidInputError: There is no such device or reward, or the model does not take what was given.
+            ModelError: The model cannot be found, or something of it is missing or damaged.
+        """
+        from i4vgen import catalog, loading  # not above: the method itself depends on no particular model
+
+        chosen = None if rewards is None else tuple(rewards)
+        entry = catalog.find(catalog.ModelSpec(os.fspath(model), base, tuple(loras), chosen))
+        loading.download_in_terminal(entry)
+        return cls(*loading.load(entry, device, dtype, compiled))
+
+    def __call__(
+        self, prompt: str, *, anchor: Choice = None, compare: str | Sequence[str] = (), **settings
+    ) -> I4VGenOutput:
+        """Makes a video.
+
+        Args:
+            prompt: What it should show.
+            anchor: None selects the highest reward. See `Anchor.choose` for what else it can be.
+            compare: Names from `COMPARISONS`: also make these videos.
+            settings: Any field of `GenerationConfig`; what is left out is the model's default.
+
+        Raises:
+            InvalidInputError: Any of these is unknown or wrong.
+        """
+        config, choice = self.make_config(prompt, **settings), Anchor.choose(anchor)
+        given = choice if isinstance(choice, Anchor) else None
+        return collect(config, self.run(config, choice, compare), given)
+
+    def stream(
+        self,
+        prompt: str,
+        *,
+        anchor: Choice = None,
+        compare: str | Sequence[str] = (),
+        previews: float = 0.0,
+        **settings,
+    ) -> Iterator[Event]:
+        """The same as an iterator of events. Arguments as for calling the pipeline, and `previews`."""
+        return self.run(self.make_config(prompt, **settings), Anchor.choose(anchor), compare, previews)
+
+    def make_config(self, prompt: str, **settings) -> GenerationConfig:
+        """The configuration with these settings and the model's defaults for the others.
+
+        Raises:
+            InvalidInputError: A setting is unknown, wrong, or beyond the limits of the model.
+        """
+        return GenerationConfig.for_model(self.backbone.defaults, prompt=prompt, **settings)
+
+    def initial_noise(self, config: GenerationConfig) -> torch.Tensor:
+        """The video noise of a run, [1, C, F, h, w], float32 on the CPU.
+
+        The vanilla video starts from it; candidate i starts from its frame i.
+        """
+        return video_noise(self._noise(config), config.num_frames)

@@ -1,4 +1,4 @@
-"""What a sampler's steps tell the listener: progress, and how the video looks meanwhile."""
+"""Turns the steps of a sampler into events: progress, and how the video looks so far."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from i4vgen.events import Event, Preview, Progress, Result, Stage
 PREVIEW_SIDE = 32  # latents
 
 PREVIEWS = 0.1
-"""So much of a video's time, on top, may go into showing how it looks meanwhile, where somebody watches."""
+"""The share of its time, on top, that a video may spend on previews where somebody watches."""
 
 
 @dataclass
@@ -34,7 +34,19 @@ class StageTracker:
     def follow(
         self, steps: Iterable, previews: float = 0.0, decode: Callable | None = None
     ) -> Generator[Event, None, Any]:
-        """Yields events while the sampler runs; returns its last step. Only the sampler's time counts."""
+        """Runs the sampler. Only its own time counts.
+
+        Args:
+            steps: `DenoiseStep`s or `NIVSDSStep`s.
+            previews: See `I4VGenPipeline`.
+            decode: Turns latents [1, C, F, h, w] into frames; needed for previews.
+
+        Yields:
+            `Progress` for every step, and `Preview`s.
+
+        Returns:
+            The last step.
+        """
         start, spent = time.perf_counter(), 0.0
         for step in steps:
             update = float(step.update) if previews else None  # waits for the device, so the time is right
@@ -77,9 +89,7 @@ def track_video(
 
 
 def _smaller(latents: torch.Tensor) -> torch.Tensor:
-    """The latents [1, C, F, h, w] of a preview: no side longer than `PREVIEW_SIDE`, which saves most of the
-    decoding of large videos.
-    """
+    """Latents [1, C, F, h, w] scaled down to at most `PREVIEW_SIDE` a side: decoding large ones is slow."""
     scale = PREVIEW_SIDE / max(latents.shape[3:])
     if scale >= 1:
         return latents

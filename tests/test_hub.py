@@ -18,6 +18,7 @@ from i4vgen.catalog import ROOT_NETWORK
 from i4vgen.errors import ModelError
 from i4vgen.events import Loading, Result, Stage
 from i4vgen.generation_config import GenerationConfig
+from i4vgen.pipeline import I4VGenPipeline
 from i4vgen.runtime import Runtime
 from tests.fake_hub import SHA, BrokenOff, FakeHub, HungUp
 
@@ -226,3 +227,11 @@ def test_a_torch_that_cannot_describe_the_cpu_computes_in_float32(monkeypatch):
     """As on ZeroGPU, whose PyTorch may be older than the tested one."""
     monkeypatch.delattr(torch.cpu, "get_capabilities")
     assert hub.fastest_dtype("cpu") == torch.float32
+
+
+def test_from_python_a_download_shows_a_bar(fake_hub, tiny_model_dir, capsys):
+    fake_hub.models["someone/tiny"] = tiny_model_dir
+    pipe = I4VGenPipeline.from_pretrained("someone/tiny", device="cpu", rewards=())
+    assert "someone/tiny: 100%" in capsys.readouterr().err and pipe.rewards == ()
+    I4VGenPipeline.from_pretrained("someone/tiny", device="cpu", rewards=())
+    assert "someone/tiny" not in capsys.readouterr().err

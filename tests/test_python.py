@@ -121,7 +121,7 @@ def test_what_is_unknown_or_wrong_is_named(pipe, given, words):
 
 
 def test_a_model_that_cannot_be_loaded():
-    with pytest.raises(ModelError, match="there is no model './nowhere'"):
+    with pytest.raises(ModelError, match=r"there is no model '\./nowhere'"):
         I4VGenPipeline.from_pretrained("./nowhere")
     with pytest.raises(InvalidInputError, match="there is no reward 'mine'"):
         I4VGenPipeline.from_pretrained("pocket", rewards=["mine"])

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from i4vgen import runtime as runtime_module
+from i4vgen.comparisons import COMPARISONS, Comparison
 from i4vgen.generation_config import GenerationConfig
 from i4vgen.pipeline import Anchor
 from tests.conftest import ROOT
@@ -146,6 +147,15 @@ def test_the_parts_of_a_run_add_up(zero_gpu, picture):
     drawn = zero_gpu.estimate("candidates", whole) - zero_gpu.STARTING
     assert zero_gpu.estimate("run", whole) == pytest.approx(animate + drawn)
     assert zero_gpu.estimate("candidates", big(preset="fast")) < zero_gpu.estimate("candidates", whole)
+
+
+def test_a_comparison_asks_for_the_time_of_its_steps(zero_gpu, monkeypatch):
+    double = Comparison("double", "", "", lambda config: 2 * config.num_inference_steps, None)
+    monkeypatch.setitem(COMPARISONS, "double", double)
+    one, two, none = (
+        zero_gpu.estimate("animate", big(), compare=names) for names in (["vanilla"], ["double"], [])
+    )
+    assert none < one < two
 
 
 def test_the_duration_stays_within_what_zero_gpu_grants(zero_gpu):
