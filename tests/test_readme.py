@@ -54,7 +54,7 @@ def test_every_picture_and_file_that_is_linked_is_there():
 
 
 CHECKS = """
-assert out.frames.ndim == 4 and out.frames.dtype == "uint8" and len(out.candidates) == 8
+assert out.frames.ndim == 4 and out.frames.dtype == "uint8" and len(out.candidates) == 4
 assert out.anchor.index == max(out.candidates, key=lambda candidate: candidate.score).index
 assert event.name == "i4vgen" and event.frames.shape == out.frames.shape
 """
