@@ -20,7 +20,10 @@ from benchmarks.evidence.report import DISTANCE, title_of
 ROOT = Path(__file__).parent.parent.parent
 SHORT_METHODS = ("vanilla", "freeinit", "i4vgen", "fast")
 SHORT_FIGURES = ("subject_right", "colour_right", "setting_right", "motion_right", "worst_frame", DISTANCE)
-CHARTS = ("gains.svg", "compute.svg")
+CHARTS = {
+    "gains.svg": "Lead over the vanilla model with 95 % intervals, by method and figure",
+    "compute.svg": "What a second buys: worst frame and Frechet distance against the seconds that a video takes",
+}
 
 
 def short_table(summary: Mapping[str, Mapping]) -> str:
@@ -51,7 +54,9 @@ def fill_file(path: Path, name: str, content: str) -> None:
 
 def publish(evidence: Path, root: Path = ROOT) -> None:
     summary = json.loads((evidence / "results.json").read_text())["summary"]
-    fill_file(root / "docs" / "evidence.md", "table", (evidence / "table.md").read_text())
+    charts = "\n".join(f"![{title}]({name})" for name, title in CHARTS.items())
+    table = (evidence / "table.md").read_text().strip()
+    fill_file(root / "docs" / "evidence.md", "table", f"{table}\n\n{charts}")
     fill_file(root / "README.md", "evidence", short_table(summary))
     for chart in CHARTS:
         shutil.copy(evidence / chart, root / "docs" / chart)
