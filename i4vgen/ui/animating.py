@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from i4vgen.events import Event, Loading, Preview, Progress, Result, Selected, Stage
 from i4vgen.comparisons import COMPARISONS
+from i4vgen.events import Event, Loading, Preview, Progress, Result, Selected, Stage
 from i4vgen.generation_config import GenerationConfig
 from i4vgen.media import write_image, write_video
 from i4vgen.pipeline import Anchor, I4VGenPipeline

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, replace
 from i4vgen import catalog
 from i4vgen.backbones.samplers import SCHEDULERS
 from i4vgen.catalog import REWARDS, ModelSpec
+from i4vgen.comparisons import COMPARISONS
 from i4vgen.errors import InvalidInputError
 from i4vgen.generation_config import MAX_SEED, Defaults, GenerationConfig, Parameter, parameters
-from i4vgen.comparisons import COMPARISONS
 from i4vgen.ui import strings
 
 CHUNKS = 4

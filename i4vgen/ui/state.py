@@ -10,10 +10,10 @@ import numpy as np
 from PIL import Image
 
 from i4vgen.catalog import ModelSpec
+from i4vgen.comparisons import COMPARISONS
 from i4vgen.events import Candidate, Selected
 from i4vgen.generation_config import BASELINES, GenerationConfig, parameters
 from i4vgen.metrics import Measures
-from i4vgen.comparisons import COMPARISONS
 from i4vgen.pipeline import Anchor
 
 

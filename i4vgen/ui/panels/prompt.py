@@ -11,9 +11,9 @@ from gradio.components import Component
 
 from i4vgen.backbones.samplers import SCHEDULERS
 from i4vgen.catalog import MODELS, REWARDS, ModelSpec
+from i4vgen.comparisons import COMPARISONS
 from i4vgen.errors import InvalidInputError, ModelError
 from i4vgen.generation_config import Defaults, Parameter
-from i4vgen.comparisons import COMPARISONS
 from i4vgen.runtime import Runtime, get_runtime
 from i4vgen.ui import layout, strings
 from i4vgen.ui.context import AppContext, RunButtons, View
