@@ -18,9 +18,9 @@ from i4vgen.runs import SavedRun, open_run
 from i4vgen.ui import layout, pictures, run_io, strings
 from i4vgen.ui.components.live import live_value
 from i4vgen.ui.context import AppContext, check_idle
+from i4vgen.ui.errors import refusal
 from i4vgen.ui.examples import Example, StoredRuns
 from i4vgen.ui.form import FIELDS, Form, from_query
-from i4vgen.ui.layout import refusal
 from i4vgen.ui.queueing import CHECKED, QUICK
 from i4vgen.ui.run_io import OpenedRun
 from i4vgen.ui.state import make_anchor
