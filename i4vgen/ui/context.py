@@ -264,6 +264,10 @@ class AppContext:
             raise InvalidInputError(strings.OTHER_MODEL.format(model=spec.model))
         return runtime
 
+    def runtime_named(self, model: str) -> Runtime:
+        """The runtime of a model of which only the name was chosen. Raises as `runtime_for` does."""
+        return self.runtime_for(models.default_spec(self.runtime, model))
+
     def check_size(self, candidate_set: CandidateSet) -> None:
         """Whether the form could have asked for these candidates: an opened run may be of any size.
 
