@@ -21,12 +21,13 @@ from i4vgen.events import Candidate
 from i4vgen.pipeline import Anchor
 from i4vgen.runtime import StopToken
 from i4vgen.ui import animating, drawing, pictures, strings
+from i4vgen.ui.captions import caption, describe_anchor
 from i4vgen.ui.components.chart import chart_value
 from i4vgen.ui.components.compare import ComparePlayer
 from i4vgen.ui.components.live import live_value
 from i4vgen.ui.context import AppContext
 from i4vgen.ui.form import Form
-from i4vgen.ui.panels.candidates import CandidatesPanel, caption, describe_anchor, select_upload
+from i4vgen.ui.panels.candidates import CandidatesPanel, select_upload
 from i4vgen.ui.panels.prompt import show_unknown_words
 from i4vgen.ui.progress import Tracker
 from i4vgen.ui.run_store import RunStore

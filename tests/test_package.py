@@ -141,3 +141,24 @@ def test_the_wheel_runs_from_any_folder(tmp_path):
     python("-m", "pip", "install", "-q", "--no-deps", "--target", str(tmp_path / "site"), str(wheel))
     assert python("-c", USE).strip() == str(tmp_path / "site" / "i4vgen")
     assert (tmp_path / "site" / "bin" / "i4vgen").is_file() and (tmp_path / "site/i4vgen/py.typed").is_file()
+
+
+def imports_of(file: Path) -> set[str]:
+    """The modules that a file imports, and what it takes from them: `i4vgen.ui.strings`, `gradio`."""
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def test_no_module_imports_against_the_arrows():
+    below = [file for file in (ROOT / "i4vgen").rglob("*.py") if "ui" not in file.relative_to(ROOT).parts]
+    plain = [ROOT / "i4vgen" / "ui" / name for name in ("state.py", "form.py", "captions.py", "models.py")]
+    for file in below + plain:
+        assert not any(name.split(".")[0] == "gradio" for name in imports_of(file)), file
+    for file in (ROOT / "i4vgen" / "ui").rglob("*.py"):
+        if file.name != "app.py":
+            assert not any(name.startswith("i4vgen.ui.panels") for name in imports_of(file)), file

@@ -22,7 +22,7 @@ SHORT_METHODS = ("vanilla", "freeinit", "i4vgen", "fast")
 SHORT_FIGURES = ("subject_right", "colour_right", "setting_right", "motion_right", "worst_frame", DISTANCE)
 CHARTS = {
     "gains.svg": "Lead over the vanilla model with 95 % intervals, by method and figure",
-    "compute.svg": "What a second buys: worst frame and Frechet distance against the seconds that a video takes",
+    "compute.svg": "What a second buys: worst frame and Frechet distance by the seconds that a video takes",
 }
 
 

@@ -7,12 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from i4vgen.comparisons import COMPARISONS
 from i4vgen.events import Event, Loading, Preview, Progress, Result, Selected, Stage
 from i4vgen.generation_config import GenerationConfig
-from i4vgen.media import write_image, write_video
 from i4vgen.pipeline import Anchor, I4VGenPipeline
 from i4vgen.runtime import Runtime, StopToken
 from i4vgen.tracking import PREVIEWS
@@ -80,7 +77,7 @@ def animate(
             case Loading(repo_or_path, done, total):
                 yield Step(known, animation, live(strings.downloading(repo_or_path, done, total), done / total))
             case Selected():
-                clips, made = (save_anchor(event.image),), runtime.describe()
+                clips, made = (files.save_anchor(event.image),), runtime.describe()
                 animation = Animation(candidate_set, config, runtime.spec, made, event, tuple(compare), clips)
             case Stage(name, total):
                 tracker.begin(name, total)
@@ -95,7 +92,7 @@ def animate(
                 yield Step(known, animation, live(tracker.words(), tracker.fraction))
             case Result():
                 strip = pictures.film_strip(event.frames)
-                clip = shown[event.name] = save_clip(event)
+                clip = shown[event.name] = files.save_clip(event)
                 if event.name in missing:
                     known = known.with_clip(clip)
                 animation = replace(animation, clips=in_order(animation.clips[0], shown))
@@ -106,18 +103,3 @@ def animate(
     else:
         words = strings.animate_stopped("ni_vsds" in shown)
     yield Step(known, animation, live_value(words), animation.clips if "ni_vsds" in shown else None)
-
-
-def save_clip(result: Result) -> Clip:
-    """Writes a finished video where the browser finds it."""
-    path = files.fresh(f"{result.name}.mp4")
-    write_video(path, result.frames, result.fps)
-    frames = result.frames
-    return Clip(result.name, str(path), len(frames), result.fps, result.seconds, frames, result.scores)
-
-
-def save_anchor(image: np.ndarray) -> Clip:
-    """Writes the anchor, uint8 [H, W, 3], as a still pane of the player."""
-    path = files.fresh("anchor.png")
-    write_image(path, image)
-    return Clip("anchor", str(path), 1, 1, 0.0, image[None])

@@ -29,7 +29,7 @@ from PIL import Image
 from i4vgen.catalog import MODELS, REWARDS, ModelSpec
 from i4vgen.comparisons import COMPARISONS
 from i4vgen.errors import InvalidInputError, ModelError, OutOfMemoryError
-from i4vgen.events import Candidate, Event, Loading, Progress, Result, Scores, latest
+from i4vgen.events import Candidate, Event, Loading, Progress, Result, Scores, best, latest
 from i4vgen.generation_config import (
     ANIMATION,
     CANDIDATES,
@@ -362,7 +362,8 @@ class Endpoints:
         for name, value in {"model": model, "base": base}.items():
             if not isinstance(value, str | None):
                 raise InvalidInputError(f"{name} must be a text")
-        spec = self.runtime.spec if model in (None, self.runtime.spec.model) else ModelSpec(model)
+        own = self.runtime.spec.model
+        spec = models.default_spec(self.runtime, own if model is None else model)
         given = {"base": base, "loras": loras, "rewards": rewards}
         given = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items() if v is not None}
         return self._runtime_for(replace(spec, **given))
@@ -371,7 +372,8 @@ class Endpoints:
         """The runtime of a choice, as on the page."""
         runtime = models.runtime_for(self.runtime, spec)
         if runtime is None:
-            known = ", ".join(models.offered(self.runtime))
+            own = self.runtime.spec.model
+            known = ", ".join(dict.fromkeys((own, *models.offered(self.runtime))))
             raise InvalidInputError(f"there is no model {spec.model!r}: use {known}")
         return runtime
 
@@ -408,10 +410,10 @@ def choose(candidates: Sequence[Candidate], index: int | None, picture: dict | s
     if not candidates:
         raise InvalidInputError("this run has no candidates: give an anchor_image")
     if index is None:
-        best = best_of(candidates)
-        if best is None:
+        leader = best_of(candidates)
+        if leader is None:
             raise InvalidInputError("nobody judged these candidates: pick the anchor by its index")
-        return Anchor.from_candidate(best, "highest reward")
+        return Anchor.from_candidate(leader, "highest reward")
     for candidate in candidates:
         if candidate.index == index:
             return Anchor.from_candidate(candidate)
@@ -429,14 +431,14 @@ def own_picture(index: int | None, picture: dict | str) -> Anchor:
 def best_of(candidates: Sequence[Candidate]) -> Candidate | None:
     """The candidate with the highest score; None if there is none, or none was judged."""
     judged = [candidate for candidate in candidates if candidate.score is not None]
-    return min(judged, key=lambda candidate: candidate.rank_key, default=None)
+    return best(judged) if judged else None
 
 
 def drawn(made: Made) -> dict:
     """What a run has drawn, for `Drawn`."""
     paths = {event.index: path for event, path in made if isinstance(event, Candidate)}
     candidates = latest(event for event, _ in made if isinstance(event, Candidate))
-    best = best_of(candidates)
+    leader = best_of(candidates)
     answers = [
         {
             "index": candidate.index,
@@ -447,7 +449,7 @@ def drawn(made: Made) -> dict:
         }
         for candidate in candidates
     ]
-    return {"candidates": answers, "best": best and best.index}
+    return {"candidates": answers, "best": leader and leader.index}
 
 
 def animated(folder: RunFolder, made: Made) -> dict:

@@ -6,7 +6,6 @@ So no panel knows another.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,14 +20,12 @@ from i4vgen.pipeline import Anchor
 from i4vgen.runtime import Runtime, StopToken
 from i4vgen.ui import models, strings
 from i4vgen.ui.components.live import LiveView, live_value
+from i4vgen.ui.errors import failure, refusal
 from i4vgen.ui.form import SETTINGS, Form
-from i4vgen.ui.layout import refusal
 from i4vgen.ui.queueing import CHECKED, ON_DEVICE, QUICK
 from i4vgen.ui.run_store import RunStore
 from i4vgen.ui.state import AnchorSelection, Baselines, CandidateSet, animation_config, make_anchor
 from i4vgen.ui.stops import Stops
-
-log = logging.getLogger(__name__)
 
 FORGET_AFTER = 24 * 3600
 """Seconds after which candidates and videos that nobody touched are forgotten, even if their tab is open."""
@@ -267,6 +264,10 @@ class AppContext:
             raise InvalidInputError(strings.OTHER_MODEL.format(model=spec.model))
         return runtime
 
+    def runtime_named(self, model: str) -> Runtime:
+        """The runtime of a model of which only the name was chosen. Raises as `runtime_for` does."""
+        return self.runtime_for(models.default_spec(self.runtime, model))
+
     def check_size(self, candidate_set: CandidateSet) -> None:
         """Whether the form could have asked for these candidates: an opened run may be of any size.
 
@@ -310,13 +311,3 @@ def check_idle(phase: str) -> None:
     """A run in progress must not find another page when it comes back. Raises `gr.Error`."""
     if phase != "idle":
         raise refusal(strings.BUSY, strings.NOT_NOW)
-
-
-def failure(error: Exception) -> gr.Error:
-    """What a person is told when a run breaks. The log has the rest."""
-    if isinstance(error, gr.Error):
-        return error
-    log.exception("a run failed")
-    reason = str(error).strip() or type(error).__name__
-    message = strings.FAILED.format(error=reason.splitlines()[0])
-    return gr.Error(message, title=strings.SORRY, print_exception=False)

@@ -6,13 +6,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
-import numpy as np
-from gradio.processing_utils import save_img_array_to_cache
-from gradio.utils import get_upload_folder
-
 from i4vgen.events import Candidate, Loading, Progress, Scores, Stage
 from i4vgen.runtime import Runtime, StopToken
-from i4vgen.ui import strings
+from i4vgen.ui import files, strings
 from i4vgen.ui.components.live import live_value
 from i4vgen.ui.progress import Tracker
 from i4vgen.ui.state import CandidateSet
@@ -45,7 +41,7 @@ def draw(
                     yield candidate_set, status
             case Candidate():
                 made = candidate_set.made or runtime.describe()  # now that the model is loaded
-                file = save_picture(event.image)
+                file = files.save_picture(event.image)
                 candidate_set = replace(candidate_set, made=made).with_candidate(event, file)
                 yield candidate_set, status
     finished, asked = len(candidate_set.candidates) - before, config.num_candidates - first
@@ -74,8 +70,3 @@ def score_again(
         yield candidate_set, live_value(strings.NOT_SCORED)
         return
     yield candidate_set.with_scores(prompt, scores), live_value(strings.scored(len(scores), prompt))
-
-
-def save_picture(image: np.ndarray) -> str:
-    """The picture of a candidate, uint8 [H, W, 3], as a file for the browser."""
-    return save_img_array_to_cache(image, cache_dir=get_upload_folder(), format="png")

@@ -6,9 +6,14 @@ import re
 import secrets
 from pathlib import Path
 
+import numpy as np
+from gradio.processing_utils import save_img_array_to_cache
 from gradio.utils import get_upload_folder
 
+from i4vgen.events import Result
 from i4vgen.generation_config import GenerationConfig
+from i4vgen.media import write_image, write_video
+from i4vgen.ui.state import Clip
 
 
 def fresh(name: str) -> Path:
@@ -22,3 +27,23 @@ def name_of(config: GenerationConfig, kind: str, suffix: str) -> str:
     """What a download is called: i4vgen-a-rocket-rising-7-candidates.zip."""
     words = re.sub(r"[^\w]+", "-", config.prompt.lower()).strip("-")[:40]
     return f"i4vgen-{words}-{config.seed}-{kind}.{suffix}"
+
+
+def save_picture(image: np.ndarray) -> str:
+    """Writes the picture of a candidate, uint8 [H, W, 3]. Returns its path."""
+    return save_img_array_to_cache(image, cache_dir=get_upload_folder(), format="png")
+
+
+def save_anchor(image: np.ndarray) -> Clip:
+    """Writes the anchor, uint8 [H, W, 3], as a still pane of the player."""
+    path = fresh("anchor.png")
+    write_image(path, image)
+    return Clip("anchor", str(path), 1, 1, 0.0, image[None])
+
+
+def save_clip(result: Result) -> Clip:
+    """Writes a finished video."""
+    path = fresh(f"{result.name}.mp4")
+    write_video(path, result.frames, result.fps)
+    frames = result.frames
+    return Clip(result.name, str(path), len(frames), result.fps, result.seconds, frames, result.scores)

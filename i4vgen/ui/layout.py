@@ -61,12 +61,3 @@ def header(runtime: Runtime, opening: str = "") -> gr.HTML:
         elem_id="masthead",
         apply_default_css=False,
     )
-
-
-def refusal(message: str, title: str) -> gr.Error:
-    """To be raised for what a person can put right: a warning on the page, and an error for API clients.
-
-    The error itself stays invisible, because Gradio would show it in red under the title "Error".
-    """
-    gr.Warning(message, title=title)
-    return gr.Error(message, visible=False, print_exception=False)

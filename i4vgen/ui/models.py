@@ -10,8 +10,13 @@ from i4vgen.runtime import Runtime, get_runtime
 
 
 def offered(own: Runtime) -> tuple[str, ...]:
-    """The names of the models. own: the runtime that the app was started with."""
-    return tuple(dict.fromkeys((own.spec.model, *MODELS)))
+    """The names of the models, as the form lists them. own: the runtime that the app was started with."""
+    return tuple(dict.fromkeys((*MODELS, own.spec.model)))
+
+
+def default_spec(own: Runtime, model: str) -> ModelSpec:
+    """A model of which only the name was chosen, with what the app was started with or else the catalogue's."""
+    return own.spec if model == own.spec.model else ModelSpec(model)
 
 
 def runtime_for(own: Runtime, spec: ModelSpec) -> Runtime | None:

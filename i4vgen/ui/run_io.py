@@ -15,8 +15,6 @@ from i4vgen.media import read_video, side_by_side, write_gif, write_video
 from i4vgen.metrics import Measures
 from i4vgen.runs import RunFolder, SavedRun
 from i4vgen.ui import files, strings
-from i4vgen.ui.animating import save_anchor
-from i4vgen.ui.drawing import save_picture
 from i4vgen.ui.state import AnchorSelection, Animation, CandidateSet, Clip, in_order, make_anchor
 
 FRESH = 8 * 3600
@@ -94,7 +92,7 @@ def unpack(run: SavedRun) -> tuple[CandidateSet, AnchorSelection, Animation | No
         run.spec,
         made,
         candidates,
-        tuple(save_picture(candidate.image) for candidate in candidates),
+        tuple(files.save_picture(candidate.image) for candidate in candidates),
         judged_by=run.config.prompt,
         stars=run.stars,
     )
@@ -110,7 +108,7 @@ def unpack(run: SavedRun) -> tuple[CandidateSet, AnchorSelection, Animation | No
     if len({clip.frames.shape[1:] for clip in clips.values()}) > 1:
         raise InvalidInputError("the videos of this run are not of one size")
     measures = {name: Measures(**figures) for name, figures in run.values.get("measures", {}).items()}
-    panes = in_order(save_anchor(picture), clips)
+    panes = in_order(files.save_anchor(picture), clips)
     return (
         candidate_set,
         selection,

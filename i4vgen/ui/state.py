@@ -11,7 +11,7 @@ from PIL import Image
 
 from i4vgen.catalog import ModelSpec
 from i4vgen.comparisons import COMPARISONS
-from i4vgen.events import Candidate, Selected
+from i4vgen.events import Candidate, Selected, best
 from i4vgen.generation_config import BASELINES, GenerationConfig, parameters
 from i4vgen.metrics import Measures
 from i4vgen.pipeline import Anchor
@@ -73,7 +73,7 @@ class CandidateSet:
     @property
     def best(self) -> int | None:
         """The index of the candidate with the highest score (the first one, without scores), or None."""
-        return self.kept[0].index if self.kept else None
+        return best(self.kept).index if self.kept else None
 
     @property
     def next_index(self) -> int:
@@ -83,7 +83,7 @@ class CandidateSet:
     @property
     def crowned(self) -> int | None:
         """The index of the best candidate, if anybody judged them."""
-        return self.kept[0].index if self.kept and self.kept[0].scores else None
+        return self.best if self.kept and best(self.kept).scores else None
 
     def rank(self, index: int) -> int:
         """1 for the best of those that were not dropped."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,15 +11,15 @@ from gradio.components import Component
 from gradio.data_classes import ImageData
 
 from i4vgen.errors import InvalidInputError
-from i4vgen.events import Candidate
 from i4vgen.generation_config import MAX_CANDIDATES
 from i4vgen.media import fit_picture, open_picture, upright
 from i4vgen.runtime import Runtime, StopToken
 from i4vgen.ui import drawing, files, layout, pictures, run_io, strings
+from i4vgen.ui.captions import caption, describe_anchor
 from i4vgen.ui.components.chart import ScoreChart, chart_value
 from i4vgen.ui.components.live import LiveView
 from i4vgen.ui.context import AppContext, RunButtons, Tab, View
-from i4vgen.ui.layout import refusal
+from i4vgen.ui.errors import refusal
 from i4vgen.ui.queueing import IN_TURN
 from i4vgen.ui.state import AnchorSelection, CandidateSet, anchor_index, make_anchor
 
@@ -331,39 +330,6 @@ def save_set(candidate_set: CandidateSet, selection: AnchorSelection) -> str:
     """The candidates as they were curated, packed. Returns the path."""
     path: Path = files.fresh(files.name_of(candidate_set.config, "candidates", "zip"))
     return str(run_io.pack_candidates(candidate_set, selection, path))
-
-
-def caption(candidate_set: CandidateSet, candidate: Candidate, selection: AnchorSelection) -> str:
-    """The lines under a card.
-
-    Gradio's gallery gives its cards no classes: style.css finds the crown and the tick in the first line.
-    """
-    _, *others = candidate.scores.items() or [None]
-    marks = [strings.CROWN] if candidate.index == candidate_set.crowned else []
-    marks += [strings.STAR] if candidate.index in candidate_set.stars else []
-    marks += [strings.score(candidate.score)] if candidate.scores else []
-    marks += [strings.PICKED] if candidate.index == anchor_index(candidate_set, selection) else []
-    lines = [" ".join(marks)] if marks else []
-    lines += [f"{name} {strings.score(score)}" for name, score in others]
-    lines += [strings.SKETCH] if candidate.sketch else []
-    seed = candidate_set.config.seed if candidate_set.config else 0
-    lines.append(strings.card(candidate_set.rank(candidate.index), seed, candidate.index))
-    return "\n".join(lines)
-
-
-def describe_anchor(candidate_set: CandidateSet, selection: AnchorSelection) -> str:
-    """The anchor in words (HTML)."""
-    if selection.picture is not None:
-        return strings.OWN_ANCHOR
-    index = anchor_index(candidate_set, selection)
-    if index is None:
-        return strings.NO_ANCHOR
-    candidate, _ = candidate_set.find(index)
-    is_best = index == candidate_set.crowned
-    words = strings.anchor_is(index + 1, len(candidate_set.kept), strings.score(candidate.score), is_best)
-    if candidate_set.config and candidate_set.judged_by not in ("", candidate_set.config.prompt):
-        words += strings.judged_by(html.escape(candidate_set.judged_by))
-    return words
 
 
 def say(words: str) -> str:

@@ -18,9 +18,9 @@ from i4vgen.runs import SavedRun, open_run
 from i4vgen.ui import layout, pictures, run_io, strings
 from i4vgen.ui.components.live import live_value
 from i4vgen.ui.context import AppContext, check_idle
+from i4vgen.ui.errors import refusal
 from i4vgen.ui.examples import Example, StoredRuns
 from i4vgen.ui.form import FIELDS, Form, from_query
-from i4vgen.ui.layout import refusal
 from i4vgen.ui.queueing import CHECKED, QUICK
 from i4vgen.ui.run_io import OpenedRun
 from i4vgen.ui.state import make_anchor
@@ -112,17 +112,17 @@ class HistoryPanel:
             offered: The dataset that offers them.
             stored: Opens their runs.
         """
-        self.examples, self.stored = examples, stored
+        self.examples, self.offered, self.stored = examples, offered, stored
         context, form = self.context, set(self.context.form.values())
         page = self.page
         demo.load(self.on_load, {self.memory, *form}, [*page, *self.outputs], **CHECKED)
         events = (
-            (offered.click, self.on_example, [offered, context.phase]),
-            (self.gallery.select, self.on_history, [self.memory, context.phase]),
-            (self.file.upload, self.on_file, [self.file, context.phase]),
+            (offered.click, self.on_example, offered),
+            (self.gallery.select, self.on_history, self.memory),
+            (self.file.upload, self.on_file, self.file),
         )
-        for opens, handler, inputs in events:
-            self.write_link(opens(handler, [*inputs, *context.form.values()], page, **CHECKED))
+        for opens, handler, given in events:
+            self.write_link(opens(handler, {given, context.phase, *form}, page, **CHECKED))
         self.forget.click(lambda: self.show_memory([]), None, self.outputs, **QUICK)
         self.copy.click(
             None, None, None, js=COPY_LINK.replace("COPIED", strings.COPIED), api_visibility="private"
@@ -167,35 +167,32 @@ class HistoryPanel:
         # The form says the same already, and somebody may be typing in it.
         return self.show_result(self.stored.open(self.stored.first), strings.STORED) | remembered
 
-    def on_example(self, index: int, phase: str, *values) -> dict:
+    def on_example(self, values: dict) -> dict:
         """An example fills the form and shows what became of it."""
-        check_idle(phase)
-        example, form = self.examples[index], self.form_of(values)
+        check_idle(values[self.context.phase])
+        example, form = self.examples[values[self.offered]], self.context.read_form(values)
         if example.run is None:
             return self.show_settings({"prompt": example.prompt, "seed": example.seed}, form)
         return self.show_opened(self.stored.open(example.run), form, strings.STORED)
 
-    def on_history(self, memory: list, phase: str, event: gr.SelectData, *values) -> dict:
+    def on_history(self, values: dict, event: gr.SelectData) -> dict:
         """A run that this browser remembers; its settings alone, where it has expired on the server."""
-        check_idle(phase)
-        item, form = memory[event.index], self.form_of(values)
+        check_idle(values[self.context.phase])
+        item, form = values[self.memory][event.index], self.context.read_form(values)
         saved = self.context.run_store.open(item["run"])
         if saved is None:
             gr.Info(strings.GONE)
             return self.show_settings(item["settings"], form)
         return self.show_saved(saved, form, strings.RESTORED) | {self.context.run_token: item["run"]}
 
-    def on_file(self, path: str, phase: str, *values) -> dict:
+    def on_file(self, values: dict) -> dict:
         """A run.json, or a packed run."""
-        check_idle(phase)
+        check_idle(values[self.context.phase])
+        path, form = values[self.file], self.context.read_form(values)
         try:
-            return self.show_saved(open_run(path), self.form_of(values), strings.RESTORED)
+            return self.show_saved(open_run(path), form, strings.RESTORED)
         except InvalidInputError as error:
             raise refusal(str(error).replace(path, Path(path).name), strings.NO_RUN) from error
-
-    def form_of(self, values: tuple) -> Form:
-        """The form, of the values of its components in their order."""
-        return Form.of(dict(zip(self.context.form, values, strict=True)))
 
     def show_settings(self, given: Mapping[str, object], form: Form) -> dict:
         """The form with these settings; everything else on the page stays."""

@@ -10,12 +10,12 @@ import gradio as gr
 from gradio.components import Component
 
 from i4vgen.backbones.samplers import SCHEDULERS
-from i4vgen.catalog import MODELS, REWARDS, ModelSpec
+from i4vgen.catalog import MODELS, REWARDS
 from i4vgen.comparisons import COMPARISONS
 from i4vgen.errors import InvalidInputError, ModelError
 from i4vgen.generation_config import Defaults, Parameter
-from i4vgen.runtime import Runtime, get_runtime
-from i4vgen.ui import layout, strings
+from i4vgen.runtime import Runtime
+from i4vgen.ui import layout, models, strings
 from i4vgen.ui.context import AppContext, RunButtons, View
 from i4vgen.ui.examples import Example
 from i4vgen.ui.form import FIELDS, OWN, SETTINGS, Form
@@ -121,9 +121,8 @@ class PromptPanel:
 
     def on_model(self, model: str, shown: str) -> dict:
         """Another model was chosen. If it cannot be had, the form goes back to the one before."""
-        own = self.context.runtime
         try:
-            return self.show_model(own if model == own.spec.model else get_runtime(ModelSpec(model)))
+            return self.show_model(self.context.runtime_named(model))
         except (ModelError, InvalidInputError) as error:
             gr.Warning(str(error), title=strings.NO_MODEL)
             return {self.form["model"]: shown}
@@ -147,12 +146,11 @@ class PromptPanel:
     def show(self, form: Form) -> dict:
         """The form with these values; a model that this app does not offer is said and left out."""
         values = {self.form[name]: value for name, value in form.values().items()}
-        offered = {name for _, name in self.form["model"].choices}
-        if form.model not in offered:
+        if form.model not in models.offered(self.context.runtime):
             gr.Warning(strings.OTHER_MODEL.format(model=form.model))
             kept = {self.form[name] for name in ("model", "base", "loras", "rewards")}
             return {component: value for component, value in values.items() if component not in kept}
-        changes = self.show_model(get_runtime(ModelSpec(form.model)))
+        changes = self.show_model(self.context.runtime_named(form.model))
         for component, value in values.items():
             known = changes.get(component)
             changes[component] = {**known, "value": value} if isinstance(known, dict) else value
@@ -224,9 +222,8 @@ def draw_chips(runtime: Runtime) -> dict[str, gr.Dataset]:
 def draw_model(runtime: Runtime) -> Mapping[str, Component]:
     """What is run: the model, another base under it, LoRAs, and who judges."""
     spec, entry = runtime.spec, runtime.entry
-    names = [(entry.title, name) for name, entry in MODELS.items()]
-    if spec.model not in MODELS:
-        names.append((Path(spec.model).name, spec.model))
+    titles = {name: known.title for name, known in MODELS.items()}
+    names = [(titles.get(name) or Path(name).name, name) for name in models.offered(runtime)]
     with gr.Row():
         model = gr.Dropdown(names, value=spec.model, label=strings.MODEL_NAME, info=strings.model_facts(entry))
         rewards = gr.CheckboxGroup(

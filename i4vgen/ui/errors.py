@@ -1,0 +1,30 @@
+"""What a person at the page is told when something cannot be done."""
+
+from __future__ import annotations
+
+import logging
+
+import gradio as gr
+
+from i4vgen.ui import strings
+
+log = logging.getLogger(__name__)
+
+
+def refusal(message: str, title: str) -> gr.Error:
+    """To be raised for what a person can put right: a warning on the page, and an error for API clients.
+
+    The error itself stays invisible, because Gradio would show it in red under the title "Error".
+    """
+    gr.Warning(message, title=title)
+    return gr.Error(message, visible=False, print_exception=False)
+
+
+def failure(error: Exception) -> gr.Error:
+    """What a person is told when a run breaks. The log has the rest."""
+    if isinstance(error, gr.Error):
+        return error
+    log.exception("a run failed")
+    reason = str(error).strip() or type(error).__name__
+    message = strings.FAILED.format(error=reason.splitlines()[0])
+    return gr.Error(message, title=strings.SORRY, print_exception=False)
