@@ -8,6 +8,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
@@ -27,7 +28,7 @@ i4vgen.mp4 in one folder.
 class Parser(argparse.ArgumentParser):
     """argparse, but with one line for an error."""
 
-    def error(self, message: str):
+    def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message}\n")
 
 
@@ -154,7 +155,7 @@ def run(args: argparse.Namespace) -> None:
     listener.finish(folder.finish(config, compare, runtime.describe()))
 
 
-def default_folder(config) -> Path:
+def default_folder(config: GenerationConfig) -> Path:
     words = re.sub(r"[^\w]+", "-", config.prompt.lower()).strip("-")[:60]
     return Path("outputs", f"{words or 'run'}-{config.seed}")
 
@@ -178,7 +179,7 @@ class JsonLines:
 class Lines:
     """What happened, in words on stdout."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.loading: str | None = None
 
     def show(self, event: Event, file: Path | None) -> None:
@@ -209,7 +210,7 @@ class Lines:
 class Bars(Lines):
     """The same with a progress bar per stage, for a terminal."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.bar = None
 

@@ -238,7 +238,7 @@ class GenerationConfig:
         offered=False,
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, about in parameters().items():
             object.__setattr__(self, name, about.check(name, getattr(self, name)))
         if not self.prompt.strip():
@@ -286,7 +286,7 @@ class GenerationConfig:
         return int(self.sampling.steps * self.p_re)
 
     @classmethod
-    def for_model(cls, defaults: Defaults, **given) -> GenerationConfig:
+    def for_model(cls, defaults: Defaults, **given: object) -> GenerationConfig:
         """A request for one model: whatever is absent or None comes from its defaults.
 
         Raises `InvalidInputError` also for values that this model does not support.

@@ -330,7 +330,7 @@ class I4VGenPipeline:
         return cls(*loading.load(entry, device, dtype, compiled))
 
     def __call__(
-        self, prompt: str, *, anchor: Choice = None, compare: str | Sequence[str] = (), **settings
+        self, prompt: str, *, anchor: Choice = None, compare: str | Sequence[str] = (), **settings: object
     ) -> I4VGenOutput:
         """Makes a video.
 
@@ -354,12 +354,12 @@ class I4VGenPipeline:
         anchor: Choice = None,
         compare: str | Sequence[str] = (),
         previews: float = 0.0,
-        **settings,
+        **settings: object,
     ) -> Iterator[Event]:
         """The same as an iterator of events. Arguments as for calling the pipeline, and `previews`."""
         return self.run(self.make_config(prompt, **settings), Anchor.choose(anchor), compare, previews)
 
-    def make_config(self, prompt: str, **settings) -> GenerationConfig:
+    def make_config(self, prompt: str, **settings: object) -> GenerationConfig:
         """The configuration with these settings and the model's defaults for the others.
 
         Raises:

@@ -26,7 +26,7 @@ from i4vgen.vocabulary import Vocabulary
 class StopToken:
     """Asks a running stream to end. Any thread may call it."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._event = threading.Event()
 
     def stop(self) -> None:

@@ -16,7 +16,7 @@ import inspect
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from typing import Any
+from typing import Any, ClassVar
 
 import spaces
 
@@ -44,7 +44,7 @@ get 120 seconds, and `spaces` multiplies what is asked for by 1.5 on the slower 
 class ZeroGPURuntime(runtime.Runtime):
     """A runtime whose runs take place on a GPU lent by ZeroGPU."""
 
-    _known: dict[ModelSpec, ZeroGPURuntime] = {}
+    _known: ClassVar[dict[ModelSpec, ZeroGPURuntime]] = {}
 
     def __init__(self, spec: ModelSpec | str | None = None):
         super().__init__(spec)
@@ -80,22 +80,22 @@ class RemotePipeline:
     def __init__(self, spec: ModelSpec):
         self._choice = spec
 
-    def run(self, *args, **kwargs) -> Iterator[Event]:
+    def run(self, *args: object, **kwargs: object) -> Iterator[Event]:
         return self._start("run", *args, **kwargs)
 
-    def candidates(self, *args, **kwargs) -> Iterator[Event]:
+    def candidates(self, *args: object, **kwargs: object) -> Iterator[Event]:
         return self._start("candidates", *args, **kwargs)
 
-    def score(self, *args, **kwargs) -> Iterator[Event]:
+    def score(self, *args: object, **kwargs: object) -> Iterator[Event]:
         return self._start("score", *args, **kwargs)
 
-    def animate(self, *args, **kwargs) -> Iterator[Event]:
+    def animate(self, *args: object, **kwargs: object) -> Iterator[Event]:
         return self._start("animate", *args, **kwargs)
 
-    def comparison(self, *args, **kwargs) -> Iterator[Event]:
+    def comparison(self, *args: object, **kwargs: object) -> Iterator[Event]:
         return self._start("comparison", *args, **kwargs)
 
-    def _start(self, method: str, *args, **kwargs) -> Iterator[Event]:
+    def _start(self, method: str, *args: object, **kwargs: object) -> Iterator[Event]:
         """Passes on the events of a run elsewhere.
 
         Closing this makes the other process end its run after the step under way, and waits for that.
@@ -110,7 +110,7 @@ class RemotePipeline:
                 yield event
 
 
-def duration(spec: ModelSpec, method: str, arguments: dict[str, Any]) -> int:
+def duration(_spec: ModelSpec, method: str, arguments: dict[str, Any]) -> int:
     """The seconds to ask ZeroGPU for. Takes the arguments of `_run`, as `spaces` wants it."""
     seconds = STARTING if method == "score" else estimate(method, **arguments)
     return min(math.ceil(seconds), LONGEST)
@@ -135,12 +135,12 @@ def estimate(
     compare: Sequence[str] = (),
     previews: float = 0.0,
     first: int = 0,
-    judge: bool = False,
+    judge: bool = False,  # noqa: ARG001  rewards are fast
     name: str = "",
 ) -> float:
     """Seconds that a method of the pipeline will take on a GPU, generously. Takes the method's arguments."""
     steps = config.sampling.steps
-    draws = method == "candidates" or method == "run" and not isinstance(anchor, Anchor)
+    draws = method == "candidates" or (method == "run" and not isinstance(anchor, Anchor))
     candidates = config.num_candidates - first if draws else 0
     animates = method in ("run", "animate")
     videos = [config.ni_vsds_steps, config.regeneration_steps] if animates else []  # the steps of each

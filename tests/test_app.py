@@ -190,7 +190,8 @@ def test_the_form_becomes_a_request(runtime):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"prompt": "  "}, {"prompt": None}, {"seed": None}, {"seed": -1}, {"num_frames": 99}]
+    "wrong",
+    [{"prompt": "  "}, {"prompt": None}, {"seed": None}, {"seed": -1}, {"num_frames": 99}, {"height": 2048}],
 )
 def test_a_wrong_form_is_refused_in_words(runtime, wrong):
     with pytest.raises(InvalidInputError, match=r"\w+ \w+"):

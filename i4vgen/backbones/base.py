@@ -104,7 +104,7 @@ class Backbone(Protocol):
         ...
 
     @staticmethod
-    def read_vocabulary(**sources: str) -> Vocabulary | None:
+    def read_vocabulary(**sources: str) -> Vocabulary | None:  # noqa: ARG004
         """All words that the model understands; None if it was trained on any text."""
         return None
 

@@ -43,6 +43,7 @@ from i4vgen.pipeline import Anchor, I4VGenPipeline
 from i4vgen.runs import RunFolder
 from i4vgen.runtime import Runtime
 from i4vgen.ui import models, strings
+from i4vgen.ui.limits import check_size
 from i4vgen.ui.queueing import ON_DEVICE
 from i4vgen.ui.run_store import RunStore
 
@@ -135,7 +136,7 @@ def endpoint(method: Callable[..., Generator[Event, None, object]]) -> Callable[
     hints = get_type_hints(method)
     signature = with_settings(inspect.signature(method), SETTINGS.get(method.__name__, {}))
 
-    def run(*values):
+    def run(*values: object) -> Iterator:
         yield None  # before any work: what has not yet yielded cannot be cancelled
         try:
             with closing(method(**signature.bind(*values).arguments)) as events:
@@ -206,7 +207,7 @@ class Endpoints:
         base: str | None = None,
         loras: list[str] | None = None,
         rewards: list[str] | None = None,
-        **settings,
+        **settings: object,
     ) -> Generator[Event, None, Drawn]:
         """Draws candidate images for a video and scores them. One of them is then set in motion by animate.
 
@@ -226,6 +227,7 @@ class Endpoints:
         """
         runtime = self._runtime(model, base, loras, rewards)
         config = GenerationConfig.for_model(runtime.defaults, **settings)
+        check_size(config, runtime.defaults)
         with TemporaryDirectory() as path:
             folder = RunFolder(path)
             made = yield from record(folder, runtime, lambda pipeline: pipeline.candidates(config))
@@ -238,7 +240,7 @@ class Endpoints:
         anchor: int | None = None,
         anchor_image: gr.FileData | None = None,
         compare: list[str] | None = COMPARE,
-        **settings,
+        **settings: object,
     ) -> Generator[Event, None, Animated]:
         """Sets one image in motion: the best candidate of a run, another one, or a picture of your own.
 
@@ -282,7 +284,7 @@ class Endpoints:
         base: str | None = None,
         loras: list[str] | None = None,
         rewards: list[str] | None = None,
-        **settings,
+        **settings: object,
     ) -> Generator[Event, None, Generated]:
         """Makes a video from a prompt: draws candidate images, takes the best one and sets it in motion.
 
@@ -308,6 +310,7 @@ class Endpoints:
         """
         runtime = self._runtime(model, base, loras, rewards)
         config = GenerationConfig.for_model(runtime.defaults, **settings)
+        check_size(config, runtime.defaults)
         compare = compare or ()
         chosen = anchor if anchor_image is None else own_picture(anchor, anchor_image)
         with TemporaryDirectory() as path:

@@ -22,6 +22,7 @@ from i4vgen.ui import models, strings
 from i4vgen.ui.components.live import LiveView, live_value
 from i4vgen.ui.errors import failure, refusal
 from i4vgen.ui.form import SETTINGS, Form
+from i4vgen.ui.limits import check_size
 from i4vgen.ui.queueing import CHECKED, ON_DEVICE, QUICK
 from i4vgen.ui.run_store import RunStore
 from i4vgen.ui.state import AnchorSelection, Baselines, CandidateSet, animation_config, make_anchor
@@ -268,16 +269,16 @@ class AppContext:
         """The runtime of a model of which only the name was chosen. Raises as `runtime_for` does."""
         return self.runtime_for(models.default_spec(self.runtime, model))
 
-    def check_size(self, candidate_set: CandidateSet) -> None:
+    def check_candidates(self, candidate_set: CandidateSet) -> None:
         """Whether the form could have asked for these candidates: an opened run may be of any size.
 
         Raises:
             InvalidInputError: It could not.
         """
-        config, usual = candidate_set.config, self.runtime_for(candidate_set.spec).defaults
-        too_large = config.height * config.width > 2 * usual.height * usual.width
+        config = candidate_set.config
+        check_size(config, self.runtime_for(candidate_set.spec).defaults)
         _, most, _ = SETTINGS["num_inference_steps"].slider
-        if too_large or config.num_inference_steps > most:
+        if config.num_inference_steps > most:
             raise InvalidInputError(strings.TOO_LARGE)
 
     def read_run(self, form: Form) -> tuple[Runtime, GenerationConfig]:
@@ -300,7 +301,7 @@ class AppContext:
         if anchor is None:
             raise refusal(strings.NEEDS_ANCHOR, strings.NOT_NOW)
         if candidate_set.candidates:  # their model, prompt and seed, whatever the form says by now
-            self.check_size(candidate_set)
+            self.check_candidates(candidate_set)
             kept = {"prompt": candidate_set.config.prompt, "seed": candidate_set.config.seed}
             form = form.with_spec(candidate_set.spec).with_values(kept)
         runtime, config = self.read_run(form)

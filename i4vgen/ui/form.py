@@ -13,6 +13,7 @@ from i4vgen.comparisons import COMPARISONS
 from i4vgen.errors import InvalidInputError
 from i4vgen.generation_config import MAX_SEED, Defaults, GenerationConfig, Parameter, parameters
 from i4vgen.ui import strings
+from i4vgen.ui.limits import check_size
 
 CHUNKS = 4
 """The gallery fills in about this many steps: often enough to look alive, in chunks large enough to be fast."""
@@ -108,6 +109,7 @@ class Form:
         given |= {"sampler": None if given.get("sampler") == OWN else given.get("sampler")}
         given |= {"prompt": self.prompt, "negative_prompt": str(given.get("negative_prompt") or "").strip()}
         config = GenerationConfig.for_model(defaults, **given)
+        check_size(config, defaults)
         chunk = min(defaults.candidate_batch_size, -(-config.num_candidates // CHUNKS))
         return replace(config, candidate_batch_size=chunk)
 

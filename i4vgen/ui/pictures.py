@@ -15,14 +15,14 @@ CROP_SIDE = 480
 """Pixels of the longer side of a picture that shows what is cut off another."""
 
 
-def webp(image: Image.Image, **options) -> str:
+def webp(image: Image.Image, **options: object) -> str:
     """A picture as WebP, in base64. options: Pillow's."""
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", **options)
     return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def data_uri(image: Image.Image, **options) -> str:
+def data_uri(image: Image.Image, **options: object) -> str:
     """A picture as an address that holds it (WebP). options: Pillow's."""
     return f"data:image/webp;base64,{webp(image, **options)}"
 

@@ -219,8 +219,13 @@ FORGET = "Forget all"
 GONE = "This run has expired on the server. Its settings are in the form: the same seed gives the same run."
 NO_RUN = "No run in this file"
 OTHER_MODEL = "This run was made with {model}, which this app does not offer. Draw with another model."
-TOO_LARGE = "This run is larger than the form allows. Its settings are in the form: draw again."
+TOO_LARGE = "This run has more steps than the form allows. Its settings are in the form: draw again."
 BAD_LINK = "Some settings in the link could not be used: {names}."
+
+
+def too_large(height: int, width: int, most: int) -> str:
+    """A video of too many pixels."""
+    return f"height x width can be at most {most} pixels with this model here, not {height} x {width}"
 
 
 def run_caption(prompt: str, seed: int, model: str) -> str:

@@ -191,7 +191,7 @@ class CandidatesPanel:
         yield from self.follow_drawing(runtime, fresh, AnchorSelection(), token)
 
     def check_more(self, tab: Tab) -> None:
-        self.context.check_size(tab.candidate_set)
+        self.context.check_candidates(tab.candidate_set)
         if tab.candidate_set.next_index >= MAX_CANDIDATES:
             raise refusal(strings.NO_MORE, strings.NOT_NOW)
 
@@ -206,7 +206,7 @@ class CandidatesPanel:
             yield from self.follow_scoring(runtime, drawn, selection, drawn.judged_by, token)
 
     def check_score(self, tab: Tab) -> None:
-        self.context.check_size(tab.candidate_set)
+        self.context.check_candidates(tab.candidate_set)
         if not tab.form.prompt:
             raise refusal(strings.NEEDS_PROMPT, strings.CHECK_FORM)
 

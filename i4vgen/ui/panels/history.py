@@ -27,7 +27,7 @@ from i4vgen.ui.state import make_anchor
 
 STORAGE_KEY = "i4vgen-runs"
 
-SECRET = "not a secret"  # noqa: S105  Gradio wants one; a random one would lose the runs with every restart
+SECRET = "not a secret"
 
 REMEMBER = 24
 """Number of runs that a browser remembers."""

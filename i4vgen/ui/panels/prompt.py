@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import gradio as gr
@@ -135,7 +135,7 @@ class PromptPanel:
         except (ModelError, InvalidInputError):  # said when the run is started
             return gr.update(visible=False)
 
-    def composer(self, group: str):
+    def composer(self, group: str) -> Callable[[list[str], str], str]:
         """Puts a phrase of this group into the prompt."""
 
         def compose(chosen: list[str], prompt: str) -> str:

@@ -12,7 +12,7 @@ from i4vgen.ui.state import AnchorSelection, CandidateSet, anchor_index
 class ScoreChart(gr.HTML):
     """Shows `chart_value(...)`. Its `select` event carries the index of the candidate that was clicked."""
 
-    def __init__(self, **kwargs) -> None:
+    def __init__(self, **kwargs: object) -> None:
         super().__init__(
             value=None,
             **template(__file__),

@@ -23,7 +23,7 @@ class ComparePlayer(gr.HTML):
     "fps"}``; a still has ``"kind": "image", "image": file`` instead.
     """
 
-    def __init__(self, **kwargs) -> None:
+    def __init__(self, **kwargs: object) -> None:
         super().__init__(
             value=None,
             **template(__file__),

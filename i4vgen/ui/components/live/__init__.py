@@ -14,7 +14,7 @@ from i4vgen.ui.components.template import template
 class LiveView(gr.HTML):
     """Shows `live_value(...)`. The page is patched in place: the loop plays on while its pictures change."""
 
-    def __init__(self, words: str, **kwargs) -> None:
+    def __init__(self, words: str, **kwargs: object) -> None:
         """words: what it says before the first run."""
         super().__init__(
             value=live_value(words),

@@ -18,7 +18,7 @@ from i4vgen.ui.components.template import template
 class Report(gr.HTML):
     """Shows `report_value(...)`, or nothing for None."""
 
-    def __init__(self, **kwargs) -> None:
+    def __init__(self, **kwargs: object) -> None:
         super().__init__(
             value=None,
             **template(__file__),
