@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import string
-from collections.abc import Iterator
 from pathlib import Path
 
 import huggingface_hub
@@ -12,12 +11,10 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, MotionAdapter, UNet2DConditionModel
-from playwright.sync_api import Browser, Page
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from i4vgen.generation_config import GenerationConfig
 from i4vgen.runtime import Runtime
-from tests.browsing import quiet_page, running_app, running_browser
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "tests" / "data" / "animatediff_i4vgen_reference.safetensors"
@@ -127,7 +124,7 @@ def pipeline(runtime):
 
 @pytest.fixture
 def make_config(runtime):
-    """make_request(**given): a small request that the tiny model can run."""
+    """make_config(**given): a small run that the tiny model can do."""
 
     def make(**given) -> GenerationConfig:
         values = {"prompt": "a red rocket rising", "num_candidates": 3} | given
@@ -152,27 +149,6 @@ def offline(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """A real browser."""
-    with running_browser() as chromium:
-        yield chromium
-
-
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    """The address of the real app in a process of its own."""
-    with running_app() as address:
-        yield address
-
-
-@pytest.fixture
-def page(browser, url) -> Iterator[Page]:
-    """A fresh tab on it, which fails on any error in its console."""
-    with quiet_page(browser, url) as tab:
-        yield tab
 
 
 @pytest.fixture

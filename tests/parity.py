@@ -31,7 +31,7 @@ from i4vgen.errors import ModelError
 from i4vgen.events import Candidate, Event, Result, Selected
 from i4vgen.generation_config import Defaults, GenerationConfig
 from i4vgen.pipeline import I4VGenPipeline
-from tests import parity_image_reward, parity_lavie
+from tests.support import parity_image_reward, parity_lavie
 
 TOLERANCE = 1e-4
 PIXELS_PER_LATENT = 8  # only to speak of heights and widths: these networks have no VAE

@@ -19,15 +19,15 @@ from i4vgen.errors import InvalidInputError
 from i4vgen.generation_config import GenerationConfig
 from i4vgen.runtime import Runtime
 from i4vgen.ui import build_app
-from tests.layouts_animatediff import (
+from tests.support.layouts_animatediff import (
     as_hub_cache,
     write_motion_adapter,
     write_motion_lora,
     write_sparse_controlnet,
     write_stable_diffusion,
 )
-from tests.layouts_lavie import write_lavie
-from tests.layouts_rewards import (
+from tests.support.layouts_lavie import write_lavie
+from tests.support.layouts_rewards import (
     write_bert_tokenizer,
     write_clip,
     write_clip_processor,

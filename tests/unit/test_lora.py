@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from i4vgen.backbones.animatediff import AnimateDiffBackbone, MotionModule
 from i4vgen.backbones.lora import parse
 from i4vgen.errors import ModelError
-from tests.layouts_animatediff import (
+from tests.support.layouts_animatediff import (
     ALPHA,
     RANK,
     attention_layers,

@@ -17,7 +17,7 @@ from i4vgen.rewards import clip, image_reward
 from i4vgen.rewards.clip import ClipScore
 from i4vgen.rewards.image_reward import ImageReward
 from tests.conftest import ROOT
-from tests.layouts_rewards import (
+from tests.support.layouts_rewards import (
     SHA,
     write_bert_tokenizer,
     write_clip,
@@ -26,7 +26,7 @@ from tests.layouts_rewards import (
     write_image_reward,
     write_pick_score,
 )
-from tests.parity_image_reward import compare
+from tests.support.parity_image_reward import compare
 
 PACKAGE_RUN = ROOT / "tests" / "data" / "image_reward_tiny"
 PICK_SCORE, PICK_SCORE_PROCESSOR = "yuvalkirstain/PickScore_v1", "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"

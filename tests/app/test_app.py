@@ -43,7 +43,7 @@ from i4vgen.ui.state import (
 )
 from i4vgen.ui.stops import Stops
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 FORM = {
     "prompt": "a red rocket",
     "seed": 7,

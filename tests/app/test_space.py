@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.fake_hub import LARGEST_REGULAR, FakeHub
+from tests.support.fake_hub import LARGEST_REGULAR, FakeHub
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SPACE = "someone/studio"
 UPLOADED = {"README.md", "LICENSE", "app.py", "assets", "examples.json", "i4vgen", "requirements.txt"}
 

@@ -19,7 +19,7 @@ from i4vgen.errors import ModelError
 from i4vgen.events import Candidate, Result, Selected
 from i4vgen.generation_config import GenerationConfig
 from i4vgen.pipeline import Anchor, I4VGenPipeline
-from tests.layouts_animatediff import (
+from tests.support.layouts_animatediff import (
     as_hub_cache,
     write_image_lora,
     write_motion_adapter,

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from tests.browsing import quiet_page
+from tests.support.browsing import quiet_page
 
 PATIENCE = 120_000  # milliseconds, for a run of the model
 expect.set_options(timeout=30_000)  # for the page: a machine under load answers late, but it answers

@@ -20,7 +20,7 @@ from i4vgen.events import Loading, Result, Stage
 from i4vgen.generation_config import GenerationConfig
 from i4vgen.pipeline import I4VGenPipeline
 from i4vgen.runtime import Runtime
-from tests.fake_hub import SHA, BrokenOff, FakeHub, HungUp
+from tests.support.fake_hub import SHA, BrokenOff, FakeHub, HungUp
 
 MODEL = "someone/adapter"
 WEIGHTS = "diffusion_pytorch_model.safetensors"

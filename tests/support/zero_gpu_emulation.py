@@ -10,7 +10,7 @@ All else is the real package: the decorator, the fork, the queues, the pretended
 devices, the packing at launch.
 
 Not part of the test suite by itself: `test_zero_gpu.py` runs it as
-`python -m tests.zero_gpu_emulation MODEL OTHER FOLDER`, and reads the results that it leaves in FOLDER.
+`python -m tests.support.zero_gpu_emulation MODEL OTHER FOLDER`, and reads the results that it leaves in FOLDER.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from i4vgen.comparisons import COMPARISONS, Comparison
 from i4vgen.generation_config import GenerationConfig
 from i4vgen.pipeline import Anchor
 from tests.conftest import ROOT
-from tests.zero_gpu_emulation import ANIMATE, REQUEST, TOKEN
+from tests.support.zero_gpu_emulation import ANIMATE, REQUEST, TOKEN
 
 TIME_LIMIT = 1200  # seconds; generous, for busy machines
 
@@ -26,7 +26,7 @@ def space(tiny_model_dir, tmp_path_factory):
     """What the emulated Space left behind: a function that reads one file of it."""
     folder = tmp_path_factory.mktemp("space")
     other = shutil.copytree(tiny_model_dir, tmp_path_factory.mktemp("other") / "model")
-    command = [sys.executable, "-m", "tests.zero_gpu_emulation", tiny_model_dir, other, folder]
+    command = [sys.executable, "-m", "tests.support.zero_gpu_emulation", tiny_model_dir, other, folder]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIME_LIMIT)
     assert run.returncode == 0, run.stdout + run.stderr
 

@@ -14,7 +14,7 @@ from packaging.specifiers import SpecifierSet
 import i4vgen
 from i4vgen import catalog
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 HEADER = metadata_load(ROOT / "README.md")
 

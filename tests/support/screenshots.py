@@ -1,4 +1,4 @@
-"""Pictures of every state of the app, for looking at: `python -m tests.screenshots [--url URL] [--out
+"""Pictures of every state of the app, for looking at: `python -m tests.support.screenshots [--url URL] [--out
 screenshots]`.
 """
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Page
 
-from tests.browsing import quiet_page, running_app, running_browser
+from tests.support.browsing import quiet_page, running_app, running_browser
 
 WIDTHS = {1440: 900, 390: 844}
 PATIENCE = 300_000  # milliseconds, for a run of the model

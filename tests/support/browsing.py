@@ -17,7 +17,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT = 240  # seconds: importing torch and Gradio can take minutes where other work holds the cores
 EXPECTED_NOISE = ("Download the React DevTools",)
 

@@ -17,11 +17,11 @@ from PIL import Image, ImageSequence
 from playwright.sync_api import Page, expect
 
 from i4vgen.media import read_video
-from tests.browsing import quiet_page
-from tests.test_browser import CARDS, PATIENCE, captions, draw, fill_form
+from tests.browser.test_browser import CARDS, PATIENCE, captions, draw, fill_form
+from tests.support.browsing import quiet_page
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 FIRST, SECOND, *_, LAST = json.loads((ROOT / "examples.json").read_text(encoding="utf-8"))
 POCKET = json.loads((ROOT / "assets" / "pocket" / "i4vgen.json").read_text())
 SHOWN = "#player video:visible"

@@ -19,7 +19,7 @@ from i4vgen.metrics import METRICS, Measures
 from i4vgen.ui import strings
 from i4vgen.ui.components.report import Report, report_value
 from i4vgen.ui.theme import Studio
-from tests.browsing import ROOT
+from tests.support.browsing import ROOT
 
 CLUMSY = "<b>my & yours</b>"
 MEASURES = {

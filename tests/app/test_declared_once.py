@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 FIELD = """    sharpness: float = parameter(
         0.5, label="Sharpness", help="How crisp edges are.", low=0, high=1, slider=(0, 1, 0.1)

@@ -15,7 +15,7 @@ from i4vgen.media import write_image, write_video
 from i4vgen.ui import launch_options
 from i4vgen.ui.components.compare import ComparePlayer
 from i4vgen.ui.state import Clip
-from tests.browsing import quiet_page
+from tests.support.browsing import quiet_page
 
 FRAMES, FPS = 8, 8
 ALL = ["anchor", "vanilla", "freeinit", "ni_vsds", "i4vgen"]

@@ -23,8 +23,8 @@ from i4vgen.generation_config import GenerationConfig
 from i4vgen.pipeline import I4VGenPipeline
 from tests import parity
 from tests.conftest import ROOT
-from tests.layouts_lavie import CHANNELS, TEXT, lavie_weights, write_lavie
-from tests.layouts_rewards import write_hub_cache
+from tests.support.layouts_lavie import CHANNELS, TEXT, lavie_weights, write_lavie
+from tests.support.layouts_rewards import write_hub_cache
 
 REFERENCE = ROOT / "tests" / "data" / "lavie_i4vgen_reference.safetensors"
 

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from tests.layouts_rewards import clip_tokenizer, write_hub_cache
+from tests.support.layouts_rewards import clip_tokenizer, write_hub_cache
 
 WIDTHS, GROUPS, HEADS, TEXT_WIDTH, RANK, ALPHA = (16, 32), 8, 2, 16, 2, 1.0
 MAX_FRAMES = 32  # as released

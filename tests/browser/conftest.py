@@ -1,0 +1,31 @@
+"""The real app in a real browser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+from tests.support.browsing import quiet_page, running_app, running_browser
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A real browser."""
+    with running_browser() as chromium:
+        yield chromium
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """The address of the real app in a process of its own."""
+    with running_app() as address:
+        yield address
+
+
+@pytest.fixture
+def page(browser, url) -> Iterator[Page]:
+    """A fresh tab on it, which fails on any error in its console."""
+    with quiet_page(browser, url) as tab:
+        yield tab
