@@ -7,7 +7,7 @@ So no panel knows another.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import gradio as gr
 from gradio.components import Component
@@ -25,7 +25,7 @@ from i4vgen.ui.form import SETTINGS, Form
 from i4vgen.ui.limits import check_size
 from i4vgen.ui.queueing import CHECKED, ON_DEVICE, QUICK
 from i4vgen.ui.run_store import RunStore
-from i4vgen.ui.state import AnchorSelection, Baselines, CandidateSet, animation_config, make_anchor
+from i4vgen.ui.state import AnchorSelection, Baselines, CandidateSet, make_anchor, settled
 from i4vgen.ui.stops import Stops
 
 FORGET_AFTER = 24 * 3600
@@ -297,15 +297,15 @@ class AppContext:
             InvalidInputError, ModelError: Something is missing or wrong.
         """
         form, candidate_set = tab.form, tab.candidate_set
+        kept = settled(candidate_set)
         anchor = make_anchor(candidate_set, tab.selection)
         if anchor is None:
             raise refusal(strings.NEEDS_ANCHOR, strings.NOT_NOW)
-        if candidate_set.candidates:  # their model, prompt and seed, whatever the form says by now
+        if candidate_set.candidates:
             self.check_candidates(candidate_set)
-            kept = {"prompt": candidate_set.config.prompt, "seed": candidate_set.config.seed}
             form = form.with_spec(candidate_set.spec).with_values(kept)
         runtime, config = self.read_run(form)
-        return runtime, animation_config(config, candidate_set), anchor
+        return runtime, replace(config, **kept), anchor
 
 
 def check_idle(phase: str) -> None:

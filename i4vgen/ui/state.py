@@ -203,13 +203,10 @@ def make_anchor(candidate_set: CandidateSet, selection: AnchorSelection) -> Anch
     return Anchor.from_candidate(candidate_set.find(index)[0], reason(candidate_set, index))
 
 
-def animation_config(form: GenerationConfig, candidate_set: CandidateSet) -> GenerationConfig:
-    """How to animate: as the form says, but with the words, the seed and the size of the candidates."""
-    drawn = candidate_set.config
-    if drawn is None or not candidate_set.candidates:
-        return form
-    kept = ("prompt", "negative_prompt", "seed", "height", "width")
-    return dataclasses.replace(form, **{name: getattr(drawn, name) for name in kept})
+def settled(candidate_set: CandidateSet) -> dict[str, object]:
+    """The settings that candidates settle for their animation, whatever the form says by then."""
+    names = ("prompt", "negative_prompt", "seed", "height", "width") if candidate_set.candidates else ()
+    return {name: getattr(candidate_set.config, name) for name in names}
 
 
 def in_order(anchor: Clip, videos: Mapping[str, Clip]) -> tuple[Clip, ...]:

@@ -25,7 +25,7 @@ from i4vgen.ui.captions import caption, describe_anchor
 from i4vgen.ui.components.chart import chart_value
 from i4vgen.ui.components.compare import ComparePlayer
 from i4vgen.ui.components.live import live_value
-from i4vgen.ui.context import AppContext
+from i4vgen.ui.context import AppContext, Tab
 from i4vgen.ui.form import Form
 from i4vgen.ui.panels.candidates import CandidatesPanel, select_upload
 from i4vgen.ui.panels.prompt import show_unknown_words
@@ -196,6 +196,16 @@ def test_the_form_becomes_a_request(runtime):
 def test_a_wrong_form_is_refused_in_words(runtime, wrong):
     with pytest.raises(InvalidInputError, match=r"\w+ \w+"):
         request_of(runtime, **wrong)
+
+
+def test_an_animation_keeps_the_size_of_its_candidates(runtime, tmp_path):
+    with gr.Blocks(analytics_enabled=False):
+        context = AppContext(runtime, RunStore(tmp_path))
+    drawn = replace(candidate_set_of(0.5), config=request_of(runtime, seed=3), spec=runtime.spec)
+    form = Form.of(FORM | {"model": "animatediff", "height": 512, "width": 501, "seed": 9, "p_re": 0.5})
+    _, config, _ = context.read_animation(Tab(drawn, AnchorSelection(), Baselines(), form))
+    assert (config.height, config.width, config.seed) == (drawn.config.height, drawn.config.width, 3)
+    assert config.p_re == 0.5
 
 
 def test_unknown_words_are_named_and_cannot_inject_html(runtime):
