@@ -16,7 +16,7 @@ from i4vgen.catalog import ENVIRONMENT, MODELS, REWARDS
 from i4vgen.comparisons import COMPARISONS
 from i4vgen.errors import InvalidInputError, ModelError, OutOfMemoryError
 from i4vgen.events import Candidate, Event, Loading, Progress, Result, Selected, Stage
-from i4vgen.generation_config import GenerationConfig, parameters
+from i4vgen.generation_config import GenerationConfig, offered_parameters, parameters
 
 DESCRIPTION = """\
 Makes a video from a prompt with I4VGen: candidate images, the best of them as the anchor, NI-VSDS to
@@ -46,8 +46,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     which.add_argument("--anchor-image", metavar="FILE", help="Animate this picture; no candidates are made.")
     group = parser.add_argument_group("settings (defaults: the model's)")
     add = group.add_argument
-    for name, about in parameters().items():
-        if about.offered and name != "prompt":
+    for name, about in offered_parameters().items():
+        if name != "prompt":
             option = "--" + (about.option or name).replace("_", "-")
             add(option, dest=name, type=about.kind, metavar=about.metavar, help=about.help)
     add(

@@ -13,7 +13,7 @@ from typing import Any, get_type_hints
 
 from i4vgen.errors import InvalidInputError
 
-__all__ = ["Defaults", "GenerationConfig", "InvalidInputError", "Parameter", "parameters"]
+__all__ = ["Defaults", "GenerationConfig", "InvalidInputError", "Parameter", "offered_parameters", "parameters"]
 
 MAX_CANDIDATES = 64
 MAX_STEPS = 500  # above this, "leading" timesteps run off the end of a schedule of 1000
@@ -80,7 +80,6 @@ class Parameter:
 
 def parameter(default: object = MISSING, **about: Any) -> Any:
     """A field of `GenerationConfig`. about: of `Parameter`."""
-    about |= {"default": None if default is MISSING else default}
     return field(default=default, metadata={"parameter": Parameter(**about)})
 
 
@@ -341,6 +340,15 @@ def parameters() -> dict[str, Parameter]:
     """All parameters, in order, by the names of their fields."""
     kinds = get_type_hints(GenerationConfig)
     return {
-        each.name: replace(each.metadata["parameter"], kind=kinds[each.name])
+        each.name: replace(
+            each.metadata["parameter"],
+            kind=kinds[each.name],
+            default=None if each.default is MISSING else each.default,
+        )
         for each in fields(GenerationConfig)
     }
+
+
+def offered_parameters() -> dict[str, Parameter]:
+    """Those that people are asked for."""
+    return {name: about for name, about in parameters().items() if about.offered}

@@ -78,7 +78,7 @@ class RemotePipeline:
     """
 
     def __init__(self, spec: ModelSpec):
-        self._choice = spec
+        self._spec = spec
 
     def run(self, *args: object, **kwargs: object) -> Iterator[Event]:
         return self._start("run", *args, **kwargs)
@@ -103,7 +103,7 @@ class RemotePipeline:
         bound = inspect.signature(getattr(I4VGenPipeline, method)).bind(self, *args, **kwargs)
         bound.apply_defaults()
         _, *arguments = bound.arguments.items()  # without self
-        with closing(_run(self._choice, method, dict(arguments))) as events:
+        with closing(_run(self._spec, method, dict(arguments))) as events:
             for event in events:
                 if isinstance(event, Exception):
                     raise event

@@ -62,9 +62,9 @@ class Comparison:
         }[method]()
 
     @property
-    def candidates(self) -> list[Candidate]:
-        """What the request's method begins with."""
-        return self._drawn[0]
+    def anchor(self) -> torch.Tensor:
+        """The latents of the anchor that I4VGen begins with, [1, C, 1, h, w]."""
+        return self._latents(self._drawn[0])
 
     def _whole(self, events: Generator[Event, None, torch.Tensor]) -> Outcome:
         frames, _, seconds = finish(events)
@@ -88,7 +88,7 @@ class Comparison:
 
     def _no_ni_vsds(self) -> Outcome:
         candidates, drawing = self._drawn
-        still = self.pipeline.backbone.still_video(self._latents(candidates), self.config.num_frames)
+        still = self.pipeline.backbone.still_video(self.anchor, self.config.num_frames)
         frames, _, seconds = finish(self.pipeline.regenerate(self._inputs, still))
         return Outcome(frames, drawing + seconds, best(candidates).index)
 

@@ -16,13 +16,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from benchmarks.evidence.judge import Judge
 from benchmarks.evidence.methods import Comparison, finish
 from benchmarks.evidence.prompts import make_prompts
-from i4vgen.events import best
 from i4vgen.generation_config import GenerationConfig
 from i4vgen.pipeline import I4VGenPipeline
 from i4vgen.runtime import Runtime
@@ -41,8 +39,7 @@ def videos(pipeline: I4VGenPipeline, config: GenerationConfig) -> Iterator[tuple
     for setting in VANILLA:
         name = "vanilla, " + ", ".join(f"{key} {value:g}" for key, value in setting.items())
         yield name, finish(pipeline.comparison("vanilla", replace(config, **setting)))[0]
-    candidates = Comparison(pipeline, config).candidates
-    anchor = torch.from_numpy(best(candidates).latents)[None].to(pipeline.backbone.device)
+    anchor = Comparison(pipeline, config).anchor
     own, inputs = pipeline.backbone.step_sizes, pipeline.prepare(config)
     for size in STEP_SIZES:
         pipeline.backbone.step_sizes = (size,) * 3

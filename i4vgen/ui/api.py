@@ -28,21 +28,21 @@ from PIL import Image
 
 from i4vgen.catalog import MODELS, REWARDS, ModelSpec
 from i4vgen.comparisons import COMPARISONS
-from i4vgen.errors import InvalidInputError, ModelError, OutOfMemoryError
-from i4vgen.events import Candidate, Event, Loading, Progress, Result, Scores, best, latest
+from i4vgen.errors import I4VGenError, InvalidInputError
+from i4vgen.events import HIGHEST_REWARD, Candidate, Event, Loading, Progress, Result, Scores, best, latest
 from i4vgen.generation_config import (
     ANIMATION,
     CANDIDATES,
     MAX_CANDIDATES,
     GenerationConfig,
     Parameter,
-    parameters,
 )
 from i4vgen.media import open_picture, upright
 from i4vgen.pipeline import Anchor, I4VGenPipeline
 from i4vgen.runs import RunFolder
 from i4vgen.runtime import Runtime
 from i4vgen.ui import models, strings
+from i4vgen.ui.form import SETTINGS
 from i4vgen.ui.limits import check_size
 from i4vgen.ui.queueing import ON_DEVICE
 from i4vgen.ui.run_store import RunStore
@@ -56,12 +56,11 @@ COMPARE = ["vanilla"]
 JUDGED_SIDE = 1024
 """Larger pictures are made smaller, to so many pixels: no judge sees more, and the memory is everybody's."""
 
-OFFERED = {name: about for name, about in parameters().items() if about.offered}
-SETTINGS = {
-    "candidates": OFFERED,
-    "generate": OFFERED,
+SETTINGS_OF = {
+    "candidates": SETTINGS,
+    "generate": SETTINGS,
     # What the candidates depend on is settled once they are drawn.
-    "animate": {n: a for n, a in OFFERED.items() if ANIMATION in a.affects and CANDIDATES not in a.affects},
+    "animate": {n: a for n, a in SETTINGS.items() if ANIMATION in a.affects and CANDIDATES not in a.affects},
 }
 """What of a run each endpoint lets clients set."""
 
@@ -133,8 +132,8 @@ def endpoint(method: Callable[..., Generator[Event, None, object]]) -> Callable[
     Yielding is what lets Gradio end a run when its client cancels it or goes away. The answer comes only once,
     because clients download the files of everything that is yielded; the rest is told as progress.
     """
-    hints = get_type_hints(method)
-    signature = with_settings(inspect.signature(method), SETTINGS.get(method.__name__, {}))
+    hints, settings = get_type_hints(method), SETTINGS_OF.get(method.__name__, {})
+    signature = with_settings(inspect.signature(method), settings)
 
     def run(*values: object) -> Iterator:
         yield None  # before any work: what has not yet yielded cannot be cancelled
@@ -145,12 +144,12 @@ def endpoint(method: Callable[..., Generator[Event, None, object]]) -> Callable[
                     yield None
         except StopIteration as end:
             yield end.value
-        except (InvalidInputError, ModelError, OutOfMemoryError) as error:
+        except I4VGenError as error:
             raise gr.Error(str(error), print_exception=False) from error
 
     _, _, answer = get_args(hints["return"])
     run.__name__ = method.__name__
-    run.__doc__ = describe_settings(inspect.getdoc(method), SETTINGS.get(method.__name__, {}))
+    run.__doc__ = describe_settings(inspect.getdoc(method), settings)
     run.__signature__ = signature.replace(return_annotation=answer)
     run.__annotations__ = {
         name: hints.get(name, each.annotation) for name, each in signature.parameters.items()
@@ -193,9 +192,7 @@ def report(event: Event) -> None:
 
 
 class Endpoints:
-    """The endpoints as generators of a run's events that return the answer. They raise `InvalidInputError`,
-    `ModelError` and `OutOfMemoryError`.
-    """
+    """The endpoints as generators of a run's events that return the answer. They raise `I4VGenError`s."""
 
     def __init__(self, runtime: Runtime, run_store: RunStore) -> None:
         self.runtime = runtime
@@ -416,7 +413,7 @@ def choose(candidates: Sequence[Candidate], index: int | None, picture: dict | s
         leader = best_of(candidates)
         if leader is None:
             raise InvalidInputError("nobody judged these candidates: pick the anchor by its index")
-        return Anchor.from_candidate(leader, "highest reward")
+        return Anchor.from_candidate(leader, HIGHEST_REWARD)
     for candidate in candidates:
         if candidate.index == index:
             return Anchor.from_candidate(candidate)

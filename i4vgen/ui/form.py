@@ -11,7 +11,7 @@ from i4vgen.backbones.samplers import SCHEDULERS
 from i4vgen.catalog import REWARDS, ModelSpec
 from i4vgen.comparisons import COMPARISONS
 from i4vgen.errors import InvalidInputError
-from i4vgen.generation_config import MAX_SEED, Defaults, GenerationConfig, Parameter, parameters
+from i4vgen.generation_config import MAX_SEED, Defaults, GenerationConfig, Parameter, offered_parameters
 from i4vgen.ui import strings
 from i4vgen.ui.limits import check_size
 
@@ -21,7 +21,7 @@ CHUNKS = 4
 OWN = "own"
 """In place of a sampler's name: the model's default sampler."""
 
-SETTINGS: dict[str, Parameter] = {name: about for name, about in parameters().items() if about.offered}
+SETTINGS: dict[str, Parameter] = offered_parameters()
 """The parameters of a run that the form asks for."""
 
 FIELDS = (*SETTINGS, "compare", "model", "base", "loras", "rewards")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from i4vgen.errors import InvalidInputError
-from i4vgen.events import Selected
+from i4vgen.events import PICKED, Selected
 from i4vgen.media import read_video, side_by_side, write_gif, write_video
 from i4vgen.metrics import Measures
 from i4vgen.runs import RunFolder, SavedRun
@@ -103,7 +103,7 @@ def unpack(run: SavedRun) -> tuple[CandidateSet, AnchorSelection, Animation | No
     videos = run.videos()
     if not videos or picture is None:
         return candidate_set, selection, None
-    anchor = Selected(run.anchor_index, picture, run.values.get("anchor_reason") or "picked")
+    anchor = Selected(run.anchor_index, picture, run.values.get("anchor_reason") or PICKED)
     clips = {name: _clip(name, data, run) for name, data in videos.items()}
     if len({clip.frames.shape[1:] for clip in clips.values()}) > 1:
         raise InvalidInputError("the videos of this run are not of one size")

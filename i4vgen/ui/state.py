@@ -11,7 +11,7 @@ from PIL import Image
 
 from i4vgen.catalog import ModelSpec
 from i4vgen.comparisons import COMPARISONS
-from i4vgen.events import Candidate, Selected, best
+from i4vgen.events import HIGHEST_REWARD, PICKED, Candidate, Selected, best
 from i4vgen.generation_config import BASELINES, GenerationConfig, parameters
 from i4vgen.metrics import Measures
 from i4vgen.pipeline import Anchor
@@ -183,14 +183,14 @@ def anchor_index(candidate_set: CandidateSet, selection: AnchorSelection) -> int
 def reason(candidate_set: CandidateSet, index: int) -> str:
     """Why a candidate is the anchor, in the words of `events.Selected`.
 
-    "highest reward" only where drawing the same candidates again would choose it: not after some were dropped
+    `HIGHEST_REWARD` only where drawing the same candidates again would choose it: not after some were dropped
     or all were judged by another prompt.
     """
     as_drawn = not candidate_set.dropped and candidate_set.judged_by in (
         "",
         candidate_set.config and candidate_set.config.prompt,
     )
-    return "highest reward" if as_drawn and index == candidate_set.crowned else "picked"
+    return HIGHEST_REWARD if as_drawn and index == candidate_set.crowned else PICKED
 
 
 def make_anchor(candidate_set: CandidateSet, selection: AnchorSelection) -> Anchor | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import gradio as gr
 from gradio.components import Component
@@ -328,7 +327,7 @@ def select_upload(path: str, height: int, width: int, position: float = 0.5) -> 
 
 def save_set(candidate_set: CandidateSet, selection: AnchorSelection) -> str:
     """The candidates as they were curated, packed. Returns the path."""
-    path: Path = files.fresh(files.name_of(candidate_set.config, "candidates", "zip"))
+    path = files.fresh(files.name_of(candidate_set.config, "candidates", "zip"))
     return str(run_io.pack_candidates(candidate_set, selection, path))
 
 
