@@ -217,11 +217,13 @@ def build_scheduler(recording: Recording) -> DDIMScheduler:
 
 
 def step_sizes(recording: Recording) -> list[float]:
-    """The NI-VSDS step sizes: a list, one number for all steps, or AnimateDiff's."""
+    """The NI-VSDS step sizes: a list of the first ones, after which they are 1, one number for all steps, or
+    AnimateDiff's.
+    """
     sizes = recording.config.get("step_sizes", recording.config.get("step_size", STEP_SIZES))
     if isinstance(sizes, (int, float)):
-        return [float(sizes)] * len(recording["timesteps"])
-    return [float(size) for size in sizes]
+        return [float(sizes)]
+    return [*map(float, sizes), 1.0]
 
 
 def error(ours: torch.Tensor | np.ndarray, theirs: torch.Tensor) -> float:

@@ -36,7 +36,7 @@ SCHEDULE = {
     "steps_offset": 1,
 }
 
-STEP_SIZES = (10.0, 10.0, 10.0)  # of NI-VSDS; 1 from there on
+STEP_SIZES = (10.0, 10.0, 10.0, 1.0)  # of NI-VSDS; the last one from there on
 
 
 class MotionModule(AnimateDiffTransformer3D):
@@ -182,7 +182,8 @@ def _read_step_sizes(model: str, motion_adapter: str | None) -> tuple[float, ...
     """
     own = {} if motion_adapter else hub.read_json(model, "i4vgen.json") or {}
     sizes = own.get("ni_vsds_step_sizes", STEP_SIZES)
-    if not isinstance(sizes, list | tuple) or not all(isinstance(s, int | float) and s > 0 for s in sizes):
+    numbers = isinstance(sizes, list | tuple) and all(isinstance(s, int | float) and s > 0 for s in sizes)
+    if not numbers or not sizes:
         raise ModelError(
             f"{model}/i4vgen.json: ni_vsds_step_sizes must be a list of positive numbers, not {sizes!r}"
         )

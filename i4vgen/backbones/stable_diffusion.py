@@ -49,13 +49,13 @@ class StableDiffusionBackbone(Backbone):
         vae: AutoencoderKL | None = None,
         text_encoder: CLIPTextModel | None = None,
         tokenizer: CLIPTokenizer | None = None,
-        step_sizes: Sequence[float] = (),
+        step_sizes: Sequence[float] = (1.0,),
         device: str | torch.device = "cpu",
         memory: Memory | None = None,
     ):
         """scheduler: of the schedule that the network was trained under. vae, text_encoder, tokenizer: needed
-        to encode and decode. step_sizes: of the first NI-VSDS steps; 1 for all further ones. device: where the
-        networks are to run. memory: None decides by what is free there.
+        to encode and decode. step_sizes: of the NI-VSDS steps; the last one holds for all further
+        ones. device: where the networks are to run. memory: None decides by what is free there.
         """
         self.unet = unet
         self.schedule = scheduler.config
@@ -169,7 +169,7 @@ class StableDiffusionBackbone(Backbone):
         return 1 - self._alphas_cumprod[t]
 
     def ni_vsds_step_size(self, index: int) -> float:
-        return self.step_sizes[index] if index < len(self.step_sizes) else 1.0
+        return self.step_sizes[min(index, len(self.step_sizes) - 1)]
 
     @leaner_when_full
     @torch.inference_mode()

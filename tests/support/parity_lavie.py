@@ -58,8 +58,8 @@ def build_scheduler(config: dict[str, Any]) -> DDIMScheduler:
 
 
 def step_sizes(config: dict[str, Any]) -> list[float]:
-    """The NI-VSDS step sizes: a list of the first ones, one number for all, or LaVie's, which are 1."""
+    """The NI-VSDS step sizes: a list of the first ones, with 1 after them, one number for all, or LaVie's."""
     sizes = config.get("step_sizes", config.get("step_size", 1.0))
     if isinstance(sizes, (int, float)):
-        return [float(sizes)] * config.get("scheduler", {}).get("num_train_timesteps", 1000)
-    return [float(size) for size in sizes]
+        return [float(sizes)]
+    return [*map(float, sizes), 1.0]

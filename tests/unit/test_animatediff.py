@@ -149,10 +149,11 @@ def test_step_sizes_of_a_model_with_a_schedule_of_its_own(model):
     own = json.loads(file.read_text())
     file.write_text(json.dumps(own | {"ni_vsds_step_sizes": [3, 2.5]}))
     backbone = AnimateDiffBackbone.from_pretrained(str(model))
-    assert [backbone.ni_vsds_step_size(i) for i in range(4)] == [3, 2.5, 1, 1]
-    file.write_text(json.dumps(own | {"ni_vsds_step_sizes": [3, -1]}))
-    with pytest.raises(ModelError, match="list of positive numbers"):
-        AnimateDiffBackbone.from_pretrained(str(model))
+    assert [backbone.ni_vsds_step_size(i) for i in range(4)] == [3, 2.5, 2.5, 2.5]
+    for wrong in ([3, -1], [], 3):
+        file.write_text(json.dumps(own | {"ni_vsds_step_sizes": wrong}))
+        with pytest.raises(ModelError, match="list of positive numbers"):
+            AnimateDiffBackbone.from_pretrained(str(model))
 
 
 def test_a_motion_adapter_of_its_own_uses_animatediffs_schedule(model, tmp_path):

@@ -140,7 +140,7 @@ def test_a_sweep_tries_every_setting_and_goes_on_where_it_was(tmp_path, monkeypa
     table = capsys.readouterr().out
     rows = len(sweep.VANILLA) + len(sweep.STEP_SIZES) * (1 + len(sweep.P_RE))
     assert len((tmp_path / "sweep.jsonl").read_text().splitlines()) == rows
-    assert table.count("\n") == 2 + rows and "| step size 3, p_re 0.6 |" in table
+    assert table.count("\n") == 2 + rows and "| step size 0.3, p_re 0.55 |" in table
     assert "motion certainty" in table
     monkeypatch.setattr(sweep, "videos", None)  # nothing is drawn again
     sweep.main()
