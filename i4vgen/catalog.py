@@ -15,6 +15,7 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from i4vgen import bundled
+from i4vgen.bounds import MAX_LORAS, MAX_NAME, check_text, shown
 from i4vgen.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -299,9 +300,11 @@ def default_model() -> str:
 def find(spec: ModelSpec) -> Entry:
     """The entry of a choice.
 
-    Nothing is looked up yet: whether the model exists shows when it is read. Raises `InvalidInputError` for
-    what the model does not take.
+    Nothing is looked up yet: whether the model exists shows when it is read. A reward that is named twice
+    judges once. Raises `InvalidInputError` for what the model does not take.
     """
+    for name in (spec.model, spec.base or "", *spec.loras):
+        check_text("the name of a model", name, MAX_NAME)
     entry = _find_model(spec.model)
     for option in ("base", "loras"):
         if getattr(spec, option) and option not in entry.takes:
@@ -312,8 +315,10 @@ def find(spec: ModelSpec) -> Entry:
     if spec.rewards is not None:
         if unknown := [name for name in spec.rewards if name not in REWARDS]:
             known = ", ".join(REWARDS)
-            raise InvalidInputError(f"there is no reward {unknown[0]!r}: use {known}, or none")
-        entry = replace(entry, rewards=spec.rewards)
+            raise InvalidInputError(f"there is no reward {shown(unknown[0])}: use {known}, or none")
+        entry = replace(entry, rewards=tuple(dict.fromkeys(spec.rewards)))
+    if len(spec.loras) > MAX_LORAS:
+        raise InvalidInputError(f"{len(spec.loras)} LoRAs are too many: use at most {MAX_LORAS}")
     return replace(entry, loras=spec.loras)
 
 

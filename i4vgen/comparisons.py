@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from i4vgen.bounds import shown
 from i4vgen.errors import InvalidInputError
 from i4vgen.generation_config import GenerationConfig
 from i4vgen.sampling import DenoiseStep, denoise, make_sampler
@@ -109,8 +110,10 @@ def find_comparisons(names: str | Iterable[str]) -> list[Comparison]:
     Raises:
         InvalidInputError: There is no such comparison.
     """
+    if not isinstance(names, Iterable):
+        raise InvalidInputError(f"compare must be a list of names, not {shown(names)}")
     names = [names] if isinstance(names, str) else list(names)
     if unknown := [name for name in names if name not in list(COMPARISONS)]:  # names may be of any type
         known = " and ".join(COMPARISONS)
-        raise InvalidInputError(f"cannot compare with {unknown[0]!r}: only with {known}")
+        raise InvalidInputError(f"cannot compare with {shown(unknown[0])}: only with {known}")
     return [comparison for name, comparison in COMPARISONS.items() if name in names]

@@ -11,6 +11,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from functools import cache
 from typing import Any, get_type_hints
 
+from i4vgen.bounds import check_text, shown
 from i4vgen.errors import InvalidInputError
 
 __all__ = ["Defaults", "GenerationConfig", "InvalidInputError", "Parameter", "offered_parameters", "parameters"]
@@ -64,17 +65,18 @@ class Parameter:
             InvalidInputError: It is of another type or out of bounds.
         """
         if self.kind is str:
-            if self.choices and value not in self.choices:
-                raise InvalidInputError(f"{name} must be one of {', '.join(self.choices)}, not {value!r}")
-            if not isinstance(value, str):
-                raise InvalidInputError(f"{name} must be text, not {value!r}")
-            return value
+            text = check_text(name, value)
+            if self.choices and text not in self.choices:
+                raise InvalidInputError(f"{name} must be one of {', '.join(self.choices)}, not {text!r}")
+            return text
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         # Sliders and JSON hand over 25.0 for 25: the same number.
         fits = number and math.isfinite(value) and (self.kind is float or value == int(value))
         if not fits or not self.low <= value <= self.high:
             what = "number" if self.kind is float else "whole number"
-            raise InvalidInputError(f"{name} must be a {what} from {self.low} to {self.high}, not {value!r}")
+            raise InvalidInputError(
+                f"{name} must be a {what} from {self.low} to {self.high}, not {shown(value)}"
+            )
         return self.kind(value)
 
 
@@ -306,9 +308,8 @@ class GenerationConfig:
                 f"num_frames must be at most {defaults.max_frames} for this model, not {self.num_frames}"
             )
         if self.sampler not in defaults.samplers:
-            raise InvalidInputError(
-                f"sampler must be one of {', '.join(defaults.samplers)} for this model, not {self.sampler!r}"
-            )
+            known = ", ".join(defaults.samplers)
+            raise InvalidInputError(f"sampler must be one of {known} for this model, not {shown(self.sampler)}")
         for name in ("height", "width"):
             value, multiple = getattr(self, name), defaults.size_multiple
             if value % multiple:
@@ -326,10 +327,12 @@ class GenerationConfig:
     def from_dict(cls, values: dict) -> GenerationConfig:
         """The inverse of `to_dict`. Raises `InvalidInputError` for missing, unknown or wrong values."""
         if not isinstance(values, dict):
-            raise InvalidInputError(f"a request must be a JSON object, not {values!r}")
+            raise InvalidInputError(f"a request must be a JSON object, not {shown(values)}")
         known = {each.name: each.default is MISSING for each in fields(cls)}
         if unknown := sorted(values.keys() - known):
-            raise InvalidInputError(f"unknown setting {unknown[0]!r}: known are {', '.join(sorted(known))}")
+            raise InvalidInputError(
+                f"unknown setting {shown(unknown[0])}: known are {', '.join(sorted(known))}"
+            )
         if missing := [name for name, required in known.items() if required and name not in values]:
             raise InvalidInputError(f"{missing[0]} is missing from the request")
         return cls(**values)

@@ -12,6 +12,7 @@ import imageio.v2 as imageio
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 
+from i4vgen.bounds import MAX_PIXELS
 from i4vgen.errors import InvalidInputError
 
 MIN_SIDE = 256
@@ -23,10 +24,23 @@ PAPER, INK = (255, 255, 255), (31, 42, 46)
 """How `side_by_side` looks, in pixels and RGB."""
 
 
+PICTURES = ("PNG", "JPEG", "WEBP", "GIF")
+"""What pictures may be, in Pillow's names. It reads many more formats, some through other programs."""
+
+
 def open_picture(path: str | os.PathLike) -> Image.Image:
-    """A picture from a file, fully read. Raises `InvalidInputError` if it is not there or not a picture."""
+    """A picture from a file, fully read.
+
+    Raises:
+        InvalidInputError: It is not there, no picture, or larger than `MAX_PIXELS`.
+    """
     try:
-        image = Image.open(path)
+        image = Image.open(path, formats=PICTURES)
+        if image.width * image.height > MAX_PIXELS:
+            raise InvalidInputError(
+                f"{path} has {image.width} x {image.height} pixels: make it smaller,"
+                f" to {MAX_PIXELS // 10**6} million at most"
+            )
         image.load()
     except FileNotFoundError:
         raise InvalidInputError(f"{path} does not exist: give the path of a picture") from None
@@ -67,29 +81,56 @@ def write_video(path: str | os.PathLike, frames: np.ndarray, fps: int, scale: in
     Small videos are enlarged, since browsers blur them and codecs smear them: by the smallest integer factor,
     `scale` at least, that brings the short side to 256 pixels, with Lanczos interpolation. Odd sides, which
     the format does not have, are made even by repeating the last row or column.
-    The same frames give the same bytes.
+    The same frames give the same bytes. The file appears once it is whole.
+
+    Raises:
+        InvalidInputError: It could not be written to the end.
     """
+    path = Path(path)
     height, width = frames.shape[1:3]
-    factor = _factor(height, width, scale)
+    factor = enlargement(height, width, scale)
     padding = ((0, height * factor % 2), (0, width * factor % 2), (0, 0))
-    with imageio.get_writer(
-        str(path),
-        "FFMPEG",
-        fps=fps,
-        codec="libx264",
-        quality=None,
-        macro_block_size=1,
-        ffmpeg_log_level="error",
-        output_params=[
-            *("-crf", "14", "-preset", "medium", "-threads", "1"),
-            # Said explicitly because browsers guess otherwise, and colours shift.
-            *("-vf", "scale=out_color_matrix=bt709:out_range=tv", "-color_range", "tv"),
-            *("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709"),
-            *("-movflags", "+faststart", "-fflags", "+bitexact", "-flags:v", "+bitexact"),
-        ],
-    ) as writer:
-        for frame in frames:
-            writer.append_data(np.pad(np.asarray(_enlarged(frame, factor)), padding, mode="edge"))
+    draft = path.with_name(f".{path.stem}.mp4")  # imageio goes by the suffix
+    try:
+        with imageio.get_writer(
+            str(draft),
+            "FFMPEG",
+            fps=fps,
+            codec="libx264",
+            quality=None,
+            macro_block_size=1,
+            ffmpeg_log_level="quiet",
+            output_params=[
+                *("-f", "mp4", "-crf", "14", "-preset", "medium", "-threads", "1"),
+                # Said explicitly because browsers guess otherwise, and colours shift.
+                *("-vf", "scale=out_color_matrix=bt709:out_range=tv", "-color_range", "tv"),
+                *("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709"),
+                *("-movflags", "+faststart", "-fflags", "+bitexact", "-flags:v", "+bitexact"),
+            ],
+        ) as writer:
+            for frame in frames:
+                writer.append_data(np.pad(np.asarray(_enlarged(frame, factor)), padding, mode="edge"))
+        if not is_whole(draft):  # ffmpeg's exit status is lost
+            raise InvalidInputError(f"{path} could not be written to the end: make room on the disk")
+        draft.replace(path)
+    except OSError as error:  # ffmpeg stopped listening
+        raise InvalidInputError(f"{path} could not be written ({error}): make room on the disk") from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def is_whole(path: Path) -> bool:
+    """Whether an mp4 file has all of its boxes, down to the last byte."""
+    if not path.is_file():
+        return False
+    kinds, at, size = set(), 0, path.stat().st_size
+    with path.open("rb") as file:
+        while at < size:
+            file.seek(at)
+            length, kind = int.from_bytes(file.read(4), "big"), file.read(4)
+            kinds.add(kind)
+            at += max(length, 8)
+    return at == size and {b"ftyp", b"moov", b"mdat"} <= kinds
 
 
 def read_video(path: str | os.PathLike, most: tuple[int, int, int] | None = None) -> tuple[np.ndarray, float]:
@@ -98,12 +139,17 @@ def read_video(path: str | os.PathLike, most: tuple[int, int, int] | None = None
     most: (F, H, W) that it may have at most, enlarged as `write_video` does: a small file can be a huge video.
     Raises `InvalidInputError` above that, and for a file that is no video.
     """
+    with open(path, "rb") as file:
+        if file.read(12)[4:8] != b"ftyp":  # ffmpeg reads whatever the content is, playlists and drawings too
+            raise InvalidInputError(f"{Path(path).name} cannot be read as a video: it is no mp4 file")
     try:
-        with imageio.get_reader(str(path), "FFMPEG") as reader:
+        with imageio.get_reader(str(path), "FFMPEG", input_params=["-f", "mp4"]) as reader:
             meta = reader.get_meta_data()
             width, height = meta["size"]
+            if meta["codec"] != "h264":
+                raise InvalidInputError(f"{Path(path).name} cannot be read as a video: it is no H.264")
             if most:
-                factor = _factor(*most[1:])
+                factor = enlargement(*most[1:])
                 sides = [side * factor + side * factor % 2 for side in most[1:]]
                 if height > sides[0] or width > sides[1]:
                     raise InvalidInputError(f"{Path(path).name} is larger than its run says")
@@ -125,7 +171,7 @@ def write_gif(path: str | os.PathLike, frames: np.ndarray, fps: int, scale: int 
     those do not divide evenly, frames differ by one so that the whole lasts F / fps. The same frames give the
     same bytes.
     """
-    factor = _factor(*frames.shape[1:3], scale)
+    factor = enlargement(*frames.shape[1:3], scale)
     thin = math.ceil(min(frames.shape[1:3]) / MIN_SIDE)  # so many pixels are enough to choose the colours by
     palette = Image.fromarray(np.concatenate(list(frames[:, ::thin, ::thin]))).quantize(256, kmeans=1)
     first, *others = (
@@ -145,7 +191,7 @@ def side_by_side(videos: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:
     num_frames = max(len(frames) for _, frames in videos)
     panes = []
     for caption, frames in videos:
-        images = [np.asarray(_enlarged(frame, _factor(*frames.shape[1:3]))) for frame in frames]
+        images = [np.asarray(_enlarged(frame, enlargement(*frames.shape[1:3]))) for frame in frames]
         line = _caption(caption, images[0].shape[1])
         pane = [np.concatenate([line, image]) for image in images]
         panes.append(np.stack(pane + pane[-1:] * (num_frames - len(pane))))
@@ -167,7 +213,7 @@ def _caption(text: str, width: int) -> np.ndarray:
     return np.asarray(line)
 
 
-def _factor(height: int, width: int, scale: int = 1) -> int:
+def enlargement(height: int, width: int, scale: int = 1) -> int:
     """The smallest integer, `scale` at least, that brings the short side to `MIN_SIDE` pixels."""
     return max(scale, math.ceil(MIN_SIDE / min(height, width)))
 

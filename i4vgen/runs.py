@@ -16,95 +16,31 @@ import json
 import os
 import time
 import zipfile
-import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save_file
 
 from i4vgen.anchor import Anchor
+from i4vgen.bounds import MAX_JSON, MAX_RUN_PIXELS
 from i4vgen.catalog import ModelSpec
 from i4vgen.comparisons import COMPARISONS
 from i4vgen.errors import InvalidInputError
-from i4vgen.events import (
-    HIGHEST_REWARD,
-    REASONS,
-    UPLOADED,
-    VIDEOS,
-    Candidate,
-    Event,
-    Result,
-    Selected,
-    Stage,
-    latest,
-)
-from i4vgen.generation_config import MAX_CANDIDATES, GenerationConfig
-from i4vgen.media import write_image, write_video
+from i4vgen.events import VIDEOS, Candidate, Event, Result, Selected, Stage, latest
+from i4vgen.generation_config import GenerationConfig
+from i4vgen.media import enlargement, write_image, write_video
+from i4vgen.run_file import RunFile
+from i4vgen.run_source import FolderSource, RunSource, find_source
 
 LATENTS = "candidates.safetensors"
 
-LARGEST = 256 * 2**20
-"""Bytes that one file of a packed run may have once unpacked: more than any video here, less than a memory."""
-
-
-def _number_like(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _list(of: Callable[[object], bool]) -> Callable[[object], bool]:
-    return lambda value: isinstance(value, list) and all(map(of, value))
-
-
-def _table(of: Callable[[object], bool]) -> Callable[[object], bool]:
-    return lambda value: isinstance(value, dict) and all(map(of, value.values()))
-
-
-def _measures(value: object) -> bool:
-    figures, scores = ("flicker", "motion", "consistency"), _table(_number_like)
-    return (
-        _table(
-            lambda one: (
-                isinstance(one, dict)
-                and one.keys() == {*figures, "rewards"}
-                and all(_number_like(one[name]) for name in figures)
-                and scores(one["rewards"])
-            )
-        )(value)
-        and len({tuple(one["rewards"]) for one in value.values()}) <= 1
-    )
-
-
-# What run.json may hold. It may come from anybody: what is in it goes on to a page and into paths.
-SHAPES: dict[str, Callable[[object], bool]] = {
-    "request": lambda value: isinstance(value, dict),
-    "compare": _list(lambda value: _text(value) and value in COMPARISONS),
-    "model": _text,
-    "base": _text,
-    "loras": _list(_text),
-    "rewards": _list(_text),
-    "stars": _list(_whole),
-    "candidate_indices": _list(_whole),
-    "sketches": _list(_whole),
-    "scores": _table(_list(_number_like)),
-    "seconds": _table(_number_like),
-    "measures": _measures,
-    "anchor_index": lambda value: value is None or _whole(value),
-    "anchor_reason": lambda value: value is None or value in REASONS,
-}
-NEEDED = ("request", "compare", "model")
+HEADER = 2**18  # bytes: what a file may have beside its pixels or numbers
 
 
 class RunFolder:
@@ -227,30 +163,40 @@ class RunFolder:
 class SavedRun:
     """A run read back. Its pictures and videos are read when they are asked for.
 
-    values: what run.json holds.
+    Attributes:
+        file: What run.json holds.
+        config: Its request.
+        spec: Its model.
     """
 
-    values: Mapping
+    file: RunFile
     config: GenerationConfig
     spec: ModelSpec
-    compare: tuple[str, ...]
-    stars: frozenset[int]
-    _files: _Files
+    _source: RunSource
+
+    @property
+    def compare(self) -> tuple[str, ...]:
+        """Names from `COMPARISONS`."""
+        return tuple(self.file.compare)
+
+    @property
+    def stars(self) -> frozenset[int]:
+        """The indices of the favourites."""
+        return frozenset(self.file.stars)
 
     @property
     def anchor_index(self) -> int | None:
         """Which candidate is the anchor; None for an uploaded image, and before anything is chosen."""
-        return self.values.get("anchor_index")
+        return self.file.anchor_index
 
     @property
     def picked(self) -> bool:
         """Whether a person chose the anchor."""
-        return self.values.get("anchor_reason") not in (HIGHEST_REWARD, None)
+        return self.file.picked
 
     def anchor_picture(self) -> np.ndarray | None:
         """The anchor as the model saw it, uint8 [H, W, 3]."""
-        data = self._files.read("anchor.png")
-        return None if data is None else self._pixels(data)
+        return self._picture("anchor.png")
 
     def chosen(self) -> Anchor | int | None:
         """The person's choice as `I4VGenPipeline.run` takes it; None if it was the reward's."""
@@ -269,33 +215,50 @@ class SavedRun:
         Raises `InvalidInputError` for pictures or latents that cannot be read.
         """
         try:
-            data = self._files.read(LATENTS)
-            latents = load_tensors(data) if data else {}
-            return tuple(self._candidates(latents))
+            return tuple(self._candidates(self._latents()))
         except (SafetensorError, LookupError) as error:
             raise InvalidInputError(f"the candidates cannot be read ({error}): export the run again") from None
 
     def _candidates(self, latents: Mapping[str, np.ndarray]) -> Iterator[Candidate]:
-        for position, index in enumerate(self.values.get("candidate_indices", ())[:MAX_CANDIDATES]):
-            picture = self._files.read(_picture(index))
-            if picture is not None and _number(index) in latents:
-                scores = {name: values[position] for name, values in self.values.get("scores", {}).items()}
-                sketch = index in self.values.get("sketches", ())
-                yield Candidate(index, self._pixels(picture), scores, latents[_number(index)], sketch)
+        for position, index in enumerate(self.file.candidate_indices):
+            image = self._picture(_picture(index)) if _number(index) in latents else None
+            if image is not None:
+                scores = {name: values[position] for name, values in self.file.scores.items()}
+                sketch = index in self.file.sketches
+                yield Candidate(index, image, scores, latents[_number(index)], sketch)
 
-    def _pixels(self, data: bytes) -> np.ndarray:
+    def _latents(self) -> dict[str, np.ndarray]:
+        """Of the candidates, float32 [C, 1, h, w]. They hold no more numbers than the pictures."""
+        most = self._picture_size * len(self.file.candidate_indices)
+        data = self._source.read(LATENTS, most * np.dtype(np.float32).itemsize + HEADER)
+        latents = load_tensors(data) if data else {}
+        if any(one.dtype != np.float32 or one.ndim != 4 or one.shape[1] != 1 for one in latents.values()):
+            raise InvalidInputError(f"{LATENTS} does not hold the latents of images: export the run again")
+        return latents
+
+    def _picture(self, name: str) -> np.ndarray | None:
         """A picture of this run, which must have its size: a small file can be a huge picture."""
+        data = self._source.read(name, 2 * self._picture_size + HEADER)
+        if data is None:
+            return None
         try:
-            with Image.open(io.BytesIO(data)) as image:
+            with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
                 if image.size != (self.config.width, self.config.height):
                     raise InvalidInputError("a picture of this run has another size than the run itself")
                 return np.array(image.convert("RGB"))
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise InvalidInputError(f"a picture of this run cannot be read ({error})") from None
+
+    @property
+    def _picture_size(self) -> int:
+        """The numbers in a picture of this run."""
+        return 3 * self.config.height * self.config.width
 
     def videos(self) -> dict[str, bytes]:
         """The finished videos, mp4, by name."""
-        found = {name: self._files.read(f"{name}.mp4") for name in (*VIDEOS, *COMPARISONS)}
+        pixels = self.config.num_frames * enlargement(self.config.height, self.config.width) ** 2
+        most = self._picture_size * pixels + HEADER
+        found = {name: self._source.read(f"{name}.mp4", most) for name in (*VIDEOS, *COMPARISONS)}
         return {name: data for name, data in found.items() if data is not None}
 
 
@@ -307,8 +270,9 @@ def open_run(path: str | os.PathLike) -> SavedRun:
     path = Path(path)
     hint = "give the run.json of a finished run, or a run that was packed into a zip file"
     try:
-        files = _Zip(path) if zipfile.is_zipfile(path) else _Folder(path if path.is_dir() else path.parent)
-        text = files.read(path.name if path.is_file() and isinstance(files, _Folder) else "run.json")
+        source = find_source(path)
+        alone = path.is_file() and isinstance(source, FolderSource)
+        text = source.read(path.name if alone else "run.json", MAX_JSON)
     except OSError as error:
         raise InvalidInputError(f"cannot read {path} ({error}): {hint}") from None
     if text is None:
@@ -317,53 +281,17 @@ def open_run(path: str | os.PathLike) -> SavedRun:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InvalidInputError(f"{path} is not valid JSON ({error}): {hint}") from None
-    if not isinstance(values, dict) or any(name not in values for name in NEEDED):
-        raise InvalidInputError(f"{path} holds no run: {hint}")
-    if values.get("anchor_reason") == "own picture":  # as version 0.1 wrote it
-        values["anchor_reason"] = UPLOADED
-    if wrong := [name for name, fits in SHAPES.items() if name in values and not fits(values[name])]:
-        raise InvalidInputError(f"{path} holds no run ({wrong[0]} is not as a run writes it): {hint}")
-    return SavedRun(
-        values,
-        GenerationConfig.from_dict(values["request"]),
-        ModelSpec.from_dict(values),
-        tuple(values["compare"]),
-        frozenset(values.get("stars", ())),
-        files,
-    )
-
-
-class _Folder:
-    """Files of a folder, by name."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def read(self, name: str) -> bytes | None:
-        file = self.path / name
-        return file.read_bytes() if file.is_file() else None
-
-
-class _Zip:
-    """Files of a zip file, by name. Nothing is ever unpacked to the disk."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def read(self, name: str) -> bytes | None:
-        try:
-            with zipfile.ZipFile(self.path) as packed:
-                if name not in packed.namelist():
-                    return None
-                if packed.getinfo(name).file_size > LARGEST:
-                    raise InvalidInputError(f"{name} in {self.path.name} is too large to be part of a run")
-                return packed.read(name)
-        # Damaged, encrypted, or packed in a way that Python cannot undo.
-        except (zipfile.BadZipFile, RuntimeError, zlib.error, EOFError) as error:
-            raise InvalidInputError(f"{name} in {self.path.name} cannot be unpacked ({error})") from None
-
-
-_Files = _Folder | _Zip
+    try:
+        file = RunFile.model_validate(values)
+    except ValidationError as error:
+        where = error.errors()[0]["loc"]
+        reason = f" ({where[0]} is not as a run writes it)" if where else ""
+        raise InvalidInputError(f"{path} holds no run{reason}: {hint}") from None
+    config = GenerationConfig.from_dict(file.request)
+    shown = len(file.candidate_indices) + config.num_frames * (len(VIDEOS) + len(COMPARISONS))
+    if shown * config.height * config.width > MAX_RUN_PIXELS:
+        raise InvalidInputError(f"{path} is a run of larger videos than can be opened")
+    return SavedRun(file, config, file.spec(), source)
 
 
 def _number(index: int) -> str:

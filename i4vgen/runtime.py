@@ -165,6 +165,9 @@ class Runtime:
 runtime_class: type[Runtime] = Runtime
 """What `get_runtime` makes. `i4vgen.zero_gpu` puts its own kind here."""
 
+MAX_RUNTIMES = 16
+"""Number of choices that `get_runtime` remembers: anybody may name another LoRA with every run."""
+
 _runtimes: dict[catalog.ModelSpec, Runtime] = {}
 _runtimes_lock = threading.Lock()
 
@@ -175,6 +178,8 @@ def get_runtime(spec: catalog.ModelSpec | str | None = None) -> Runtime:
         spec = catalog.ModelSpec(spec or catalog.default_model())
     spec = replace(spec, rewards=catalog.find(spec).rewards)
     with _runtimes_lock:
-        if spec not in _runtimes:
-            _runtimes[spec] = runtime_class(spec)
-        return _runtimes[spec]
+        runtime = _runtimes.pop(spec, None) or runtime_class(spec)
+        _runtimes[spec] = runtime  # last: the order is that of their use
+        while len(_runtimes) > MAX_RUNTIMES:
+            del _runtimes[next(iter(_runtimes))]  # a run that has it under way keeps it
+        return runtime

@@ -267,7 +267,7 @@ class Endpoints:
             folder = RunFolder(path)
             for candidate in candidates:
                 folder.record(candidate)
-            folder.seconds |= {k: v for k, v in saved.values.get("seconds", {}).items() if k == "candidates"}
+            folder.seconds |= {k: v for k, v in saved.file.seconds.items() if k == "candidates"}
             made = yield from record(folder, runtime, lambda pipeline: pipeline.run(config, chosen, compare))
             run = self._keep(folder, config, compare, runtime, saved.stars)
             return {"run": run, **animated(folder, made)}

@@ -84,8 +84,7 @@ def write_side_by_side(animation: Animation, path: Path) -> None:
 
 def unpack(run: SavedRun) -> tuple[CandidateSet, AnchorSelection, Animation | None]:
     """What a tab remembers of a run that was read back. No animation if no video is in it."""
-    made = {name: run.values[name] for name in ("device", "dtype", "memory", "versions") if name in run.values}
-    made = run.spec.to_dict() | made
+    made = run.spec.to_dict() | run.file.origin()
     candidates = run.candidates()
     candidate_set = CandidateSet(
         run.config,
@@ -103,11 +102,11 @@ def unpack(run: SavedRun) -> tuple[CandidateSet, AnchorSelection, Animation | No
     videos = run.videos()
     if not videos or picture is None:
         return candidate_set, selection, None
-    anchor = Selected(run.anchor_index, picture, run.values.get("anchor_reason") or PICKED)
+    anchor = Selected(run.anchor_index, picture, run.file.anchor_reason or PICKED)
     clips = {name: _clip(name, data, run) for name, data in videos.items()}
     if len({clip.frames.shape[1:] for clip in clips.values()}) > 1:
         raise InvalidInputError("the videos of this run are not of one size")
-    measures = {name: Measures(**figures) for name, figures in run.values.get("measures", {}).items()}
+    measures = {name: Measures(**dict(figures)) for name, figures in run.file.measures.items()}
     panes = in_order(files.save_anchor(picture), clips)
     return (
         candidate_set,
@@ -121,7 +120,7 @@ def _clip(name: str, data: bytes, run: SavedRun) -> Clip:
     path.write_bytes(data)
     config = run.config
     frames, fps = read_video(path, (config.num_frames, config.height, config.width))
-    seconds = run.values.get("seconds", {}).get(name, 0.0)
+    seconds = run.file.seconds.get(name, 0.0)
     return Clip(name, str(path), len(frames), round(fps), seconds, frames)
 
 

@@ -149,6 +149,15 @@ def test_another_base_and_other_rewards_take_the_place_of_the_models_own():
         catalog.find(ModelSpec("animatediff", rewards=("mine",)))
 
 
+def test_a_choice_is_bounded_however_it_came():
+    assert catalog.find(ModelSpec("pocket", rewards=("own",) * 10_000)).rewards == ("own",)
+    with pytest.raises(InvalidInputError, match="17 LoRAs are too many"):
+        catalog.find(ModelSpec("animatediff", loras=tuple(f"a/b{n}" for n in range(17))))
+    for spec in (ModelSpec("m" * 2000), ModelSpec("animatediff", base="b" * 2000)):
+        with pytest.raises(InvalidInputError, match="too long"):
+            catalog.find(spec)
+
+
 def test_a_choice_survives_run_json():
     spec = ModelSpec("animatediff", "someone/toonyou", ("a@0.5", "b"), ("clip", "pick_score"))
     assert ModelSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec

@@ -56,6 +56,9 @@ def test_whole_numbers_may_come_as_floats(value):
     [
         ({"prompt": "  "}, "prompt is empty"),
         ({"prompt": 5}, "prompt must be text"),
+        ({"prompt": "long " * 1000}, "prompt is too long: at most 2000 characters, not 5000"),
+        ({"negative_prompt": "a \ud800"}, "negative_prompt holds characters that are not valid Unicode"),
+        ({"seed": "9" * 5000}, r"not '9+\.\.\.9+'$"),
         ({"num_candidates": 0}, "num_candidates must be a whole number from 1 to 64, not 0"),
         ({"num_candidates": 65}, "from 1 to 64"),
         ({"num_candidates": True}, "whole number"),

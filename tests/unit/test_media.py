@@ -1,11 +1,14 @@
 """Pictures and videos: fitting, writing, reading back."""
 
+import resource
+
+import imageio.v2 as imageio
 import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
 from i4vgen.errors import InvalidInputError
-from i4vgen.media import fit_picture, open_picture, read_video, side_by_side, write_gif, write_video
+from i4vgen.media import fit_picture, is_whole, open_picture, read_video, side_by_side, write_gif, write_video
 
 
 def clip(height: int, width: int, num_frames: int = 6) -> np.ndarray:
@@ -67,6 +70,56 @@ def test_a_video_of_another_size_or_length_than_promised_is_refused(tmp_path):
     (tmp_path / "b.mp4").write_bytes(b"no video")
     with pytest.raises(InvalidInputError, match="cannot be read as a video"):
         read_video(tmp_path / "b.mp4")
+
+
+@pytest.mark.parametrize("room", [0, 100, 3000])
+def test_a_video_that_the_disk_has_no_room_for_is_an_error_and_leaves_nothing(tmp_path, room):
+    frames, limits = clip(64, 64, 40), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+    try:
+        with pytest.raises(InvalidInputError, match="make room on the disk"):
+            write_video(tmp_path / "a.mp4", frames, fps=8)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.iterdir())
+    write_video(tmp_path / "a.mp4", frames, fps=8)
+    whole = (tmp_path / "a.mp4").read_bytes()
+    assert len(whole) > 3000 and is_whole(tmp_path / "a.mp4")
+    (tmp_path / "a.mp4").write_bytes(whole[:-1])
+    assert not is_whole(tmp_path / "a.mp4")
+
+
+def disguised(path, kind):
+    """A file that is not what its name says."""
+    match kind:
+        case "drawing":
+            path.write_text('<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"></svg>')
+        case "playlist":
+            path.write_text("#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n")
+        case "postscript":
+            path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n")
+        case "bitmap":
+            Image.new("RGB", (9, 9)).save(path, "BMP")
+        case "other codec":
+            with imageio.get_writer(str(path), "FFMPEG", codec="mpeg4", macro_block_size=1) as writer:
+                for frame in clip(64, 64):
+                    writer.append_data(frame)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["drawing", "playlist", "postscript", "bitmap", "other codec"])
+def test_what_a_file_is_shows_in_its_content_not_in_its_name(tmp_path, kind):
+    with pytest.raises(InvalidInputError, match="cannot be read as a video"):
+        read_video(disguised(tmp_path / "a.mp4", kind))
+    with pytest.raises(InvalidInputError, match="cannot be read as a picture"):
+        open_picture(tmp_path / "a.mp4")
+
+
+def test_a_huge_picture_is_refused_before_it_is_decoded(tmp_path):
+    Image.new("1", (13300, 13300)).save(tmp_path / "huge.png")
+    assert (tmp_path / "huge.png").stat().st_size < 100_000
+    with pytest.raises(InvalidInputError, match=r"13300 x 13300 pixels|cannot be read"):
+        open_picture(tmp_path / "huge.png")
 
 
 def test_pictures_are_turned_upright(tmp_path):

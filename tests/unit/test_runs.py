@@ -6,10 +6,12 @@ import csv
 import json
 import shutil
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import save as save_tensors
 
 from i4vgen.errors import InvalidInputError
 from i4vgen.events import Candidate, Progress, Result, Selected, Stage
@@ -112,7 +114,7 @@ def test_the_earlier_name_of_an_uploaded_image_is_understood(folder, make_config
     file = folder.finish(make_config(), [], {"model": "pocket"})
     write(file, file.read_text().replace("uploaded image", "own picture"))
     run = open_run(file)
-    assert run.chosen().reason == run.values["anchor_reason"] == "uploaded image"
+    assert run.chosen().reason == run.file.anchor_reason == "uploaded image"
 
 
 def test_the_scores_stand_in_a_table(folder):
@@ -189,8 +191,53 @@ def test_files_that_are_not_what_they_seem(folder, tmp_path):
         open_run(write(tmp_path / "deep.json", "[" * 100_000))
 
 
-def test_a_packed_file_that_would_fill_the_memory_is_refused(folder, tmp_path, monkeypatch):
-    path = folder.pack(tmp_path / "run.zip")
-    monkeypatch.setattr("i4vgen.runs.LARGEST", 1000)
+def repack(path, **contents):
+    """A packed run with other contents of some files."""
+    other = path.with_name("other.zip")
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(other, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, contents.pop(Path(name).stem, None) or old.read(name))
+    return other
+
+
+def read_all(path):
+    run = open_run(path)
+    return run.candidates(), run.anchor_picture(), run.videos()
+
+
+@pytest.mark.parametrize("stem", ["candidates", "00", "i4vgen", "run"])
+def test_a_packed_file_that_would_fill_the_memory_is_refused(folder, tmp_path, stem):
+    path = repack(folder.pack(tmp_path / "run.zip"), **{stem: bytes(64 * 2**20)})
+    assert path.stat().st_size < 2**20
     with pytest.raises(InvalidInputError, match="too large"):
-        open_run(path).candidates()
+        read_all(path)
+
+
+@pytest.mark.parametrize("shape", [(4, 2, 8, 6), (4, 1, 512, 512), (4, 8, 6)])
+def test_latents_of_a_forged_shape_are_refused(folder, tmp_path, shape):
+    forged = save_tensors({"00": np.zeros(shape, np.float32), "03": np.zeros(shape, np.float32)})
+    with pytest.raises(InvalidInputError, match=r"too large|not hold the latents"):
+        open_run(repack(folder.pack(tmp_path / "run.zip"), candidates=forged)).candidates()
+
+
+def test_a_packed_run_of_very_many_files_is_not_even_listed(folder, tmp_path):
+    path = folder.pack(tmp_path / "run.zip")
+    with zipfile.ZipFile(path, "a") as packed:
+        for number in range(5000):
+            packed.writestr(f"an-entry-with-a-long-enough-name-{number}", b"")
+    with pytest.raises(InvalidInputError, match="too many files"):
+        open_run(path)
+    with zipfile.ZipFile(path, "a") as packed:
+        packed.comment = b"PK\5\6" + bytes(40)  # a record that is none
+    with pytest.raises(InvalidInputError, match=r"too many files|cannot be|no run in it"):
+        open_run(path)
+
+
+def test_a_run_too_large_to_be_opened_is_refused(folder, make_config):
+    values = json.loads((folder.path / "run.json").read_text())
+    write(
+        folder.path / "run.json",
+        json.dumps(values | {"request": values["request"] | {"height": 4096, "width": 4096}}),
+    )
+    with pytest.raises(InvalidInputError, match="larger videos"):
+        open_run(folder.path)

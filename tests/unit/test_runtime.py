@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from i4vgen import runtime as runtime_module
+from i4vgen.catalog import ModelSpec
 from i4vgen.errors import InvalidInputError, ModelError
 from i4vgen.events import Progress, Result, Stage
 from i4vgen.runtime import Runtime, StopToken, get_runtime
@@ -106,6 +107,16 @@ def test_device_that_is_not_there(monkeypatch):
 
 def test_get_runtime_is_shared(tiny_model_dir):
     assert get_runtime(str(tiny_model_dir)) is get_runtime(str(tiny_model_dir))
+
+
+def test_not_every_choice_that_was_ever_made_is_remembered(monkeypatch):
+    monkeypatch.setattr(runtime_module, "_runtimes", {})
+    first, *_ = specs = [ModelSpec("animatediff", loras=(f"a/b@0.{n}",)) for n in range(40)]
+    kept = get_runtime(first)
+    for spec in specs:
+        get_runtime(spec)
+        assert get_runtime(first) is kept, "it is in use"
+    assert len(runtime_module._runtimes) == runtime_module.MAX_RUNTIMES
 
 
 def test_a_missing_model_shows_when_it_is_used():
