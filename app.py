@@ -32,9 +32,30 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--share", action="store_true", help="also open a public link through gradio.live")
     parser.add_argument(
+        "--public",
+        action=argparse.BooleanOptionalAction,
+        help="let visitors name no files, folders and hub ids of their own (default: yes, unless --host is this"
+        " machine alone and there is no public link)",
+    )
+    parser.add_argument(
+        "--allow-model",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a folder or hub id that visitors may name all the same, as a model, base or LoRA; repeatable",
+    )
+    parser.add_argument(
         "--mcp", action="store_true", help="also offer the API as MCP tools, at /gradio_api/mcp/"
     )
     return parser.parse_args(arguments)
+
+
+def is_public(args: argparse.Namespace) -> bool:
+    """Whether others than the owner of this machine can reach the app."""
+    if args.public is not None:
+        return args.public
+    host = args.host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
+    return bool(args.share or os.environ.get("SPACE_ID") or host not in ("127.0.0.1", "localhost", "::1"))
 
 
 def first_runtime(model: str | None, compiled: bool) -> Runtime:
@@ -56,7 +77,7 @@ try:
     runtime = first_runtime(args.model, args.compile)
     if ON_ZERO_GPU:
         runtime.load_here()  # `spaces` keeps the weights ready that are there when the app is launched
-    demo = build_app(runtime)
+    demo = build_app(runtime, allowed=args.allow_model if is_public(args) else None)
 except (ModelError, InvalidInputError) as error:
     sys.exit(f"error: {error}")
 

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from i4vgen.backbones.base import Backbone
+from i4vgen.bounds import shown
 from i4vgen.errors import InvalidInputError
 from i4vgen.events import HIGHEST_REWARD, PICKED, UPLOADED, Candidate, best
 from i4vgen.generation_config import GenerationConfig
@@ -97,7 +98,9 @@ def check_choice(choice: int | None, config: GenerationConfig, judged: bool) -> 
         )
     if choice is not None and (type(choice) is not int or choice not in range(config.num_candidates)):
         last = config.num_candidates - 1
-        raise InvalidInputError(f"the anchor must be the index of a candidate, from 0 to {last}, not {choice}")
+        raise InvalidInputError(
+            f"the anchor must be the index of a candidate, from 0 to {last}, not {shown(choice)}"
+        )
 
 
 def select_anchor(candidates: Mapping[int, Candidate], choice: int | None = None) -> Anchor:

@@ -49,6 +49,14 @@ def open_picture(path: str | os.PathLike) -> Image.Image:
     return image
 
 
+def reduced(image: Image.Image, side: int) -> Image.Image:
+    """A picture whose longer side has at most so many pixels, in the mode that it has; `image` may change."""
+    if image.mode == "P":  # the colours of a palette cannot be mixed
+        image = image.convert("RGBA")
+    image.thumbnail((side, side))
+    return image
+
+
 def fit_picture(image: Image.Image, height: int, width: int, position: float = 0.5) -> np.ndarray:
     """A picture of any size and mode as uint8 RGB [height, width, 3].
 

@@ -26,10 +26,22 @@ from gradio.utils import get_upload_folder, is_in_or_equal
 from gradio_client.utils import is_file_obj_with_meta
 from PIL import Image
 
-from i4vgen.catalog import MODELS, REWARDS, ModelSpec
+from i4vgen.bounds import MAX_NAME, check_text, shown
+from i4vgen.catalog import MODELS, REWARDS
 from i4vgen.comparisons import COMPARISONS
 from i4vgen.errors import I4VGenError, InvalidInputError
-from i4vgen.events import HIGHEST_REWARD, Candidate, Event, Loading, Progress, Result, Scores, best, latest
+from i4vgen.events import (
+    HIGHEST_REWARD,
+    Candidate,
+    Event,
+    Loading,
+    Progress,
+    Result,
+    Scores,
+    Stage,
+    best,
+    latest,
+)
 from i4vgen.generation_config import (
     ANIMATION,
     CANDIDATES,
@@ -37,13 +49,15 @@ from i4vgen.generation_config import (
     GenerationConfig,
     Parameter,
 )
-from i4vgen.media import open_picture, upright
+from i4vgen.media import open_picture, reduced, upright
 from i4vgen.pipeline import Anchor, I4VGenPipeline
 from i4vgen.runs import RunFolder
 from i4vgen.runtime import Runtime
-from i4vgen.ui import models, strings
+from i4vgen.ui import strings
+from i4vgen.ui.errors import failure
 from i4vgen.ui.form import SETTINGS
 from i4vgen.ui.limits import check_size
+from i4vgen.ui.models import OfferedModels
 from i4vgen.ui.queueing import ON_DEVICE
 from i4vgen.ui.run_store import RunStore
 
@@ -116,12 +130,12 @@ Made = list[tuple[Event, Path]]
 """What a run has left on the disk: pictures and videos, each with the event that brought it."""
 
 
-def register(runtime: Runtime, run_store: RunStore) -> None:
+def register(models: OfferedModels, run_store: RunStore) -> None:
     """Adds the endpoints to the Blocks under construction.
 
-    runtime: the model that runs when a client names none. run_store: where runs are kept.
+    models: what clients may run. run_store: where runs are kept.
     """
-    endpoints = Endpoints(runtime, run_store)
+    endpoints = Endpoints(models, run_store)
     for method in (endpoints.candidates, endpoints.animate, endpoints.generate, endpoints.score):
         gr.api(endpoint(method), api_name=method.__name__, **ON_DEVICE)
 
@@ -146,6 +160,8 @@ def endpoint(method: Callable[..., Generator[Event, None, object]]) -> Callable[
             yield end.value
         except I4VGenError as error:
             raise gr.Error(str(error), print_exception=False) from error
+        except Exception as error:  # clients would be told nothing at all
+            raise failure(error, strings.FAILED_CALL) from error
 
     _, _, answer = get_args(hints["return"])
     run.__name__ = method.__name__
@@ -194,8 +210,8 @@ def report(event: Event) -> None:
 class Endpoints:
     """The endpoints as generators of a run's events that return the answer. They raise `I4VGenError`s."""
 
-    def __init__(self, runtime: Runtime, run_store: RunStore) -> None:
-        self.runtime = runtime
+    def __init__(self, models: OfferedModels, run_store: RunStore) -> None:
+        self.models = models
         self.run_store = run_store
 
     def candidates(
@@ -258,8 +274,8 @@ class Endpoints:
         """
         saved = self.run_store.open(run)
         if saved is None:
-            raise InvalidInputError(f"there is no run {run!r}, or not any more: draw the candidates again")
-        runtime = self._runtime_for(saved.spec)
+            raise InvalidInputError(f"there is no run {shown(run)}, or not any more: draw the candidates again")
+        runtime = self.models.runtime_for(saved.spec)
         config = replace(saved.config, **{k: v for k, v in settings.items() if v is not None})
         candidates, compare = saved.candidates(), compare or ()
         chosen = choose(candidates, anchor, anchor_image)
@@ -335,16 +351,14 @@ class Endpoints:
             a list of score and scores (by the name of who judged), in the order of the pictures.
         """
         runtime = self._runtime(model, None, None, rewards)
-        if not isinstance(prompt, str) or not prompt.strip():
+        if not check_text("prompt", prompt).strip():
             raise InvalidInputError("prompt is empty: describe what the pictures should show")
         if not isinstance(images, list) or not 1 <= len(images) <= MAX_CANDIDATES:
             raise InvalidInputError(f"images must be a list of 1 to {MAX_CANDIDATES} files")
-        pixels = []
+        pixels, answer = [], []
         for i, file in enumerate(images):
-            picture = upright(read_picture(file, f"images[{i}]"))
-            picture.thumbnail((JUDGED_SIDE, JUDGED_SIDE))
-            pixels.append(np.asarray(picture))
-        answer = []
+            yield Stage("score", len(images))  # between any two pictures the client may have gone away
+            pixels.append(np.asarray(upright(reduced(read_picture(file, f"images[{i}]"), JUDGED_SIDE))))
         with closing(runtime.stream(lambda pipeline: pipeline.score(prompt, pixels))) as events:
             for event in events:
                 if isinstance(event, Scores):
@@ -360,22 +374,12 @@ class Endpoints:
             if value is not None and not (isinstance(value, list) and all(isinstance(v, str) for v in value)):
                 raise InvalidInputError(f"{name} must be a list of strings")
         for name, value in {"model": model, "base": base}.items():
-            if not isinstance(value, str | None):
-                raise InvalidInputError(f"{name} must be a text")
-        own = self.runtime.spec.model
-        spec = models.default_spec(self.runtime, own if model is None else model)
+            if value is not None:
+                check_text(name, value, MAX_NAME)
+        spec = self.models.default_spec(self.models.own.spec.model if model is None else model)
         given = {"base": base, "loras": loras, "rewards": rewards}
         given = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items() if v is not None}
-        return self._runtime_for(replace(spec, **given))
-
-    def _runtime_for(self, spec: ModelSpec) -> Runtime:
-        """The runtime of a choice, as on the page."""
-        runtime = models.runtime_for(self.runtime, spec)
-        if runtime is None:
-            own = self.runtime.spec.model
-            known = ", ".join(dict.fromkeys((own, *models.offered(self.runtime))))
-            raise InvalidInputError(f"there is no model {spec.model!r}: use {known}")
-        return runtime
+        return self.models.runtime_for(replace(spec, **given))
 
     def _keep(
         self,
@@ -418,7 +422,7 @@ def choose(candidates: Sequence[Candidate], index: int | None, picture: dict | s
         if candidate.index == index:
             return Anchor.from_candidate(candidate)
     known = ", ".join(str(candidate.index) for candidate in candidates)
-    raise InvalidInputError(f"anchor must be the index of a candidate, one of {known}, not {index!r}")
+    raise InvalidInputError(f"anchor must be the index of a candidate, one of {known}, not {shown(index)}")
 
 
 def own_picture(index: int | None, picture: dict | str) -> Anchor:
@@ -490,4 +494,4 @@ def linked_file(url: str, name: str) -> str:
     try:
         return save_url_to_cache(url, get_upload_folder())  # refuses addresses inside of the server's network
     except Exception as error:  # of many kinds: name resolution, refusal, timeout, status
-        raise InvalidInputError(f"{name} cannot be downloaded from {url}: {error}") from None
+        raise InvalidInputError(f"{name} cannot be downloaded from {shown(url)}: {error}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import gradio as gr
@@ -11,6 +12,7 @@ from i4vgen.runtime import Runtime
 from i4vgen.ui import api, layout, strings
 from i4vgen.ui.context import AppContext
 from i4vgen.ui.examples import StoredRuns, read_examples
+from i4vgen.ui.models import OfferedModels
 from i4vgen.ui.opening import before_and_after
 from i4vgen.ui.panels.candidates import CandidatesPanel
 from i4vgen.ui.panels.history import HistoryPanel
@@ -28,21 +30,27 @@ CLEAN_UP = (3600, 24 * 3600)
 """Every hour, media files older than a day are deleted."""
 
 
-def build_app(runtime: Runtime, examples: Path = EXAMPLES, run_store: RunStore | None = None) -> gr.Blocks:
+def build_app(
+    runtime: Runtime,
+    examples: Path = EXAMPLES,
+    run_store: RunStore | None = None,
+    allowed: Collection[str] | None = None,
+) -> gr.Blocks:
     """The whole demo for one runtime. No weights are loaded before the first run.
 
     Args:
         runtime: The model that the page begins with.
         examples: A JSON file, see `read_examples`.
         run_store: Where finished runs are kept.
+        allowed: See `OfferedModels`.
     """
-    run_store = run_store or RunStore()
+    run_store, models = run_store or RunStore(), OfferedModels(runtime, allowed)
     known = read_examples(examples)
     stored = StoredRuns(known)
     opening = before_and_after(stored.open(stored.first).animation) if stored.first else ""
     with gr.Blocks(title=strings.TITLE, analytics_enabled=False, delete_cache=CLEAN_UP) as demo:
         layout.header(runtime, opening)
-        context = AppContext(runtime, run_store)
+        context = AppContext(models, run_store)
         prompt = PromptPanel(context, known)
         candidates = CandidatesPanel(context)
         video = VideoPanel(context)
@@ -53,7 +61,7 @@ def build_app(runtime: Runtime, examples: Path = EXAMPLES, run_store: RunStore |
         video.connect()
         history.connect(demo, known, prompt.examples, stored)
         context.connect_stops()
-        api.register(runtime, run_store)
+        api.register(models, run_store)
         demo.unload(context.on_stop)
     demo.queue(max_size=QUEUE_LIMIT)
     return demo

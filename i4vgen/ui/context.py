@@ -13,16 +13,16 @@ import gradio as gr
 from gradio.components import Component
 from gradio.events import Dependency
 
-from i4vgen.catalog import ModelSpec
 from i4vgen.errors import InvalidInputError, ModelError
 from i4vgen.generation_config import GenerationConfig
 from i4vgen.pipeline import Anchor
 from i4vgen.runtime import Runtime, StopToken
-from i4vgen.ui import models, strings
+from i4vgen.ui import strings
 from i4vgen.ui.components.live import LiveView, live_value
 from i4vgen.ui.errors import failure, refusal
 from i4vgen.ui.form import SETTINGS, Form
 from i4vgen.ui.limits import check_size
+from i4vgen.ui.models import OfferedModels
 from i4vgen.ui.queueing import CHECKED, ON_DEVICE, QUICK
 from i4vgen.ui.run_store import RunStore
 from i4vgen.ui.state import AnchorSelection, Baselines, CandidateSet, make_anchor, settled
@@ -98,7 +98,7 @@ class AppContext:
     is wrong), the run itself in the queue, and the return to idle, which also follows a failure.
 
     Attributes:
-        runtime: Of the model that the app was started with.
+        models: Which models the app runs.
         run_store: Finished runs, for as long as the server keeps them.
         form: The components of the settings form, by the names of `form.FIELDS`.
         drawing, animating: The buttons of the two runs.
@@ -119,8 +119,8 @@ class AppContext:
     video_view: View
     animated: Dependency
 
-    def __init__(self, runtime: Runtime, run_store: RunStore) -> None:
-        self.runtime = runtime
+    def __init__(self, models: OfferedModels, run_store: RunStore) -> None:
+        self.models = models
         self.run_store = run_store
         self.stops = Stops()
         self.candidate_set = gr.State(CandidateSet(), time_to_live=FORGET_AFTER)
@@ -254,21 +254,6 @@ class AppContext:
 
     # What the form asks for
 
-    def runtime_for(self, spec: ModelSpec) -> Runtime:
-        """The runtime of a model.
-
-        Raises:
-            InvalidInputError: This app does not run it.
-        """
-        runtime = models.runtime_for(self.runtime, spec)
-        if runtime is None:
-            raise InvalidInputError(strings.OTHER_MODEL.format(model=spec.model))
-        return runtime
-
-    def runtime_named(self, model: str) -> Runtime:
-        """The runtime of a model of which only the name was chosen. Raises as `runtime_for` does."""
-        return self.runtime_for(models.default_spec(self.runtime, model))
-
     def check_candidates(self, candidate_set: CandidateSet) -> None:
         """Whether the form could have asked for these candidates: an opened run may be of any size.
 
@@ -276,7 +261,7 @@ class AppContext:
             InvalidInputError: It could not.
         """
         config = candidate_set.config
-        check_size(config, self.runtime_for(candidate_set.spec).defaults)
+        check_size(config, self.models.runtime_for(candidate_set.spec).defaults)
         _, most, _ = SETTINGS["num_inference_steps"].slider
         if config.num_inference_steps > most:
             raise InvalidInputError(strings.TOO_LARGE)
@@ -287,7 +272,7 @@ class AppContext:
         Raises:
             InvalidInputError, ModelError: Something is missing or wrong.
         """
-        runtime = self.runtime_for(form.spec())
+        runtime = self.models.runtime_for(form.spec())
         return runtime, form.config(runtime.defaults)
 
     def read_animation(self, tab: Tab) -> tuple[Runtime, GenerationConfig, Anchor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import logging
 
 import gradio as gr
@@ -16,15 +17,20 @@ def refusal(message: str, title: str) -> gr.Error:
 
     The error itself stays invisible, because Gradio would show it in red under the title "Error".
     """
-    gr.Warning(message, title=title)
+    warn(message, title)
     return gr.Error(message, visible=False, print_exception=False)
 
 
-def failure(error: Exception) -> gr.Error:
+def warn(message: str, title: str = strings.NOT_NOW) -> None:
+    """Shows a message, which may quote what came from anybody: Gradio would take it for HTML."""
+    gr.Warning(html.escape(message), title=title)
+
+
+def failure(error: Exception, words: str = strings.FAILED) -> gr.Error:
     """What a person is told when a run breaks. The log has the rest."""
     if isinstance(error, gr.Error):
         return error
     log.exception("a run failed")
     reason = str(error).strip() or type(error).__name__
-    message = strings.FAILED.format(error=reason.splitlines()[0])
-    return gr.Error(message, title=strings.SORRY, print_exception=False)
+    message = words.format(error=reason.splitlines()[0])
+    return gr.Error(html.escape(message, quote=False), title=strings.SORRY, print_exception=False)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 
 from i4vgen import catalog
 from i4vgen.backbones.samplers import SCHEDULERS
+from i4vgen.bounds import MAX_NAME, MAX_TEXT, check_text
 from i4vgen.catalog import REWARDS, ModelSpec
 from i4vgen.comparisons import COMPARISONS
 from i4vgen.errors import InvalidInputError
@@ -84,6 +85,23 @@ class Form:
         settings |= {"sampler": OWN if config.sampler == default else config.sampler}
         return replace(self, settings=settings, compare=list(compare)).with_spec(spec)
 
+    def fitted(self, defaults: Defaults) -> tuple[Form, list[str]]:
+        """The form with only such values as its components take.
+
+        Whatever they do not take would make every later event fail: it comes from a link, a browser's memory or
+        a run that was made elsewhere.
+
+        Args:
+            defaults: Of the model in the form.
+
+        Returns:
+            The form, and the labels of the fields that had to be changed.
+        """
+        given = self.values()
+        fitting = {name: _fit(name, value, defaults) for name, value in given.items()}
+        changed = [name for name, value in fitting.items() if value != given[name]]
+        return Form.of(fitting), [SETTINGS[name].label if name in SETTINGS else name for name in changed]
+
     @property
     def prompt(self) -> str:
         """The prompt, stripped."""
@@ -128,6 +146,27 @@ def from_query(query: Mapping[str, str]) -> tuple[dict[str, object], list[str]]:
             except ValueError:
                 bad.append(name)
     return values, bad
+
+
+def _fit(name: str, value: object, defaults: Defaults) -> object:
+    """The value of a field, or the closest one that its component takes."""
+    if name in LISTS:
+        return [item for item in value if item in LISTS[name]] if isinstance(value, list | tuple) else []
+    about = SETTINGS.get(name)
+    if about is None or about.kind is str:
+        known = (OWN, *SCHEDULERS) if name == "sampler" else about.choices if about else ()
+        try:
+            text = check_text(name, value, MAX_TEXT if about else MAX_NAME)
+        except InvalidInputError:
+            text = ""
+        return text if not known or text in known else known[0]
+    own = getattr(defaults, name, about.default)
+    try:
+        number = about.check(name, value)
+    except InvalidInputError:
+        return value if value is None else own  # None: nothing typed yet
+    low, high, _ = about.slider or (about.low, about.high, None)
+    return min(max(number, low), high or defaults.max_frames)
 
 
 def _read(name: str, text: str) -> object:

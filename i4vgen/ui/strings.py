@@ -219,6 +219,7 @@ FORGET = "Forget all"
 GONE = "This run has expired on the server. Its settings are in the form: the same seed gives the same run."
 NO_RUN = "No run in this file"
 OTHER_MODEL = "This run was made with {model}, which this app does not offer. Draw with another model."
+NOT_IN_FORM = "The form does not go as far as this run: {names}. The closest it can say is in it now."
 TOO_LARGE = "This run has more steps than the form allows. Its settings are in the form: draw again."
 BAD_LINK = "Some settings in the link could not be used: {names}."
 
@@ -302,6 +303,7 @@ NEEDS_NUMBER = "{name} needs a number."
 NEEDS_ANCHOR = "Choose an anchor first: draw candidates or upload an image."
 BAD_PICTURE = "That file could not be read as an image. Use a PNG, JPEG or WebP file."
 INTERRUPTED = "The run was interrupted."
+FAILED_CALL = "the run failed: {error}"
 FAILED = "The run failed: {error}. Your prompt and candidates are still here."
 
 # What the figures mean

@@ -27,6 +27,7 @@ from i4vgen.ui.components.compare import ComparePlayer
 from i4vgen.ui.components.live import live_value
 from i4vgen.ui.context import AppContext, Tab
 from i4vgen.ui.form import Form
+from i4vgen.ui.models import OfferedModels
 from i4vgen.ui.panels.candidates import CandidatesPanel, select_upload
 from i4vgen.ui.panels.prompt import show_unknown_words
 from i4vgen.ui.progress import Tracker
@@ -200,7 +201,7 @@ def test_a_wrong_form_is_refused_in_words(runtime, wrong):
 
 def test_an_animation_keeps_the_size_of_its_candidates(runtime, tmp_path):
     with gr.Blocks(analytics_enabled=False):
-        context = AppContext(runtime, RunStore(tmp_path))
+        context = AppContext(OfferedModels(runtime), RunStore(tmp_path))
     drawn = replace(candidate_set_of(0.5), config=request_of(runtime, seed=3), spec=runtime.spec)
     form = Form.of(FORM | {"model": "animatediff", "height": 512, "width": 501, "seed": 9, "p_re": 0.5})
     _, config, _ = context.read_animation(Tab(drawn, AnchorSelection(), Baselines(), form))
@@ -370,7 +371,7 @@ def test_a_stopped_animation_leaves_what_was_finished(runtime, last_words, left)
 
 def test_a_picture_of_ones_own_is_cropped_where_one_says_and_a_broken_one_refused(runtime, tmp_path):
     with gr.Blocks(analytics_enabled=False):
-        panel = CandidatesPanel(AppContext(runtime, RunStore(tmp_path / "runs")))
+        panel = CandidatesPanel(AppContext(OfferedModels(runtime), RunStore(tmp_path / "runs")))
     Image.new("RGBA", (40, 20), (0, 0, 0, 0)).save(tmp_path / "clear.png")
     selection = select_upload(str(tmp_path / "clear.png"), 32, 24)
     assert selection.picture.shape == (32, 24, 3) and selection.picture.min() == 255

@@ -7,10 +7,15 @@ import os
 import gradio as gr
 import numpy as np
 import pytest
+from PIL import Image
 
+from i4vgen.catalog import ModelSpec
+from i4vgen.errors import InvalidInputError
+from i4vgen.ui import pictures
 from i4vgen.ui.context import AppContext
-from i4vgen.ui.form import from_query
-from i4vgen.ui.panels.history import HistoryPanel, entry
+from i4vgen.ui.form import FIELDS, OWN, Form, from_query
+from i4vgen.ui.models import OfferedModels
+from i4vgen.ui.panels.history import REMEMBER, HistoryPanel, entry
 from i4vgen.ui.run_store import RunStore
 
 
@@ -67,8 +72,50 @@ def test_a_link_is_read_as_the_form_wants_it():
 
 def test_what_a_browser_remembers_may_be_damaged(runtime, tmp_path):
     with gr.Blocks():
-        panel = HistoryPanel(AppContext(runtime, RunStore(tmp_path)))
+        panel = HistoryPanel(AppContext(OfferedModels(runtime), RunStore(tmp_path)))
     good = entry("token", np.zeros((8, 8, 3), np.uint8), {"prompt": "a", "seed": 1, "model": "pocket"})
-    for bad in (["x"], [{"run": "x"}], [good | {"picture": "?"}], [good | {"settings": None}], "text", None):
+    huge = pictures.webp(Image.new("RGB", (13300, 13300)), method=0)
+    long = good["settings"] | {"prompt": "long " * 1000}
+    for bad in (
+        *(["x"], [{"run": "x"}], "text", None),
+        *([good | {"picture": "?"}], [good | {"picture": huge}], [good | {"picture": "A" * 10**6}]),
+        *([good | {"settings": None}], [good | {"settings": long}], [good | {"settings": {"prompt": "a"}}]),
+    ):
         assert panel.show_memory(bad)[panel.memory] == []
     assert panel.show_memory(["x", good])[panel.memory] == [good]
+    assert len(panel.show_memory([good] * 1000)[panel.memory]) == REMEMBER
+
+
+def test_a_form_from_anywhere_is_made_to_fit_its_components(runtime):
+    given = Form.of(dict.fromkeys(FIELDS, "") | {"prompt": "a cat", "model": "pocket", "rewards": ["own"]})
+    far = {"num_inference_steps": 200, "guidance_scale": 0.5, "sampler": "euler", "num_frames": 100}
+    wrong = {"p_re": [1], "compare": "vanilla", "rewards": ["own", "god"], "seed": "seven", "height": None}
+    form, changed = given.with_values(far | wrong | {"p_ni_vsds": 0.5, "preset": "fast"}).fitted(
+        runtime.defaults
+    )
+    assert form.settings["num_inference_steps"] == 100 and form.settings["guidance_scale"] == 1
+    assert form.settings["num_frames"] == runtime.defaults.max_frames and form.settings["sampler"] == OWN
+    assert form.settings["p_re"] == runtime.defaults.p_re and form.settings["seed"] == 0
+    assert (form.compare, form.rewards, form.settings["height"]) == ([], ["own"], None)
+    assert (form.prompt, form.settings["p_ni_vsds"], form.settings["preset"]) == ("a cat", 0.5, "fast")
+    assert {"Denoising steps", "Guidance scale", "Sampler", "Frames", "Seed"} <= set(changed)
+    assert form.fitted(runtime.defaults) == (form, [])
+
+
+def test_visitors_of_a_public_app_name_no_files_and_no_models_of_their_own(runtime, tmp_path):
+    (tmp_path / "lora.safetensors").touch()
+    public = OfferedModels(runtime, ("someone/toonyou",))
+    for spec in (
+        ModelSpec("animatediff", base=str(tmp_path)),
+        ModelSpec("animatediff", base="someone/else"),
+        ModelSpec("animatediff", loras=(f"{tmp_path / 'lora.safetensors'}@0.5",)),
+    ):
+        with pytest.raises(InvalidInputError, match=r"is not offered here. What is: someone/toonyou"):
+            public.runtime_for(spec)
+    allowed = ModelSpec("animatediff", base="someone/toonyou", loras=("someone/toonyou@0.5",))
+    assert public.runtime_for(allowed).spec.base == "someone/toonyou"
+    assert public.runtime_for(runtime.spec) is runtime
+    for models in (public, OfferedModels(runtime)):
+        with pytest.raises(InvalidInputError, match="there is no model '/etc' here"):
+            models.runtime_for(ModelSpec("/etc"))
+    assert OfferedModels(runtime).runtime_for(ModelSpec("animatediff", base=str(tmp_path))).spec.base

@@ -18,7 +18,7 @@ from i4vgen.ui.captions import caption, describe_anchor
 from i4vgen.ui.components.chart import ScoreChart, chart_value
 from i4vgen.ui.components.live import LiveView
 from i4vgen.ui.context import AppContext, RunButtons, Tab, View
-from i4vgen.ui.errors import refusal
+from i4vgen.ui.errors import refusal, warn
 from i4vgen.ui.queueing import IN_TURN
 from i4vgen.ui.state import AnchorSelection, CandidateSet, anchor_index, make_anchor
 
@@ -199,7 +199,7 @@ class CandidatesPanel:
         before, selection = tab.candidate_set, tab.selection
         count = min(before.next_index + MORE, MAX_CANDIDATES)
         asked = replace(before, config=replace(before.config, num_candidates=count))
-        runtime = self.context.runtime_for(before.spec)
+        runtime = self.context.models.runtime_for(before.spec)
         drawn = yield from self.follow_drawing(runtime, asked, selection, token)
         if drawn.judged_by != drawn.config.prompt:  # which the new ones were drawn and scored with
             yield from self.follow_scoring(runtime, drawn, selection, drawn.judged_by, token)
@@ -211,7 +211,7 @@ class CandidatesPanel:
 
     def run_score(self, token: StopToken, tab: Tab) -> Iterator[dict]:
         """Judges the same candidates against the prompt in the form."""
-        runtime = self.context.runtime_for(tab.candidate_set.spec)
+        runtime = self.context.models.runtime_for(tab.candidate_set.spec)
         yield from self.follow_scoring(runtime, tab.candidate_set, tab.selection, tab.form.prompt, token)
 
     def follow_drawing(
@@ -309,12 +309,16 @@ class CandidatesPanel:
         context, path, position = self.context, values[self.own], values[self.position]
         candidate_set = values[context.candidate_set]
         form = context.read_form(values)
-        shape = candidate_set.config if candidate_set.candidates else context.runtime_for(form.spec()).defaults
+        shape = (
+            candidate_set.config
+            if candidate_set.candidates
+            else context.models.runtime_for(form.spec()).defaults
+        )
         size = shape.height, shape.width
         try:
             selection = AnchorSelection() if path is None else select_upload(path, *size, position)
         except InvalidInputError:  # its words name a temporary file, which nobody would recognise
-            gr.Warning(strings.BAD_PICTURE, title=strings.NOT_NOW)
+            warn(strings.BAD_PICTURE)
             return {self.own: None}
         chosen = self.choose(candidate_set, selection, values[context.phase])
         return chosen | self.show_crop(path, *size, position)

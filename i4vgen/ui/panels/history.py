@@ -6,13 +6,16 @@ import base64
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
 import gradio as gr
 import numpy as np
 from gradio.components import Component
 from gradio.events import Dependency
 from PIL import Image
+from pydantic import BaseModel, Field
 
+from i4vgen.bounds import MAX_TEXT
 from i4vgen.errors import InvalidInputError, ModelError
 from i4vgen.runs import SavedRun, open_run
 from i4vgen.ui import layout, pictures, run_io, strings
@@ -33,6 +36,16 @@ REMEMBER = 24
 """Number of runs that a browser remembers."""
 
 THUMBNAIL = 96  # pixels
+
+Setting = (
+    Annotated[str, Field(max_length=MAX_TEXT)]
+    | bool
+    | int
+    | float
+    | list[Annotated[str, Field(max_length=64)]]
+    | None
+)
+"""What a browser may remember of a field of the form."""
 
 RUN = "run"
 """The parameter of a link that names a finished run which the server may still have."""
@@ -83,16 +96,13 @@ class HistoryPanel:
     def show_memory(self, memory: list) -> dict:
         """The thumbnails of what is remembered."""
         cards, known = [], []
-        for item in memory if isinstance(memory, list) else []:
+        for item in memory[:REMEMBER] if isinstance(memory, list) else []:
             try:  # it comes from the browser, where another version or another app may have written it
-                settings, token = item["settings"], item["run"]
-                picture = Image.open(io.BytesIO(base64.b64decode(item["picture"])))
-                picture.load()
-                words = strings.run_caption(settings["prompt"], settings["seed"], settings["model"])
-            except (TypeError, LookupError, ValueError, OSError):
+                run = RememberedRun.model_validate(item)
+                cards.append((run.thumbnail(), strings.run_caption(*run.title)))
+            except (LookupError, ValueError, OSError):
                 continue
-            cards.append((picture, words))
-            known.append({"run": token, "picture": item["picture"], "settings": settings})
+            known.append(run.model_dump())
         return {
             self.memory: known,
             self.gallery: gr.update(value=cards, visible=bool(cards)),
@@ -243,6 +253,33 @@ class HistoryPanel:
         item = entry(token, animation.clips[-1].frames[-1], form.values())
         memory = remember(values[self.memory], item)
         return {context.run_token: token} | self.show_memory(memory)
+
+
+class RememberedRun(BaseModel):
+    """What a browser remembers of a run: a few kilobytes.
+
+    Attributes:
+        run: Its token.
+        picture: Its thumbnail: WebP, in base64.
+        settings: The form's values.
+    """
+
+    run: Annotated[str, Field(max_length=64)]
+    picture: Annotated[str, Field(max_length=2**15)]
+    settings: Annotated[dict[Annotated[str, Field(max_length=64)], Setting], Field(max_length=64)]
+
+    @property
+    def title(self) -> tuple[Setting, Setting, Setting]:
+        """Prompt, seed and model. Raises `KeyError` if one of them is missing."""
+        return self.settings["prompt"], self.settings["seed"], self.settings["model"]
+
+    def thumbnail(self) -> Image.Image:
+        """Raises `ValueError` or `OSError` if it is none: a few bytes can be a huge picture."""
+        picture = Image.open(io.BytesIO(base64.b64decode(self.picture)), formats=["WEBP"])
+        if max(picture.size) > THUMBNAIL:
+            raise ValueError("larger than a thumbnail")
+        picture.load()
+        return picture
 
 
 def entry(token: str, picture: np.ndarray, settings: dict) -> dict:

@@ -15,10 +15,12 @@ from i4vgen.comparisons import COMPARISONS
 from i4vgen.errors import InvalidInputError, ModelError
 from i4vgen.generation_config import Defaults, Parameter
 from i4vgen.runtime import Runtime
-from i4vgen.ui import layout, models, strings
+from i4vgen.ui import layout, strings
 from i4vgen.ui.context import AppContext, RunButtons, View
+from i4vgen.ui.errors import warn
 from i4vgen.ui.examples import Example
 from i4vgen.ui.form import FIELDS, OWN, SETTINGS, Form
+from i4vgen.ui.models import OfferedModels
 from i4vgen.ui.queueing import CHECKED, QUICK
 
 ROLL = "() => Math.floor(Math.random() * 2 ** 31)"
@@ -36,7 +38,7 @@ class PromptPanel:
 
     def __init__(self, context: AppContext, examples: list[Example]) -> None:
         self.context = context
-        runtime = context.runtime
+        runtime = context.models.own
         first = examples[0] if examples else Example("", 7, None)
         fields: dict[str, Component] = {}
         with layout.panel(1, strings.IMAGINE, strings.IMAGINE_HINT, "imagine"):
@@ -91,7 +93,7 @@ class PromptPanel:
                     info=strings.COMPARE_INFO,
                 )
             with gr.Accordion(strings.MODEL, open=False, elem_id="model"):
-                fields |= draw_model(runtime)
+                fields |= draw_model(context.models)
             self.examples = gr.Dataset(
                 components=[gr.Textbox(visible=False)],
                 samples=[[example.prompt] for example in examples],
@@ -119,19 +121,23 @@ class PromptPanel:
         for group, chips in self.chips.items():
             chips.click(self.composer(group), [chips, form["prompt"]], form["prompt"], **QUICK)
 
+    def runtime_named(self, model: str) -> Runtime:
+        """The runtime of a model of which only the name was chosen. Raises as `OfferedModels.runtime_for`."""
+        return self.context.models.runtime_for(self.context.models.default_spec(model))
+
     def on_model(self, model: str, shown: str) -> dict:
         """Another model was chosen. If it cannot be had, the form goes back to the one before."""
         try:
-            return self.show_model(self.context.runtime_named(model))
+            return self.show_model(self.runtime_named(model))
         except (ModelError, InvalidInputError) as error:
-            gr.Warning(str(error), title=strings.NO_MODEL)
+            warn(str(error), strings.NO_MODEL)
             return {self.form["model"]: shown}
 
     def on_prompt(self, values: dict) -> dict:
         """The note under the prompt."""
         form = self.context.read_form(values)
         try:
-            return show_unknown_words(self.context.runtime_for(form.spec()), form.prompt)
+            return show_unknown_words(self.context.models.runtime_for(form.spec()), form.prompt)
         except (ModelError, InvalidInputError):  # said when the run is started
             return gr.update(visible=False)
 
@@ -139,18 +145,23 @@ class PromptPanel:
         """Puts a phrase of this group into the prompt."""
 
         def compose(chosen: list[str], prompt: str) -> str:
-            return self.context.runtime.vocabulary.compose(prompt or "", group, chosen[0])
+            return self.context.models.own.vocabulary.compose(prompt or "", group, chosen[0])
 
         return compose
 
     def show(self, form: Form) -> dict:
-        """The form with these values; a model that this app does not offer is said and left out."""
+        """The form with these values; what this app does not offer is said and left out."""
+        offered = form.model in self.context.models.names
+        runtime = self.runtime_named(form.model) if offered else self.context.models.own
+        form, changed = form.fitted(runtime.defaults)
+        if changed:
+            warn(strings.NOT_IN_FORM.format(names=", ".join(changed)))
         values = {self.form[name]: value for name, value in form.values().items()}
-        if form.model not in models.offered(self.context.runtime):
-            gr.Warning(strings.OTHER_MODEL.format(model=form.model))
+        if not offered:
+            warn(strings.OTHER_MODEL.format(model=form.model))
             kept = {self.form[name] for name in ("model", "base", "loras", "rewards")}
             return {component: value for component, value in values.items() if component not in kept}
-        changes = self.show_model(self.context.runtime_named(form.model))
+        changes = self.show_model(runtime)
         for component, value in values.items():
             known = changes.get(component)
             changes[component] = {**known, "value": value} if isinstance(known, dict) else value
@@ -219,11 +230,11 @@ def draw_chips(runtime: Runtime) -> dict[str, gr.Dataset]:
         }
 
 
-def draw_model(runtime: Runtime) -> Mapping[str, Component]:
+def draw_model(models: OfferedModels) -> Mapping[str, Component]:
     """What is run: the model, another base under it, LoRAs, and who judges."""
-    spec, entry = runtime.spec, runtime.entry
+    spec, entry = models.own.spec, models.own.entry
     titles = {name: known.title for name, known in MODELS.items()}
-    names = [(titles.get(name) or Path(name).name, name) for name in models.offered(runtime)]
+    names = [(titles.get(name) or Path(name).name, name) for name in models.names]
     with gr.Row():
         model = gr.Dropdown(names, value=spec.model, label=strings.MODEL_NAME, info=strings.model_facts(entry))
         rewards = gr.CheckboxGroup(
