@@ -20,6 +20,7 @@ import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -72,7 +73,7 @@ def _table(of: Callable[[object], bool]) -> Callable[[object], bool]:
     return lambda value: isinstance(value, dict) and all(map(of, value.values()))
 
 
-def _measures(value: object) -> bool:
+def _measures(value: Any) -> bool:
     figures, scores = ("flicker", "motion", "consistency"), _table(_number_like)
     return (
         _table(
