@@ -152,7 +152,8 @@ def run(args: argparse.Namespace) -> None:
         # Only now: a run that cannot start must not clear away an earlier one.
         folder = folder or RunFolder(args.out or default_folder(config))
         listener.show(event, folder.record(event))
-    listener.finish(folder.finish(config, compare, runtime.describe()))
+    if folder:
+        listener.finish(folder.finish(config, compare, runtime.describe()))
 
 
 def default_folder(config: GenerationConfig) -> Path:
@@ -211,8 +212,10 @@ class Bars(Lines):
     """The same with a progress bar per stage, for a terminal."""
 
     def __init__(self) -> None:
+        from tqdm import tqdm
+
         super().__init__()
-        self.bar = None
+        self.bar = tqdm(disable=True)  # of nothing yet
 
     def show(self, event: Event, file: Path | None) -> None:
         from tqdm import tqdm
@@ -245,9 +248,7 @@ class Bars(Lines):
         tqdm.write(text)
 
     def close(self) -> None:
-        if self.bar is not None:
-            self.bar.close()
-            self.bar = None
+        self.bar.close()
 
 
 if __name__ == "__main__":

@@ -130,10 +130,11 @@ def encode_anchor(
     Raises:
         InvalidInputError: The anchor is a candidate of another model or size.
     """
-    if anchor.latents is None:
-        image = fit_picture(anchor.image, height, width)
+    image, latents = anchor.image, anchor.latents
+    if isinstance(image, Image.Image):
+        image = fit_picture(image, height, width)
         return image, backbone.encode(image)
     channels, *size = backbone.latent_shape(height, width)
-    if anchor.latents.shape != (channels, 1, *size):
+    if latents is None or latents.shape != (channels, 1, *size):
         raise InvalidInputError("the anchor was made for another model or size: make the candidates again")
-    return anchor.image, torch.from_numpy(anchor.latents)[None].to(backbone.device)
+    return image, torch.from_numpy(latents)[None].to(backbone.device)

@@ -20,7 +20,7 @@ class FrequencyMixer(FreeInitMixin):
             device: Where the latents are.
         """
         self._low_pass = self._get_free_init_freq_filter(
-            (1, 1, *shape[2:]), device, "butterworth", ORDER, STOP_FREQUENCY, STOP_FREQUENCY
+            (1, 1, *shape[2:]), str(device), "butterworth", ORDER, STOP_FREQUENCY, STOP_FREQUENCY
         )
 
     def mix(self, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:

@@ -47,18 +47,24 @@ class Parameter:
     label: str
     help: str
     affects: frozenset[str] = frozenset({CANDIDATES, ANIMATION, BASELINES})
-    low: float | None = None
-    high: float | None = None
-    slider: tuple[float | None, float | None, float] | None = None
+    low: float = -math.inf
+    high: float = math.inf
+    slider: tuple[float, float | None, float] | None = None
     choices: tuple[str, ...] = ()
     option: str = ""
     metavar: str = "N"
     advanced: bool = True
     offered: bool = True
-    default: object = None
+    default: Any = None
     kind: type = str
 
-    def check(self, name: str, value: object) -> object:
+    @property
+    def range(self) -> tuple[float, float, float]:
+        """Lowest value, highest value and step of the form's slider, or else of all values."""
+        low, high, step = self.slider or (self.low, self.high, 1)
+        return low, self.high if high is None else high, step
+
+    def check(self, name: str, value: Any) -> Any:
         """The value of the field of this name, as `kind`.
 
         Raises:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import httpx
 import torch
@@ -37,7 +37,15 @@ from tqdm import tqdm
 
 from i4vgen.errors import ModelError
 
-T = TypeVar("T")
+
+class Loadable(Protocol):
+    """What diffusers and transformers load: a network, a tokenizer, an image processor."""
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any: ...
+
+
+T = TypeVar("T", bound=Loadable)
 
 MODEL_ID = re.compile(r"(\w[\w.-]*/[\w.-]+)(?:@([\w.-]+))?")
 """OWNER/NAME, or OWNER/NAME@REVISION for a branch, a tag or a commit."""

@@ -7,13 +7,16 @@ import os
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
-import imageio.v2 as imageio
+import imageio.v2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 
 from i4vgen.bounds import MAX_PIXELS
 from i4vgen.errors import InvalidInputError
+
+_imageio: Any = imageio.v2  # by its annotations a format has no name, and a reader reads nothing
 
 MIN_SIDE = 256
 """Videos are written at least this large, in pixels of the short side."""
@@ -100,7 +103,7 @@ def write_video(path: str | os.PathLike, frames: np.ndarray, fps: int, scale: in
     padding = ((0, height * factor % 2), (0, width * factor % 2), (0, 0))
     draft = path.with_name(f".{path.stem}.mp4")  # imageio goes by the suffix
     try:
-        with imageio.get_writer(
+        with _imageio.get_writer(
             str(draft),
             "FFMPEG",
             fps=fps,
@@ -151,7 +154,7 @@ def read_video(path: str | os.PathLike, most: tuple[int, int, int] | None = None
         if file.read(12)[4:8] != b"ftyp":  # ffmpeg reads whatever the content is, playlists and drawings too
             raise InvalidInputError(f"{Path(path).name} cannot be read as a video: it is no mp4 file")
     try:
-        with imageio.get_reader(str(path), "FFMPEG", input_params=["-f", "mp4"]) as reader:
+        with _imageio.get_reader(str(path), "FFMPEG", input_params=["-f", "mp4"]) as reader:
             meta = reader.get_meta_data()
             width, height = meta["size"]
             if meta["codec"] != "h264":
@@ -179,8 +182,9 @@ def write_gif(path: str | os.PathLike, frames: np.ndarray, fps: int, scale: int 
     those do not divide evenly, frames differ by one so that the whole lasts F / fps. The same frames give the
     same bytes.
     """
-    factor = enlargement(*frames.shape[1:3], scale)
-    thin = math.ceil(min(frames.shape[1:3]) / MIN_SIDE)  # so many pixels are enough to choose the colours by
+    height, width = frames.shape[1:3]
+    factor = enlargement(height, width, scale)
+    thin = math.ceil(min(height, width) / MIN_SIDE)  # so many pixels are enough to choose the colours by
     palette = Image.fromarray(np.concatenate(list(frames[:, ::thin, ::thin]))).quantize(256, kmeans=1)
     first, *others = (
         _enlarged(frame, factor).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import platform
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from functools import cached_property
 
@@ -91,7 +91,7 @@ class Runtime:
         self,
         make_events: Callable[[I4VGenPipeline], Iterator[Event]],
         stop: StopToken | None = None,
-    ) -> Iterator[Event]:
+    ) -> Generator[Event, None, None]:
         """Runs `make_events(pipeline)` once the device is free and passes its events on.
 
         The model is loaded first if need be, after `Loading` events for what has to be downloaded. `stop` is
@@ -119,7 +119,7 @@ class Runtime:
                     return
         finally:
             try:
-                if hasattr(events, "close"):
+                if isinstance(events, Generator):
                     events.close()
             finally:
                 self._device_lock.release()
@@ -147,11 +147,16 @@ class Runtime:
     def _device_name(self) -> str:
         return torch.cuda.get_device_name(self.device) if self.device.startswith("cuda") else self.device
 
-    def _load(self) -> I4VGenPipeline:
+    def load_here(self) -> I4VGenPipeline:
+        """The pipeline, loaded in this process."""
         if self._pipeline is None:
             self._take_over()
             self._pipeline = I4VGenPipeline(*load(self.entry, self.device, self.dtype, self.compiled))
         return self._pipeline
+
+    def _load(self) -> I4VGenPipeline:
+        """What runs take place on."""
+        return self.load_here()
 
     def _take_over(self) -> None:
         """Unloads the model that another runtime has loaded."""

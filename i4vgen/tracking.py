@@ -39,7 +39,7 @@ class StageTracker:
         Args:
             steps: `DenoiseStep`s or `NIVSDSStep`s.
             previews: See `I4VGenPipeline`.
-            decode: Turns latents [1, C, F, h, w] into frames; needed for previews.
+            decode: Turns latents [1, C, F, h, w] into frames; without it there are no previews.
 
         Yields:
             `Progress` for every step, and `Preview`s.
@@ -54,7 +54,7 @@ class StageTracker:
             self.done += 1
             self.seconds += now - start
             yield Progress(self.stage, self.done, self.total, step.timestep, now - start, step.weight, update)
-            if previews and self.done < self.total and spent <= previews * self.seconds:
+            if previews and decode and self.done < self.total and spent <= previews * self.seconds:
                 start = time.perf_counter()
                 frames = decode(_smaller(step.predict_x0()))[0]
                 spent += time.perf_counter() - start
@@ -93,5 +93,5 @@ def _smaller(latents: torch.Tensor) -> torch.Tensor:
     scale = PREVIEW_SIDE / max(latents.shape[3:])
     if scale >= 1:
         return latents
-    size = [round(side * scale) for side in latents.shape[3:]]
-    return F.adaptive_avg_pool2d(latents[0].transpose(0, 1), size).transpose(0, 1)[None]
+    height, width = (round(side * scale) for side in latents.shape[3:])
+    return F.adaptive_avg_pool2d(latents[0].transpose(0, 1), (height, width)).transpose(0, 1)[None]

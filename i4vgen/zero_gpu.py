@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from typing import Any, ClassVar
 
@@ -42,7 +42,12 @@ get 120 seconds, and `spaces` multiplies what is asked for by 1.5 on the slower 
 
 
 class ZeroGPURuntime(runtime.Runtime):
-    """A runtime whose runs take place on a GPU lent by ZeroGPU."""
+    """A runtime whose runs take place on a GPU lent by ZeroGPU.
+
+    `load_here` gives the pipeline of this process: of the one with the GPU, or of the app's own, in the main
+    thread and before the app is launched, since only there and then `spaces` notes the weights down. What was
+    not loaded by then is loaded with the first run, while the GPU waits.
+    """
 
     _known: ClassVar[dict[ModelSpec, ZeroGPURuntime]] = {}
 
@@ -54,13 +59,6 @@ class ZeroGPURuntime(runtime.Runtime):
     def known(cls, spec: ModelSpec) -> ZeroGPURuntime:
         """The runtime of a choice. Without `get_runtime`, whose lock a fork may have found taken."""
         return cls._known.get(spec) or cls(spec)
-
-    def load_here(self) -> I4VGenPipeline:
-        """The pipeline of this process: of the one with the GPU, or of the app's own, in the main thread and
-        before the app is launched, since only there and then `spaces` notes the weights down. What was not
-        loaded by then is loaded with the first run, while the GPU waits.
-        """
-        return super()._load()
 
     def _device_name(self) -> str:
         return "ZeroGPU"
@@ -110,14 +108,14 @@ class RemotePipeline:
                 yield event
 
 
-def duration(_spec: ModelSpec, method: str, arguments: dict[str, Any]) -> int:
+def duration(spec: ModelSpec, method: str, arguments: dict[str, Any]) -> int:  # noqa: ARG001  the same for all
     """The seconds to ask ZeroGPU for. Takes the arguments of `_run`, as `spaces` wants it."""
     seconds = STARTING if method == "score" else estimate(method, **arguments)
     return min(math.ceil(seconds), LONGEST)
 
 
 @spaces.GPU(duration=duration)
-def _run(spec: ModelSpec, method: str, arguments: dict[str, Any]) -> Iterator[Event | Exception]:
+def _run(spec: ModelSpec, method: str, arguments: dict[str, Any]) -> Generator[Event | Exception, None, None]:
     """In the process with the GPU: a method of the pipeline, by its name.
 
     That process is a fork of the app's, so what was loaded there is loaded here. It stays for later runs.

@@ -227,10 +227,11 @@ def _load_unet(model: str, motion_adapter: str | None, dtype: torch.dtype) -> UN
     unet = hub.load(UNet2DConditionModel, model, "unet", dtype)
     try:
         with hub.quiet():
-            unet = UNetMotionModel.from_unet2d(unet, adapter)
+            # Any: by its annotations it could also be a pair.
+            network: Any = UNetMotionModel.from_unet2d(unet, adapter)
     except (ValueError, RuntimeError) as error:
         raise ModelError(f"the motion adapter {repo_or_path} does not fit the UNet of {model}") from error
-    return adopt_motion_modules(unet.requires_grad_(False).eval(), norm_num_groups)
+    return adopt_motion_modules(network.requires_grad_(False).eval(), norm_num_groups)
 
 
 def _load_scheduler(model: str, motion_adapter: str | None) -> DDIMScheduler:
@@ -244,4 +245,5 @@ def _load_scheduler(model: str, motion_adapter: str | None) -> DDIMScheduler:
         raise ModelError(
             f"{model} predicts {config['prediction_type']}: only noise prediction (epsilon) is supported"
         )
-    return DDIMScheduler.from_config(config)
+    scheduler: Any = DDIMScheduler.from_config(config)  # a pair only if asked for one
+    return scheduler

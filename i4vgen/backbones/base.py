@@ -79,7 +79,7 @@ class Backbone(Protocol):
 
     @classmethod
     @abstractmethod
-    def from_pretrained(cls, *, device: str, dtype: torch.dtype, **sources: str) -> Backbone:
+    def from_pretrained(cls, *, device: str, dtype: torch.dtype, **sources: str | Sequence[str]) -> Backbone:
         """Loads the model.
 
         Args:

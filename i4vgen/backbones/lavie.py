@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -271,6 +272,8 @@ class UpBlock(Block):
 class ResnetBlock(ResnetBlock2D):
     """diffusers' block, with norms over all frames."""
 
+    time_emb_proj: nn.Linear  # never left out here
+
     def forward(self, x: torch.Tensor, time: torch.Tensor, num_frames: int) -> torch.Tensor:
         """x: [B * F, C, h, w]. time: [1, D]."""
         hidden = self.conv1(F.silu(norm_over_frames(self.norm1, x, num_frames)))
@@ -310,6 +313,10 @@ class Transformer(nn.Module):
 class TransformerBlock(BasicTransformerBlock):
     """diffusers' block, with attention along time before its last layer."""
 
+    norm2: nn.LayerNorm  # none of these is left out here
+    norm3: nn.LayerNorm
+    attn2: Attention
+
     def __init__(self, channels: int, heads: int, cross_attention_dim: int, rotary_dim: int):
         super().__init__(channels, heads, channels // heads, cross_attention_dim=cross_attention_dim)
         self.norm_temp = nn.LayerNorm(channels)
@@ -332,6 +339,10 @@ class TransformerBlock(BasicTransformerBlock):
 class TemporalAttention(Attention):
     """Attention of every place to the same place in all frames."""
 
+    to_k: nn.Linear  # likewise
+    to_v: nn.Linear
+    to_out: nn.ModuleList
+
     def __init__(self, channels: int, heads: int, rotary_dim: int):
         super().__init__(channels, heads=heads, dim_head=channels // heads)
         self.rotary_emb = RotaryEmbedding(rotary_dim)
@@ -351,6 +362,8 @@ class TemporalAttention(Attention):
 class RotaryEmbedding(nn.Module):
     """Rotary positions (arXiv 2104.09864). Their frequencies are in the checkpoint."""
 
+    freqs: torch.Tensor
+
     def __init__(self, dim: int):
         super().__init__()
         self.register_buffer("freqs", 10000 ** -(torch.arange(0, dim, 2) / dim))
@@ -360,7 +373,8 @@ class RotaryEmbedding(nn.Module):
         frames = torch.arange(x.shape[2], device=x.device)
         angles = torch.outer(frames, self.freqs.float()).repeat_interleave(2, dim=1)
         dim = angles.shape[1]
-        turned = apply_rotary_emb(x[..., :dim], (angles.cos(), angles.sin()))
+        rotate: Any = apply_rotary_emb  # whose annotations are not what it takes and returns
+        turned = rotate(x[..., :dim], (angles.cos(), angles.sin()))
         return torch.cat([turned, x[..., dim:]], dim=-1)
 
 
@@ -419,15 +433,14 @@ class LaVieBackbone(StableDiffusionBackbone):
         text_encoder = hub.load(CLIPTextModel, base, "text_encoder", dtype)
         vae = hub.load_vae(base, dtype)
         unet = _load_unet(model)
-        sizes = unet.config.in_channels, unet.config.cross_attention_dim
-        wanted = vae.config.latent_channels, text_encoder.config.hidden_size
+        sizes = unet.config["in_channels"], unet.config["cross_attention_dim"]
+        wanted = vae.config["latent_channels"], text_encoder.config.hidden_size
         if sizes != wanted:
             raise ModelError(
                 f"{CHECKPOINT} of {model} works on latents of {sizes[0]} channels and text of {sizes[1]},"
                 f" {base} makes {wanted[0]} and {wanted[1]}: use {BASE} with it"
             )
-        with hub.quiet():  # diffusers warns of every cast
-            unet.to(dtype)
+        nn.Module.to(unet, dtype)  # diffusers' own `to` warns of every cast
         return cls(
             unet,
             DDIMScheduler(**SCHEDULE),

@@ -11,6 +11,7 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import UNetMotionModel
@@ -111,11 +112,10 @@ def _fuse(file: Path, weight: float, unet: UNetMotionModel, text_encoder: CLIPTe
     # diffusers' loader of LoRAs is a part of its pipelines, whose import is slow and not quiet.
     from diffusers import AnimateDiffPipeline
 
-    pipe = AnimateDiffPipeline(
-        vae=None, text_encoder=text_encoder, tokenizer=None, unet=unet, motion_adapter=None, scheduler=None
-    )
+    others: dict[str, Any] = dict.fromkeys(("vae", "tokenizer", "motion_adapter", "scheduler"))
+    pipe = AnimateDiffPipeline(text_encoder=text_encoder, unet=unet, **others)
     if any(name.startswith(DIFFUSERS) for name in weights):
-        pipe.load_lora_weights(file.parent, weight_name=file.name)  # with the scales in its metadata
+        pipe.load_lora_weights(str(file.parent), weight_name=file.name)  # with the scales in its metadata
     elif any(name.startswith(KOHYA) for name in weights):
         pipe.load_lora_weights(_fold_alphas(weights))
     else:

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from accelerate import cpu_offload_with_hook
 from accelerate.hooks import remove_hook_from_module
-from diffusers import AutoencoderKL, SchedulerMixin
+from diffusers import AutoencoderKL, DDIMScheduler, ModelMixin
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -19,6 +20,8 @@ from i4vgen.backbones.base import Backbone
 from i4vgen.backbones.memory import Memory, choose_memory, free_cache, leaner_when_full
 from i4vgen.backbones.samplers import DiffusersSampler
 from i4vgen.generation_config import Defaults
+
+T = TypeVar("T")
 
 # VAE decoding takes a lot of memory per pixel: this many pixels at once (4 frames of 512 x 512).
 PIXELS_AT_ONCE = 2**20
@@ -43,8 +46,8 @@ class StableDiffusionBackbone(Backbone):
 
     def __init__(
         self,
-        unet: nn.Module,
-        scheduler: SchedulerMixin,
+        unet: ModelMixin,
+        scheduler: DDIMScheduler,
         defaults: Defaults,
         vae: AutoencoderKL | None = None,
         text_encoder: CLIPTextModel | None = None,
@@ -85,7 +88,8 @@ class StableDiffusionBackbone(Backbone):
             remove_hook_from_module(network)
             # On a GPU convolutions are faster with the channels last.
             layout = torch.channels_last if self.device.type == "cuda" else torch.contiguous_format
-            network.to("cpu" if self.memory is Memory.OFFLOADED else self.device, memory_format=layout)
+            place = torch.device("cpu") if self.memory is Memory.OFFLOADED else self.device
+            network.to(place, memory_format=layout)  # pyright: ignore[reportCallIssue]  not in torch's overloads
         if self.memory is Memory.OFFLOADED:
             free_cache()
             hook = None
@@ -106,19 +110,20 @@ class StableDiffusionBackbone(Backbone):
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         multiple = self.defaults.size_multiple
-        return self.unet.config.in_channels, height // multiple, width // multiple
+        return self.unet.config["in_channels"], height // multiple, width // multiple
 
     @leaner_when_full
     @torch.inference_mode()
     def encode_prompt(self, prompt: str, negative_prompt: str) -> PromptEmbeds:
-        tokens = self.tokenizer(
+        tokenizer, text_encoder = needed(self.tokenizer), needed(self.text_encoder)
+        tokens = tokenizer(
             [prompt, negative_prompt],
             padding="max_length",
-            max_length=self.tokenizer.model_max_length,
+            max_length=tokenizer.model_max_length,
             truncation=True,
             return_tensors="pt",
         )
-        embeds = self.text_encoder(tokens.input_ids.to(self.device))[0].to(self.dtype)
+        embeds = text_encoder(tokens.input_ids.to(self.device))[0].to(self.dtype)
         return PromptEmbeds(embeds[:1], embeds[1:])
 
     def sampler(self, name: str, num_inference_steps: int, last: int | None = None) -> DiffusersSampler:
@@ -175,8 +180,9 @@ class StableDiffusionBackbone(Backbone):
     @torch.inference_mode()
     def encode(self, image: np.ndarray) -> torch.Tensor:
         pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].to(self.device)
-        pixels = (pixels.float() / 127.5 - 1).to(self.vae.dtype)
-        latents = self.vae.encode(pixels).latent_dist.mode().float()
+        vae = self._needed_vae()
+        pixels = (pixels.float() / 127.5 - 1).to(vae.dtype)
+        latents = vae.encode(pixels).latent_dist.mode().float()
         shift, scale = self._latent_statistics()
         return ((latents - shift) * scale).unsqueeze(2)
 
@@ -187,14 +193,26 @@ class StableDiffusionBackbone(Backbone):
         shift, scale = self._latent_statistics()
         frames = latents.permute(0, 2, 1, 3, 4).reshape(-1, channels, height, width) / scale + shift
         at_once = max(1, PIXELS_AT_ONCE // (height * width * self.defaults.size_multiple**2))
-        pixels = [_to_uint8(self.vae.decode(f.to(self.vae.dtype)).sample) for f in frames.split(at_once)]
+        vae = self._needed_vae()
+        pixels = [_to_uint8(vae.decode(f.to(vae.dtype)).sample) for f in frames.split(at_once)]
         pixels = torch.cat(pixels).permute(0, 2, 3, 1)
         return pixels.reshape(batch, num_frames, *pixels.shape[1:]).contiguous().cpu().numpy()
 
     def _latent_statistics(self) -> tuple[float, float]:
         """The VAE's shift and scale; Stable Diffusion's has no shift."""
-        config = self.vae.config
+        config = self._needed_vae().config
         return getattr(config, "shift_factor", None) or 0.0, config.scaling_factor
+
+    def _needed_vae(self) -> Any:
+        """The VAE. Any, as its annotations leave open what it returns."""
+        return needed(self.vae)
+
+
+def needed(part: T | None) -> T:
+    """A part without which a backbone can denoise, but neither encode nor decode."""
+    if part is None:
+        raise TypeError("this backbone was made without its text encoder or its VAE")
+    return part
 
 
 def _to_uint8(pixels: torch.Tensor) -> torch.Tensor:

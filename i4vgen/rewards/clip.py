@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 from i4vgen import hub
 from i4vgen.errors import ModelError
 
-T = TypeVar("T")
+T = TypeVar("T", bound=hub.Loadable)
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 BATCH = 16  # images per forward pass: bounds the memory, whatever the number of candidates
@@ -55,7 +55,7 @@ class ClipScore:
         scale.
         """
         self.name = name
-        self.clip = clip
+        self.clip: Any = clip  # whose annotations leave open what its parts are
         self.tokenizer = tokenizer
         self.to_pixels = to_pixels
         self.formula = formula
@@ -81,7 +81,8 @@ class ClipScore:
         processor = processor or model
         tokenizer = _load(CLIPTokenizer, processor, TOKENIZER_FILES)
         image_processor = _load(CLIPImageProcessorPil, processor, ("preprocessor_config.json",))
-        clip = hub.load(CLIPModel, model, "", dtype or torch.float32).to(device)
+        clip: Any = hub.load(CLIPModel, model, "", dtype or torch.float32)
+        clip.to(device)
 
         def to_pixels(images: list[Image.Image]) -> torch.Tensor:
             return image_processor(images, return_tensors="pt").pixel_values

@@ -13,6 +13,7 @@ import re
 import zipfile
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -89,7 +90,7 @@ class ImageReward:
         Raises `ModelError` if anything is missing, damaged or does not fit together.
         """
         _file(model, "med_config.json")
-        config = hub.read_json(model, "med_config.json")
+        config: Any = hub.read_json(model, "med_config.json")  # not None, then
         file = _file(model, "ImageReward.pt")
         vocabulary = _file(model if Path(model, "vocab.txt").is_file() else tokenizer, "vocab.txt")
 
@@ -116,7 +117,7 @@ class ImageReward:
             {k: v.to(device, torch.float32 if k.startswith("head.") else dtype) for k, v in weights.items()},
             assign=True,
         )
-        embeddings = network.text_encoder.embeddings
+        embeddings: Any = network.text_encoder.embeddings
         embeddings.position_ids = torch.arange(embeddings.position_ids.shape[1], device=device)[None]
         return cls(network.requires_grad_(False).eval(), _read_tokenizer(vocabulary, network))
 
@@ -175,11 +176,12 @@ class ImageRewardNetwork(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.head[0].weight.device
+        return next(self.head.parameters()).device
 
     @property
     def image_size(self) -> int:
-        return self.visual_encoder.config.image_size
+        size: Any = self.visual_encoder.config.image_size  # one number, as `_vision_config` has it
+        return size
 
     def forward(
         self, pixels: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor
@@ -235,7 +237,7 @@ def _text_config(config: dict) -> BlipTextConfig:
     )
     # is_decoder builds the cross-attention; the attention to the prompt stays bidirectional. Nothing is
     # generated, so the tokens that start and end a text play no part.
-    unused = {"bos_token_id": None, "sep_token_id": None}
+    unused: dict[str, Any] = {"bos_token_id": None, "sep_token_id": None}
     return BlipTextConfig(**{name: getattr(bert, name) for name in same}, **unused, is_decoder=True)
 
 

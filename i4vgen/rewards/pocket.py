@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ class PocketReward:
 
     def __init__(self, clip: CLIPModel, tokenizer: CLIPTokenizer, mean: float, std: float):
         """mean, std: of the similarity (cosine times the model's logit scale) over generated candidates."""
-        self.clip = clip
+        self.clip: Any = clip  # whose annotations leave open what its parts are
         self.tokenizer = tokenizer
         self.mean = mean
         self.std = std
@@ -34,14 +35,15 @@ class PocketReward:
 
         Runs in float32 on any device: it is tiny. Raises `ModelError` if anything is missing or damaged.
         """
-        calibration = hub.read_json(model, f"{subfolder}/calibration.json")
+        calibration = hub.read_json(model, f"{subfolder}/calibration.json") or {}
         try:
             mean, std = float(calibration["mean"]), float(calibration["std"])
         except (TypeError, KeyError, ValueError):
             mean = std = math.nan
         if not (math.isfinite(mean) and math.isfinite(std) and std > 0):
             raise ModelError(f"{model}/{subfolder}/calibration.json must give a mean and a positive std")
-        clip = hub.load(CLIPModel, model, subfolder, torch.float32).to(device)
+        clip: Any = hub.load(CLIPModel, model, subfolder, torch.float32)
+        clip.to(device)
         return cls(clip, hub.load_tokenizer(CLIPTokenizer, model, subfolder), mean, std)
 
     @torch.inference_mode()

@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def score_images(
-    rewards: Sequence[Reward], prompt: str, images: Sequence[np.ndarray]
+    rewards: Sequence[Reward], prompt: str, images: Sequence[np.ndarray] | np.ndarray
 ) -> list[dict[str, float]]:
     """The scores of every image, uint8 [H, W, 3], by the names of the reward models."""
     pictures = [Image.fromarray(image) for image in images]

@@ -83,14 +83,15 @@ def animate(
                 tracker.begin(name, total)
                 trace = []
             case Progress(stage, step, _, timestep, seconds, weight, update):
-                trace.append(update)
-                facts = strings.step_facts(timestep, weight, update)
+                if weight is not None and update is not None:  # with previews they are there
+                    trace.append(update)
+                    facts = strings.step_facts(timestep, weight, update)
                 if tracker.step(stage, step, seconds):
                     yield Step(known, animation, live(tracker.words(), tracker.fraction))
             case Preview():
                 strip = pictures.film_strip(event.frames)
                 yield Step(known, animation, live(tracker.words(), tracker.fraction))
-            case Result():
+            case Result() if animation:
                 strip = pictures.film_strip(event.frames)
                 clip = shown[event.name] = files.save_clip(event)
                 if event.name in missing:
@@ -102,4 +103,5 @@ def animate(
         words = strings.animate_done(time.perf_counter() - started)
     else:
         words = strings.animate_stopped("ni_vsds" in shown)
-    yield Step(known, animation, live_value(words), animation.clips if "ni_vsds" in shown else None)
+    clips = animation.clips if animation and "ni_vsds" in shown else None
+    yield Step(known, animation, live_value(words), clips)

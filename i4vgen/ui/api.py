@@ -16,7 +16,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TypedDict, get_args, get_type_hints
+from typing import Any, TypedDict, get_args, get_type_hints
 from urllib.parse import unquote
 
 import gradio as gr
@@ -126,6 +126,9 @@ class Score(TypedDict):
     scores: dict[str, float]
 
 
+Sent = gr.FileData | dict | str
+"""A picture as a client sends it, see `read_picture`."""
+
 Made = list[tuple[Event, Path]]
 """What a run has left on the disk: pictures and videos, each with the event that brought it."""
 
@@ -165,7 +168,7 @@ def endpoint(method: Callable[..., Generator[Event, None, object]]) -> Callable[
 
     _, _, answer = get_args(hints["return"])
     run.__name__ = method.__name__
-    run.__doc__ = describe_settings(inspect.getdoc(method), settings)
+    run.__doc__ = describe_settings(inspect.getdoc(method) or "", settings)
     run.__signature__ = signature.replace(return_annotation=answer)
     run.__annotations__ = {
         name: hints.get(name, each.annotation) for name, each in signature.parameters.items()
@@ -244,8 +247,7 @@ class Endpoints:
         with TemporaryDirectory() as path:
             folder = RunFolder(path)
             made = yield from record(folder, runtime, lambda pipeline: pipeline.candidates(config))
-            run = self._keep(folder, config, (), runtime)
-            return {"run": run, **drawn(made)}
+            return drawn(self._keep(folder, config, (), runtime), made)
 
     def animate(
         self,
@@ -277,7 +279,7 @@ class Endpoints:
             raise InvalidInputError(f"there is no run {shown(run)}, or not any more: draw the candidates again")
         runtime = self.models.runtime_for(saved.spec)
         config = replace(saved.config, **{k: v for k, v in settings.items() if v is not None})
-        candidates, compare = saved.candidates(), compare or ()
+        candidates, compare = saved.candidates(), compare or []
         chosen = choose(candidates, anchor, anchor_image)
         with TemporaryDirectory() as path:
             folder = RunFolder(path)
@@ -285,8 +287,7 @@ class Endpoints:
                 folder.record(candidate)
             folder.seconds |= {k: v for k, v in saved.file.seconds.items() if k == "candidates"}
             made = yield from record(folder, runtime, lambda pipeline: pipeline.run(config, chosen, compare))
-            run = self._keep(folder, config, compare, runtime, saved.stars)
-            return {"run": run, **animated(folder, made)}
+            return animated(self._keep(folder, config, compare, runtime, saved.stars), folder, made)
 
     def generate(
         self,
@@ -324,13 +325,13 @@ class Endpoints:
         runtime = self._runtime(model, base, loras, rewards)
         config = GenerationConfig.for_model(runtime.defaults, **settings)
         check_size(config, runtime.defaults)
-        compare = compare or ()
+        compare = compare or []
         chosen = anchor if anchor_image is None else own_picture(anchor, anchor_image)
         with TemporaryDirectory() as path:
             folder = RunFolder(path)
             made = yield from record(folder, runtime, lambda pipeline: pipeline.run(config, chosen, compare))
             run = self._keep(folder, config, compare, runtime)
-            return {"run": run, **drawn(made), **animated(folder, made)}
+            return {**drawn(run, made), **animated(run, folder, made)}
 
     def score(
         self,
@@ -407,7 +408,7 @@ def record(
     return made
 
 
-def choose(candidates: Sequence[Candidate], index: int | None, picture: dict | str | None) -> Anchor:
+def choose(candidates: Sequence[Candidate], index: int | None, picture: Sent | None) -> Anchor:
     """The anchor: a picture of the client's own, the candidate of this index, or the best one."""
     if picture is not None:
         return own_picture(index, picture)
@@ -425,7 +426,7 @@ def choose(candidates: Sequence[Candidate], index: int | None, picture: dict | s
     raise InvalidInputError(f"anchor must be the index of a candidate, one of {known}, not {shown(index)}")
 
 
-def own_picture(index: int | None, picture: dict | str) -> Anchor:
+def own_picture(index: int | None, picture: Sent) -> Anchor:
     """The picture as the anchor; an index beside it would be a contradiction."""
     if index is not None:
         raise InvalidInputError("anchor and anchor_image exclude each other: give one of them")
@@ -438,12 +439,12 @@ def best_of(candidates: Sequence[Candidate]) -> Candidate | None:
     return best(judged) if judged else None
 
 
-def drawn(made: Made) -> dict:
-    """What a run has drawn, for `Drawn`."""
+def drawn(run: str, made: Made) -> Drawn:
+    """What a run has drawn. run: its token."""
     paths = {event.index: path for event, path in made if isinstance(event, Candidate)}
     candidates = latest(event for event, _ in made if isinstance(event, Candidate))
     leader = best_of(candidates)
-    answers = [
+    answers: list[DrawnCandidate] = [
         {
             "index": candidate.index,
             "image": served(paths[candidate.index]),
@@ -453,28 +454,31 @@ def drawn(made: Made) -> dict:
         }
         for candidate in candidates
     ]
-    return {"candidates": answers, "best": leader and leader.index}
+    return {"run": run, "candidates": answers, "best": leader and leader.index}
 
 
-def animated(folder: RunFolder, made: Made) -> dict:
-    """What a run has animated, for `Animated`."""
+def animated(run: str, folder: RunFolder, made: Made) -> Animated:
+    """What a run has animated. run: its token."""
     videos = {event.name: served(path) for event, path in made if isinstance(event, Result)}
-    return {"anchor": folder.anchor.index, "videos": videos, "seconds": dict(folder.seconds)}
+    anchor = folder.anchor and folder.anchor.index
+    return {"run": run, "anchor": anchor, "videos": videos, "seconds": dict(folder.seconds)}
 
 
-def served(path: Path) -> dict:
-    """A copy of the file that the client may download, from where Gradio deletes it after a while."""
+def served(path: Path) -> Any:
+    """A copy of the file that the client may download, from where Gradio deletes it after a while: a `FileData`
+    as JSON types.
+    """
     return gr.FileData(path=save_file_to_cache(path, get_upload_folder()), orig_name=path.name).model_dump()
 
 
-def read_picture(file: dict | str, name: str) -> Image.Image:
+def read_picture(file: Sent, name: str) -> Image.Image:
     """A picture that a client has sent as the parameter `name`.
 
     Clients are told to send a `FileData`; what arrives is a dict, whose file the client has uploaded: Gradio
     has seen to that. Or it is a link, as MCP clients send it: to a file that this app has served, or to any
     public one.
     """
-    if is_file_obj_with_meta(file):
+    if isinstance(file, dict) and is_file_obj_with_meta(file):
         path = file["path"]
     elif isinstance(file, str) and file.startswith(("http://", "https://")):
         path = linked_file(file, name)

@@ -16,7 +16,7 @@ def caption(candidate_set: CandidateSet, candidate: Candidate, selection: Anchor
     style.css finds the best candidate by `strings.CROWN` in it and the anchor by `strings.PICKED`. Nothing
     else on the page is styled by a glyph.
     """
-    _, *others = candidate.scores.items() or [None]
+    others = list(candidate.scores.items())[1:]
     marks = [strings.CROWN] if candidate.index == candidate_set.crowned else []
     marks += [strings.STAR] if candidate.index in candidate_set.stars else []
     marks += [strings.score(candidate.score)] if candidate.scores else []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import gradio as gr
 from gradio.components import Component
@@ -138,14 +139,14 @@ class AppContext:
         """The inputs that `read_tab` reads."""
         return [self.candidate_set, self.selection, self.baselines, *self.form.values()]
 
-    def read_form(self, values: Mapping[Component, object]) -> Form:
+    def read_form(self, values: Mapping[Component, Any]) -> Form:
         """values: what Gradio hands to an event whose inputs are a set."""
         return Form.of({name: values[component] for name, component in self.form.items()})
 
-    def read_tab(self, values: Mapping[Component, object]) -> Tab:
+    def read_tab(self, values: Mapping[Component, Any]) -> Tab:
         """values: see `read_form`."""
-        states = (values[state] for state in (self.candidate_set, self.selection, self.baselines))
-        return Tab(*states, self.read_form(values))
+        form = self.read_form(values)
+        return Tab(values[self.candidate_set], values[self.selection], values[self.baselines], form)
 
     # What the page looks like in each phase
 
@@ -237,7 +238,7 @@ class AppContext:
         buttons.leave.click(leave_queue, state, [*ends, status], cancels=[started], **QUICK)
         return started
 
-    def connect_save(self, button: gr.Button, make: Callable, inputs: object) -> None:
+    def connect_save(self, button: gr.Button, make: Callable, inputs: Component | Sequence[Component]) -> None:
         """Connects a button that saves what `make(*inputs)` writes; it returns the path of a file."""
         button.click(make, inputs, self.saved, **CHECKED).success(
             None, self.saved, None, js=SAVE_FILE, api_visibility="private"
@@ -260,9 +261,9 @@ class AppContext:
         Raises:
             InvalidInputError: It could not.
         """
-        config = candidate_set.config
-        check_size(config, self.models.runtime_for(candidate_set.spec).defaults)
-        _, most, _ = SETTINGS["num_inference_steps"].slider
+        config, spec = candidate_set.asked
+        check_size(config, self.models.runtime_for(spec).defaults)
+        _, most, _ = SETTINGS["num_inference_steps"].range
         if config.num_inference_steps > most:
             raise InvalidInputError(strings.TOO_LARGE)
 
@@ -288,7 +289,8 @@ class AppContext:
             raise refusal(strings.NEEDS_ANCHOR, strings.NOT_NOW)
         if candidate_set.candidates:
             self.check_candidates(candidate_set)
-            form = form.with_spec(candidate_set.spec).with_values(kept)
+            _, spec = candidate_set.asked
+            form = form.with_spec(spec).with_values(kept)
         runtime, config = self.read_run(form)
         return runtime, replace(config, **kept), anchor
 

@@ -17,12 +17,13 @@ from i4vgen.ui.state import CandidateSet
 def draw(
     runtime: Runtime, candidate_set: CandidateSet, token: StopToken
 ) -> Iterator[tuple[CandidateSet, dict]]:
-    """Draws the candidates that `candidate_set.config` asks for and that are not there yet.
+    """Draws the candidates that `candidate_set.asked` says and that are not there yet.
 
     Yields:
         After every step the set so far, and what the status shows (`live_value`).
     """
-    started, config, first = time.perf_counter(), candidate_set.config, candidate_set.next_index
+    config, _ = candidate_set.asked
+    started, first = time.perf_counter(), candidate_set.next_index
     before = len(candidate_set.candidates)
     tracker = Tracker({"candidates": 0})
     status = live_value(strings.STARTING, fraction=0.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from i4vgen import catalog
 from i4vgen.backbones.samplers import SCHEDULERS
@@ -53,7 +54,7 @@ class Form:
     rewards: list[str]
 
     @classmethod
-    def of(cls, values: Mapping[str, object]) -> Form:
+    def of(cls, values: Mapping[str, Any]) -> Form:
         """values: by the names of `FIELDS`; settings may be absent, then they are the model's own."""
         settings = {name: values[name] for name in SETTINGS if name in values}
         return cls(settings, **{name: values[name] for name in FIELDS if name not in SETTINGS})

@@ -41,14 +41,11 @@ class OfferedModels:
         if spec == self.own.spec:
             return self.own
         if spec.model not in self.names and spec.model not in (self.allowed or ()):
-            raise InvalidInputError(f"there is no model {shown(spec.model)} here: use {', '.join(self.names)}")
+            raise InvalidInputError(f"there is no model {shown(spec.model)}: use {', '.join(self.names)}")
         if self.allowed is not None:
-            self._check_sources(spec)
+            known = {*self.allowed, self.own.spec.base, *self.own.spec.loras}
+            for name in filter(None, (spec.base, *spec.loras)):
+                if not {name, name.rpartition("@")[0]} & known:  # a LoRA may have a weight
+                    offered = ", ".join(self.allowed) or "none"
+                    raise InvalidInputError(f"{shown(name)} is not offered here. What is: {offered}")
         return get_runtime(spec)
-
-    def _check_sources(self, spec: ModelSpec) -> None:
-        own = {self.own.spec.base, *self.own.spec.loras}
-        for name in filter(None, (spec.base, *spec.loras)):
-            if not {name, name.rpartition("@")[0]} & {*own, *self.allowed}:
-                known = ", ".join(self.allowed) or "none"
-                raise InvalidInputError(f"{shown(name)} is not offered here. What is: {known}")

@@ -18,7 +18,9 @@ GAP = 10  # pixels
 
 def before_and_after(animation: Animation | None) -> str:
     """HTML of the two videos of a run side by side; nothing for a run that lacks one of them."""
-    clips = {clip.name: clip for clip in (animation.clips if animation else ()) if clip.frames is not None}
+    if animation is None:
+        return ""
+    clips = {clip.name: clip for clip in animation.clips}
     if not {BEFORE, AFTER} <= clips.keys():
         return ""
     pair = [enlarged(clips[name].frames) for name in (BEFORE, AFTER)]

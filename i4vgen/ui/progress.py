@@ -63,7 +63,7 @@ class Tracker:
     @property
     def total(self) -> int:
         """The steps of the stage under way."""
-        return self.plan.get(self.stage, 0)
+        return 0 if self.stage is None else self.plan.get(self.stage, 0)
 
     def words(self) -> str:
         """The progress line."""

@@ -48,9 +48,10 @@ def pack_candidates(candidate_set: CandidateSet, selection: AnchorSelection, pat
     with tempfile.TemporaryDirectory() as temporary:
         folder = RunFolder(temporary)
         _record(folder, candidate_set)
-        anchor = make_anchor(candidate_set, selection)
-        folder.record(Selected(anchor.index, np.asarray(anchor.image), anchor.reason))
-        folder.finish(candidate_set.config, (), candidate_set.made, _stars(candidate_set))
+        if anchor := make_anchor(candidate_set, selection):
+            folder.record(Selected(anchor.index, np.asarray(anchor.image), anchor.reason))
+        config, _ = candidate_set.asked
+        folder.finish(config, (), candidate_set.made, _stars(candidate_set))
         return folder.pack(path)
 
 

@@ -42,7 +42,7 @@ class RunStore:
                 path.unlink(missing_ok=True)
         return token
 
-    def path(self, token: str) -> Path | None:
+    def path(self, token: object) -> Path | None:
         """Where a run lies; None if there is none of this name (any more)."""
         # Tokens come from browsers: nothing but a token may become part of a path.
         if not isinstance(token, str) or not _TOKEN.fullmatch(token):
@@ -50,7 +50,7 @@ class RunStore:
         path = self.root / f"{token}.zip"
         return path if path.is_file() else None
 
-    def open(self, token: str) -> SavedRun | None:
+    def open(self, token: object) -> SavedRun | None:
         """The run of a token, or None."""
         path = self.path(token)
         return path and open_run(path)

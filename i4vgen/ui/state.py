@@ -38,6 +38,13 @@ class CandidateSet:
     dropped: frozenset[int] = frozenset()
     by_score: bool = False
 
+    @property
+    def asked(self) -> tuple[GenerationConfig, ModelSpec]:
+        """What was asked of which model. Raises `LookupError` before anything was."""
+        if self.config is None or self.spec is None:
+            raise LookupError("no candidates were asked for")
+        return self.config, self.spec
+
     def with_candidate(self, candidate: Candidate, file: str) -> CandidateSet:
         """This set with one more candidate, or with a finished one instead of its sketch."""
         pairs = {c.index: (c, f) for c, f in zip(self.candidates, self.files, strict=True)}
@@ -109,7 +116,7 @@ class AnchorSelection:
 class Clip:
     """A finished video, or the still anchor, as a file for the browser.
 
-    frames: uint8 [F, H, W, 3], to measure and to export; None where only the file is left.
+    frames: uint8 [F, H, W, 3], to measure and to export.
     scores: the mean reward of its frames, by the name of the reward.
     """
 
@@ -118,7 +125,7 @@ class Clip:
     num_frames: int
     fps: int
     seconds: float
-    frames: np.ndarray | None = None
+    frames: np.ndarray
     scores: Mapping[str, float] = field(default_factory=dict)
 
 

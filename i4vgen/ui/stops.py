@@ -8,13 +8,15 @@ from i4vgen.runtime import StopToken
 
 
 class Stops:
-    """Tokens by session. They live here and not in `gr.State`: a token cannot be copied or pickled."""
+    """Tokens by session, as Gradio names it. They live here and not in `gr.State`: a token cannot be copied or
+    pickled.
+    """
 
     def __init__(self) -> None:
-        self._tokens: dict[str, StopToken] = {}
+        self._tokens: dict[str | None, StopToken] = {}
         self._lock = threading.Lock()
 
-    def begin(self, session: str) -> StopToken:
+    def begin(self, session: str | None) -> StopToken:
         """A fresh token for a new run of this session; an older run of it, if any, is told to stop."""
         token = StopToken()
         with self._lock:
@@ -24,14 +26,14 @@ class Stops:
             old.stop()
         return token
 
-    def stop(self, session: str) -> None:
+    def stop(self, session: str | None) -> None:
         """Ask this session's run to end after its current step. Nothing happens if there is none."""
         with self._lock:
             token = self._tokens.get(session)
         if token is not None:
             token.stop()
 
-    def end(self, session: str, token: StopToken) -> None:
+    def end(self, session: str | None, token: StopToken) -> None:
         """Forget a run that is over (unless a newer one has taken its place)."""
         with self._lock:
             if self._tokens.get(session) is token:

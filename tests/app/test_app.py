@@ -162,7 +162,8 @@ def test_the_chart_ranks_all_scores():
 
 def test_what_a_tab_remembers_pickles():
     remembered = (candidate_set_of(0.5), AnchorSelection(picture=np.zeros((2, 2, 3), np.uint8)))
-    for value in (*remembered, Baselines(("key",), {"vanilla": Clip("vanilla", "a.mp4", 8, 8, 1.0)})):
+    clip = Clip("vanilla", "a.mp4", 8, 8, 1.0, np.zeros((8, 2, 2, 3), np.uint8))
+    for value in (*remembered, Baselines(("key",), {"vanilla": clip})):
         assert type(pickle.loads(pickle.dumps(value))) is type(value)
 
 

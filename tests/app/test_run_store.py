@@ -116,6 +116,6 @@ def test_visitors_of_a_public_app_name_no_files_and_no_models_of_their_own(runti
     assert public.runtime_for(allowed).spec.base == "someone/toonyou"
     assert public.runtime_for(runtime.spec) is runtime
     for models in (public, OfferedModels(runtime)):
-        with pytest.raises(InvalidInputError, match="there is no model '/etc' here"):
+        with pytest.raises(InvalidInputError, match="there is no model '/etc'"):
             models.runtime_for(ModelSpec("/etc"))
     assert OfferedModels(runtime).runtime_for(ModelSpec("animatediff", base=str(tmp_path))).spec.base

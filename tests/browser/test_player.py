@@ -51,9 +51,9 @@ def write_clip(folder: Path, name: str, hue: int) -> Clip:
         frame[:, 8 * i : 8 * i + 8] = 230
     if name == "anchor":
         write_image(folder / "anchor.png", frames[3])
-        return Clip(name, str(folder / "anchor.png"), 1, FPS, 0)
+        return Clip(name, str(folder / "anchor.png"), 1, FPS, 0, frames[3:4])
     write_video(folder / f"{name}.mp4", frames, FPS)
-    return Clip(name, str(folder / f"{name}.mp4"), FRAMES, FPS, 1.0)
+    return Clip(name, str(folder / f"{name}.mp4"), FRAMES, FPS, 1.0, frames)
 
 
 @pytest.fixture(scope="module")

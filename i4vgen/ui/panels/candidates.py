@@ -198,10 +198,11 @@ class CandidatesPanel:
         """Draws further candidates of the same run."""
         before, selection = tab.candidate_set, tab.selection
         count = min(before.next_index + MORE, MAX_CANDIDATES)
-        asked = replace(before, config=replace(before.config, num_candidates=count))
-        runtime = self.context.models.runtime_for(before.spec)
+        config, spec = before.asked
+        asked = replace(before, config=replace(config, num_candidates=count))
+        runtime = self.context.models.runtime_for(spec)
         drawn = yield from self.follow_drawing(runtime, asked, selection, token)
-        if drawn.judged_by != drawn.config.prompt:  # which the new ones were drawn and scored with
+        if drawn.judged_by != config.prompt:  # which the new ones were drawn and scored with
             yield from self.follow_scoring(runtime, drawn, selection, drawn.judged_by, token)
 
     def check_score(self, tab: Tab) -> None:
@@ -211,7 +212,8 @@ class CandidatesPanel:
 
     def run_score(self, token: StopToken, tab: Tab) -> Iterator[dict]:
         """Judges the same candidates against the prompt in the form."""
-        runtime = self.context.models.runtime_for(tab.candidate_set.spec)
+        _, spec = tab.candidate_set.asked
+        runtime = self.context.models.runtime_for(spec)
         yield from self.follow_scoring(runtime, tab.candidate_set, tab.selection, tab.form.prompt, token)
 
     def follow_drawing(
@@ -289,12 +291,14 @@ class CandidatesPanel:
         return self.choose(candidate_set, AnchorSelection(), phase)
 
     def on_star(self, candidate_set: CandidateSet, selection: AnchorSelection, phase: str) -> dict:
-        starred = candidate_set.toggle_star(anchor_index(candidate_set, selection))
+        index = anchor_index(candidate_set, selection)
+        starred = candidate_set if index is None else candidate_set.toggle_star(index)
         return self.choose(starred, selection, phase)
 
     def on_drop(self, candidate_set: CandidateSet, selection: AnchorSelection, phase: str) -> dict:
-        dropped = candidate_set.drop(anchor_index(candidate_set, selection))
-        return self.choose(dropped, AnchorSelection(), phase)
+        index = anchor_index(candidate_set, selection)
+        rest = candidate_set if index is None else candidate_set.drop(index)
+        return self.choose(rest, AnchorSelection(), phase)
 
     def on_restore(self, candidate_set: CandidateSet, selection: AnchorSelection, phase: str) -> dict:
         return self.choose(replace(candidate_set, dropped=frozenset()), selection, phase)
@@ -331,7 +335,8 @@ def select_upload(path: str, height: int, width: int, position: float = 0.5) -> 
 
 def save_set(candidate_set: CandidateSet, selection: AnchorSelection) -> str:
     """The candidates as they were curated, packed. Returns the path."""
-    path = files.fresh(files.name_of(candidate_set.config, "candidates", "zip"))
+    config, _ = candidate_set.asked
+    path = files.fresh(files.name_of(config, "candidates", "zip"))
     return str(run_io.pack_candidates(candidate_set, selection, path))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from gradio.components import Component
 from gradio.events import Dependency
 from PIL import Image
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from i4vgen.bounds import MAX_TEXT
 from i4vgen.errors import InvalidInputError, ModelError
@@ -37,14 +37,8 @@ REMEMBER = 24
 
 THUMBNAIL = 96  # pixels
 
-Setting = (
-    Annotated[str, Field(max_length=MAX_TEXT)]
-    | bool
-    | int
-    | float
-    | list[Annotated[str, Field(max_length=64)]]
-    | None
-)
+Text = Annotated[str, Field(max_length=MAX_TEXT)]
+Setting = Text | bool | int | float | Annotated[list[Text], Field(max_length=32)] | None
 """What a browser may remember of a field of the form."""
 
 RUN = "run"
@@ -99,8 +93,10 @@ class HistoryPanel:
         for item in memory[:REMEMBER] if isinstance(memory, list) else []:
             try:  # it comes from the browser, where another version or another app may have written it
                 run = RememberedRun.model_validate(item)
-                cards.append((run.thumbnail(), strings.run_caption(*run.title)))
-            except (LookupError, ValueError, OSError):
+                settings = run.settings
+                words = strings.run_caption(settings.prompt, settings.seed, settings.model)
+                cards.append((run.thumbnail(), words))
+            except (ValueError, OSError):
                 continue
             known.append(run.model_dump())
         return {
@@ -255,6 +251,17 @@ class HistoryPanel:
         return {context.run_token: token} | self.show_memory(memory)
 
 
+class RememberedForm(BaseModel):
+    """The form's values. Nothing is asked of the further fields yet, but their size: see `Form.fitted`."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Setting] = Field(init=False)
+
+    prompt: Text
+    seed: int
+    model: Text
+
+
 class RememberedRun(BaseModel):
     """What a browser remembers of a run: a few kilobytes.
 
@@ -264,14 +271,9 @@ class RememberedRun(BaseModel):
         settings: The form's values.
     """
 
-    run: Annotated[str, Field(max_length=64)]
+    run: Text
     picture: Annotated[str, Field(max_length=2**15)]
-    settings: Annotated[dict[Annotated[str, Field(max_length=64)], Setting], Field(max_length=64)]
-
-    @property
-    def title(self) -> tuple[Setting, Setting, Setting]:
-        """Prompt, seed and model. Raises `KeyError` if one of them is missing."""
-        return self.settings["prompt"], self.settings["seed"], self.settings["model"]
+    settings: RememberedForm
 
     def thumbnail(self) -> Image.Image:
         """Raises `ValueError` or `OSError` if it is none: a few bytes can be a huge picture."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 from gradio.components import Component
@@ -40,7 +41,7 @@ class PromptPanel:
         self.context = context
         runtime = context.models.own
         first = examples[0] if examples else Example("", 7, None)
-        fields: dict[str, Component] = {}
+        fields: dict[str, Any] = {}  # the components, each with the events of its kind
         with layout.panel(1, strings.IMAGINE, strings.IMAGINE_HINT, "imagine"):
             with gr.Row(elem_classes="ask"):
                 fields["prompt"] = gr.Textbox(
@@ -68,7 +69,7 @@ class PromptPanel:
                     )
                     self.dice = gr.Button(strings.DICE, elem_classes="dice", size="md", min_width=120, scale=1)
                 candidates = SETTINGS["num_candidates"]
-                low, high, step = candidates.slider
+                low, high, step = candidates.range
                 fields["num_candidates"] = gr.Slider(
                     low,
                     high,
@@ -145,7 +146,8 @@ class PromptPanel:
         """Puts a phrase of this group into the prompt."""
 
         def compose(chosen: list[str], prompt: str) -> str:
-            return self.context.models.own.vocabulary.compose(prompt or "", group, chosen[0])
+            vocabulary = self.context.models.own.vocabulary
+            return vocabulary.compose(prompt or "", group, chosen[0]) if vocabulary else prompt
 
         return compose
 

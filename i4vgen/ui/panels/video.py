@@ -50,10 +50,10 @@ class VideoPanel:
 
     def show_report(self, animation: Animation | None) -> dict:
         """The figures under the player, and the buttons that save."""
-        videos = animation.videos if animation else ()
+        videos, measures = (animation.videos, animation.measures) if animation else ((), {})
         saves = {button: gr.update(visible=bool(videos)) for button in (self.side, self.gif, self.everything)}
-        known = {clip.name: clip.frames for clip in videos if clip.name in animation.measures}
-        return saves | {self.report: report_value(known, animation.measures if animation else {})}
+        known = {clip.name: clip.frames for clip in videos if clip.name in measures}
+        return saves | {self.report: report_value(known, measures)}
 
     # Animating
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gradio as gr
 
 from i4vgen.ui import strings
@@ -12,7 +14,7 @@ from i4vgen.ui.state import AnchorSelection, CandidateSet, anchor_index
 class ScoreChart(gr.HTML):
     """Shows `chart_value(...)`. Its `select` event carries the index of the candidate that was clicked."""
 
-    def __init__(self, **kwargs: object) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(
             value=None,
             **template(__file__),
@@ -31,16 +33,16 @@ def chart_value(candidate_set: CandidateSet, selection: AnchorSelection) -> dict
     `height` is the share of the scale, 0 to 1, at which a mark lies; `zero` is where the score is 0, if that
     is on the scale.
     """
-    ranked = [c for c in reversed(candidate_set.kept) if c.score is not None]
+    ranked = [(c, score) for c in reversed(candidate_set.kept) if (score := c.score) is not None]
     if len(ranked) < 2:
         return None
-    low, high = min(c.score for c in ranked), max(c.score for c in ranked)
+    low, high = min(score for _, score in ranked), max(score for _, score in ranked)
     span = (high - low) or 1.0
     anchor = anchor_index(candidate_set, selection)
     marks = [
         {
             "index": c.index,
-            "height": (c.score - low) / span,
+            "height": (score - low) / span,
             "state": " ".join(
                 name
                 for name, holds in {
@@ -50,9 +52,9 @@ def chart_value(candidate_set: CandidateSet, selection: AnchorSelection) -> dict
                 }.items()
                 if holds
             ),
-            "label": strings.chart_mark(c.index + 1, strings.score(c.score)),
+            "label": strings.chart_mark(c.index + 1, strings.score(score)),
         }
-        for c in ranked
+        for c, score in ranked
     ]
     zero = -low / span
     return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 from gradio.data_classes import FileData
@@ -23,7 +24,7 @@ class ComparePlayer(gr.HTML):
     "fps"}``; a still has ``"kind": "image", "image": file`` instead.
     """
 
-    def __init__(self, **kwargs: object) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(
             value=None,
             **template(__file__),

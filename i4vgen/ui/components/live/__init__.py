@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
+from typing import Any
 
 import gradio as gr
 
@@ -14,7 +15,7 @@ from i4vgen.ui.components.template import template
 class LiveView(gr.HTML):
     """Shows `live_value(...)`. The page is patched in place: the loop plays on while its pictures change."""
 
-    def __init__(self, words: str, **kwargs: object) -> None:
+    def __init__(self, words: str, **kwargs: Any) -> None:
         """words: what it says before the first run."""
         super().__init__(
             value=live_value(words),

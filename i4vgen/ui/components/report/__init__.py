@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -18,7 +19,7 @@ from i4vgen.ui.components.template import template
 class Report(gr.HTML):
     """Shows `report_value(...)`, or nothing for None."""
 
-    def __init__(self, **kwargs: object) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(
             value=None,
             **template(__file__),
