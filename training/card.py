@@ -145,12 +145,9 @@ in 64 x 64: low
 frequencies stand out from noise in proportion to the number of latents that they span (simple diffusion, arXiv
 2301.11093).
 
-Under this schedule NI-VSDS takes steps of {STEP_SIZES[0]:g} first, where AnimateDiff takes 10, which would
-overshoot, and the regeneration runs the last {P_RE:g} of the steps, where AnimateDiff's runs all and LaVie's
-0.8. Of step sizes 1.5, 2, 3 and 5 with p_re 1, and 2 and 3
-with less, this pair kept the subjects best (worst frame, as the judge sees it: 0.78; vanilla 0.54; step size 3
-with p_re 1: 0.70), and motion was right as often as in vanilla videos (5 of 6; with p_re 1, 4 of 6). That was
-on six prompts with seeds of their own, 2 CPU cores, 2026-11-24: enough to choose by, not to quote.
+Under this schedule NI-VSDS takes steps of {STEP_SIZES[0]:g}, where AnimateDiff takes 10 three times and then 1, and the
+regeneration runs the last {P_RE:g} of the steps, where AnimateDiff's runs all and LaVie's 0.8. `docs/evidence.md` has
+the sweep that decided it.
 
 ## Measurements
 
