@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 import threading
+from dataclasses import replace
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before Gradio is imported: nobody is counted
 if ON_ZERO_GPU := bool(os.environ.get("SPACES_ZERO_GPU")):  # set by Hugging Face
@@ -15,6 +16,7 @@ from i4vgen.catalog import ENVIRONMENT
 from i4vgen.errors import InvalidInputError, ModelError
 from i4vgen.runtime import Runtime, get_runtime
 from i4vgen.ui import build_app, launch_options
+from i4vgen.ui.limits import PRIVATE, PUBLIC
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
@@ -45,9 +47,32 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         help="a folder or hub id that visitors may name all the same, as a model, base or LoRA; repeatable",
     )
     parser.add_argument(
+        "--largest-run",
+        type=float,
+        metavar="N",
+        help=f"the most work that one run may be, in default runs of its model (default: {PUBLIC.largest_run:g}"
+        " for a public app, else no limit)",
+    )
+    parser.add_argument(
+        "--auth",
+        metavar="USER:PASSWORD",
+        default=os.environ.get("I4VGEN_AUTH"),
+        help="ask visitors to log in (default: $I4VGEN_AUTH, which other users of this machine cannot see)",
+    )
+    parser.add_argument(
         "--mcp", action="store_true", help="also offer the API as MCP tools, at /gradio_api/mcp/"
     )
     return parser.parse_args(arguments)
+
+
+def read_login(text: str | None) -> tuple[str, str] | None:
+    """A name and a password. Raises `SystemExit` for a text that is not USER:PASSWORD."""
+    if not text:
+        return None
+    user, _, password = text.partition(":")
+    if not user or not password:
+        sys.exit("error: --auth and $I4VGEN_AUTH take USER:PASSWORD")
+    return user, password
 
 
 def is_public(args: argparse.Namespace) -> bool:
@@ -77,7 +102,11 @@ try:
     runtime = first_runtime(args.model, args.compile)
     if ON_ZERO_GPU:
         runtime.load_here()  # `spaces` keeps the weights ready that are there when the app is launched
-    demo = build_app(runtime, allowed=args.allow_model if is_public(args) else None)
+    if public := is_public(args):
+        limits = replace(PUBLIC, largest_run=args.largest_run or PUBLIC.largest_run)
+    else:
+        limits = replace(PRIVATE, largest_run=args.largest_run)
+    demo = build_app(runtime, allowed=args.allow_model if public else None, limits=limits)
 except (ModelError, InvalidInputError) as error:
     sys.exit(f"error: {error}")
 
@@ -90,6 +119,7 @@ if __name__ == "__main__":
         server_port=args.port,
         share=args.share or None,
         mcp_server=args.mcp or None,
+        auth=read_login(args.auth),
         ssr_mode=False,
         **launch_options(),
     )

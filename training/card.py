@@ -145,9 +145,9 @@ in 64 x 64: low
 frequencies stand out from noise in proportion to the number of latents that they span (simple diffusion, arXiv
 2301.11093).
 
-Under this schedule NI-VSDS takes steps of {STEP_SIZES[0]:g}, where AnimateDiff takes 10 three times and then 1, and the
-regeneration runs the last {P_RE:g} of the steps, where AnimateDiff's runs all and LaVie's 0.8. `docs/evidence.md` has
-the sweep that decided it.
+Under this schedule NI-VSDS takes steps of {STEP_SIZES[0]:g}, where AnimateDiff takes 10 three times and
+then 1, and the regeneration runs the last {P_RE:g} of the steps, where AnimateDiff's runs all and LaVie's
+0.8. `docs/evidence.md` has the sweep that decided it.
 
 ## Measurements
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.evidence.methods import METHODS
-from benchmarks.evidence.report import DISTANCE, title_of
+from benchmarks.evidence.report import DISTANCE, cell, title_of
 
 ROOT = Path(__file__).parent.parent.parent
 SHORT_METHODS = ("vanilla", "freeinit", "i4vgen", "fast")
@@ -33,7 +33,7 @@ def short_table(summary: Mapping[str, Mapping]) -> str:
     titles = [title_of(name) + (" (less is better)" if name == DISTANCE else "") for name in names]
     lines = ["| | " + " | ".join(titles) + " | seconds |", "| --- " * (len(names) + 2) + "|"]
     for method in methods:
-        cells = ["{mean:.2f} ({low:.2f} to {high:.2f})".format(**summary[method][n]["mean"]) for n in names]
+        cells = [cell(summary[method][name]["mean"], digits=2) for name in names]
         seconds = summary[method]["seconds"]["mean"]
         lines.append(f"| {METHODS[method]} | " + " | ".join(cells) + f" | {seconds:.1f} |")
     return "\n".join(lines)

@@ -15,7 +15,6 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, TypedDict, get_args, get_type_hints
 from urllib.parse import unquote
 
@@ -56,10 +55,11 @@ from i4vgen.runtime import Runtime
 from i4vgen.ui import strings
 from i4vgen.ui.errors import failure
 from i4vgen.ui.form import SETTINGS
-from i4vgen.ui.limits import check_size
+from i4vgen.ui.limits import PRIVATE, Limits
 from i4vgen.ui.models import OfferedModels
 from i4vgen.ui.queueing import ON_DEVICE
 from i4vgen.ui.run_store import RunStore
+from i4vgen.ui.visitors import current_visitor
 
 NAMES = {"models": MODELS, "rewards": REWARDS, "comparisons": COMPARISONS}
 """What the descriptions of the endpoints list."""
@@ -133,12 +133,12 @@ Made = list[tuple[Event, Path]]
 """What a run has left on the disk: pictures and videos, each with the event that brought it."""
 
 
-def register(models: OfferedModels, run_store: RunStore) -> None:
+def register(models: OfferedModels, run_store: RunStore, limits: Limits = PRIVATE) -> None:
     """Adds the endpoints to the Blocks under construction.
 
-    models: what clients may run. run_store: where runs are kept.
+    models: what clients may run. run_store: where runs are kept. limits: how long a run may take.
     """
-    endpoints = Endpoints(models, run_store)
+    endpoints = Endpoints(models, run_store, limits)
     for method in (endpoints.candidates, endpoints.animate, endpoints.generate, endpoints.score):
         gr.api(endpoint(method), api_name=method.__name__, **ON_DEVICE)
 
@@ -213,8 +213,9 @@ def report(event: Event) -> None:
 class Endpoints:
     """The endpoints as generators of a run's events that return the answer. They raise `I4VGenError`s."""
 
-    def __init__(self, models: OfferedModels, run_store: RunStore) -> None:
+    def __init__(self, models: OfferedModels, run_store: RunStore, limits: Limits) -> None:
         self.models = models
+        self.limits = limits
         self.run_store = run_store
 
     def candidates(
@@ -243,8 +244,8 @@ class Endpoints:
         """
         runtime = self._runtime(model, base, loras, rewards)
         config = GenerationConfig.for_model(runtime.defaults, **settings)
-        check_size(config, runtime.defaults)
-        with TemporaryDirectory() as path:
+        self.limits.check_run(config, (), runtime.defaults)
+        with self.run_store.workspace() as path:
             folder = RunFolder(path)
             made = yield from record(folder, runtime, lambda pipeline: pipeline.candidates(config))
             return drawn(self._keep(folder, config, (), runtime), made)
@@ -280,8 +281,9 @@ class Endpoints:
         runtime = self.models.runtime_for(saved.spec)
         config = replace(saved.config, **{k: v for k, v in settings.items() if v is not None})
         candidates, compare = saved.candidates(), compare or []
+        self.limits.check_run(config, compare, runtime.defaults)
         chosen = choose(candidates, anchor, anchor_image)
-        with TemporaryDirectory() as path:
+        with self.run_store.workspace() as path:
             folder = RunFolder(path)
             for candidate in candidates:
                 folder.record(candidate)
@@ -324,10 +326,10 @@ class Endpoints:
         """
         runtime = self._runtime(model, base, loras, rewards)
         config = GenerationConfig.for_model(runtime.defaults, **settings)
-        check_size(config, runtime.defaults)
         compare = compare or []
+        self.limits.check_run(config, compare, runtime.defaults)
         chosen = anchor if anchor_image is None else own_picture(anchor, anchor_image)
-        with TemporaryDirectory() as path:
+        with self.run_store.workspace() as path:
             folder = RunFolder(path)
             made = yield from record(folder, runtime, lambda pipeline: pipeline.run(config, chosen, compare))
             run = self._keep(folder, config, compare, runtime)
@@ -392,7 +394,7 @@ class Endpoints:
     ) -> str:
         """Packs a run into the run store. Returns its token."""
         folder.finish(config, compare, runtime.describe(), stars)
-        return self.run_store.keep(folder.pack)
+        return self.run_store.keep(folder.pack, current_visitor())
 
 
 def record(

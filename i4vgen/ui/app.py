@@ -6,25 +6,28 @@ from collections.abc import Collection
 from pathlib import Path
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from i4vgen.bundled import EXAMPLES
 from i4vgen.runtime import Runtime
 from i4vgen.ui import api, layout, strings
 from i4vgen.ui.context import AppContext
 from i4vgen.ui.examples import StoredRuns, read_examples
+from i4vgen.ui.headers import SafeHeaders
+from i4vgen.ui.limits import PRIVATE, Limits
 from i4vgen.ui.models import OfferedModels
 from i4vgen.ui.opening import before_and_after
 from i4vgen.ui.panels.candidates import CandidatesPanel
 from i4vgen.ui.panels.history import HistoryPanel
 from i4vgen.ui.panels.prompt import PromptPanel
 from i4vgen.ui.panels.video import VideoPanel
+from i4vgen.ui.run_queue import limit_runs
 from i4vgen.ui.run_store import RunStore
 from i4vgen.ui.theme import Studio
 
 HERE = Path(__file__).parent
 
-QUEUE_LIMIT = 32
-"""Maximum number of waiting runs."""
+LARGEST_UPLOAD = "100mb"
 
 CLEAN_UP = (3600, 24 * 3600)
 """Every hour, media files older than a day are deleted."""
@@ -35,6 +38,7 @@ def build_app(
     examples: Path = EXAMPLES,
     run_store: RunStore | None = None,
     allowed: Collection[str] | None = None,
+    limits: Limits = PRIVATE,
 ) -> gr.Blocks:
     """The whole demo for one runtime. No weights are loaded before the first run.
 
@@ -43,6 +47,7 @@ def build_app(
         examples: A JSON file, see `read_examples`.
         run_store: Where finished runs are kept.
         allowed: See `OfferedModels`.
+        limits: Of the runs that visitors may ask for.
     """
     run_store, models = run_store or RunStore(), OfferedModels(runtime, allowed)
     known = read_examples(examples)
@@ -50,7 +55,7 @@ def build_app(
     opening = before_and_after(stored.open(stored.first).animation) if stored.first else ""
     with gr.Blocks(title=strings.TITLE, analytics_enabled=False, delete_cache=CLEAN_UP) as demo:
         layout.header(runtime, opening)
-        context = AppContext(models, run_store)
+        context = AppContext(models, run_store, limits)
         prompt = PromptPanel(context, known)
         candidates = CandidatesPanel(context)
         video = VideoPanel(context)
@@ -61,15 +66,19 @@ def build_app(
         video.connect()
         history.connect(demo, known, prompt.examples, stored)
         context.connect_stops()
-        api.register(models, run_store)
+        api.register(models, run_store, limits)
         demo.unload(context.on_stop)
-    demo.queue(max_size=QUEUE_LIMIT)
+    limit_runs(demo, limits)
     return demo
 
 
 def launch_options() -> dict:
-    """The look of the page, which Gradio takes at launch rather than when the app is built."""
+    """What Gradio takes at launch, not when the app is built: the look of the page, and who may do what."""
     return {
+        "app_kwargs": {"middleware": [Middleware(SafeHeaders)]},
+        "max_file_size": LARGEST_UPLOAD,
+        "enable_monitoring": False,  # anybody could look at it
+        "show_error": True,  # the words of Gradio's own refusals; clients would be told nothing
         "theme": Studio(),
         "css_paths": HERE / "style.css",
         "js": (HERE / "page.js").read_text(encoding="utf-8"),

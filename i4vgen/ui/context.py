@@ -22,7 +22,7 @@ from i4vgen.ui import strings
 from i4vgen.ui.components.live import LiveView, live_value
 from i4vgen.ui.errors import failure, refusal
 from i4vgen.ui.form import SETTINGS, Form
-from i4vgen.ui.limits import check_size
+from i4vgen.ui.limits import PRIVATE, Limits
 from i4vgen.ui.models import OfferedModels
 from i4vgen.ui.queueing import CHECKED, ON_DEVICE, QUICK
 from i4vgen.ui.run_store import RunStore
@@ -100,6 +100,7 @@ class AppContext:
 
     Attributes:
         models: Which models the app runs.
+        limits: How long a run may take.
         run_store: Finished runs, for as long as the server keeps them.
         form: The components of the settings form, by the names of `form.FIELDS`.
         drawing, animating: The buttons of the two runs.
@@ -120,8 +121,9 @@ class AppContext:
     video_view: View
     animated: Dependency
 
-    def __init__(self, models: OfferedModels, run_store: RunStore) -> None:
+    def __init__(self, models: OfferedModels, run_store: RunStore, limits: Limits = PRIVATE) -> None:
         self.models = models
+        self.limits = limits
         self.run_store = run_store
         self.stops = Stops()
         self.candidate_set = gr.State(CandidateSet(), time_to_live=FORGET_AFTER)
@@ -262,7 +264,7 @@ class AppContext:
             InvalidInputError: It could not.
         """
         config, spec = candidate_set.asked
-        check_size(config, self.models.runtime_for(spec).defaults)
+        self.limits.check_run(config, (), self.models.runtime_for(spec).defaults)
         _, most, _ = SETTINGS["num_inference_steps"].range
         if config.num_inference_steps > most:
             raise InvalidInputError(strings.TOO_LARGE)
@@ -274,7 +276,9 @@ class AppContext:
             InvalidInputError, ModelError: Something is missing or wrong.
         """
         runtime = self.models.runtime_for(form.spec())
-        return runtime, form.config(runtime.defaults)
+        config = form.config(runtime.defaults)
+        self.limits.check_run(config, form.compare, runtime.defaults)
+        return runtime, config
 
     def read_animation(self, tab: Tab) -> tuple[Runtime, GenerationConfig, Anchor]:
         """What to animate, and how.

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from i4vgen.comparisons import find_comparisons
 from i4vgen.errors import InvalidInputError
 from i4vgen.generation_config import Defaults, GenerationConfig
 from i4vgen.ui import strings
@@ -10,8 +14,48 @@ MAX_AREA = 2
 """Largest video, as a multiple of the pixels of the model's default size: memory and time grow with it."""
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What one visitor may ask of a server that others use too.
+
+    Attributes:
+        largest_run: The longest run, as a multiple of the work of the model's default run; None: of any length.
+        waiting: Maximum number of waiting runs.
+        waiting_per_visitor: Maximum number of a visitor's runs that wait or are under way.
+    """
+
+    largest_run: float | None = None
+    waiting: int = 64
+    waiting_per_visitor: int = 64
+
+    def check_run(self, config: GenerationConfig, compare: Iterable[str], defaults: Defaults) -> None:
+        """Raises `InvalidInputError` for a run that is larger or longer than this app makes with this model."""
+        check_size(config, defaults)
+        if self.largest_run is None:
+            return
+        usual = GenerationConfig.for_model(defaults, prompt="-")
+        times = work(config, compare) / work(usual, ("vanilla",))
+        if times > self.largest_run:
+            raise InvalidInputError(strings.too_long(times, self.largest_run))
+
+
+PRIVATE = Limits()
+"""Of an app that its owner alone reaches."""
+
+PUBLIC = Limits(largest_run=8.0, waiting=32, waiting_per_visitor=3)
+"""Of a server that anybody can reach."""
+
+
 def check_size(config: GenerationConfig, defaults: Defaults) -> None:
     """Raises `InvalidInputError` for a video that is larger than this app makes them with this model."""
     most = MAX_AREA * defaults.height * defaults.width
     if config.height * config.width > most:
         raise InvalidInputError(strings.too_large(config.height, config.width, most))
+
+
+def work(config: GenerationConfig, compare: Iterable[str]) -> int:
+    """What a run computes: denoised frames, times their pixels."""
+    steps = config.ni_vsds_steps + config.regeneration_steps
+    steps += sum(comparison.steps(config) for comparison in find_comparisons(compare))
+    frames = config.image_steps(config.num_candidates) + steps * config.num_frames
+    return frames * config.height * config.width

@@ -45,7 +45,7 @@ class OpenedRun:
 
 def pack_candidates(candidate_set: CandidateSet, selection: AnchorSelection, path: Path) -> Path:
     """The candidates as they were curated: without what was dropped."""
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory(dir=path.parent) as temporary:
         folder = RunFolder(temporary)
         _record(folder, candidate_set)
         if anchor := make_anchor(candidate_set, selection):
@@ -57,7 +57,7 @@ def pack_candidates(candidate_set: CandidateSet, selection: AnchorSelection, pat
 
 def pack_animation(animation: Animation, path: Path) -> Path:
     """A finished animation with its candidates, its videos and its figures."""
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory(dir=path.parent) as temporary:
         folder = RunFolder(temporary)
         _record(folder, animation.candidate_set)
         folder.record(animation.anchor)

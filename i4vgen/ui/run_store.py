@@ -6,40 +6,101 @@ import os
 import re
 import secrets
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from shutil import rmtree
 
+import psutil
+
+from i4vgen.errors import InvalidInputError
 from i4vgen.runs import SavedRun, open_run
+from i4vgen.ui import strings
 
 KEEP = 200
-"""Maximum number of runs; the oldest are deleted."""
+"""Maximum number of runs."""
+
+KEEP_BYTES = 4 * 2**30
+"""Maximum size of all runs together."""
+
+SAFE_FOR = 3600
+"""Seconds for which a run is not deleted to make room for another visitor's."""
+
+NOBODY = "nobody"
 
 _TOKEN = re.compile(r"[0-9A-Za-z_-]{16}")
+_DRAFT = re.compile(r"draft-(\d+)-\w+")
+
+
+@dataclass(frozen=True)
+class KeptRun:
+    """A run on the disk.
+
+    Attributes:
+        owner: Whose run it is, as `RunStore.keep` was told.
+        size: In bytes.
+        made_at: Seconds since the epoch.
+    """
+
+    path: Path
+    owner: str
+    size: int
+    made_at: float
 
 
 class RunStore:
-    """A folder of packed runs. Whoever knows a run's token can open it, and nobody can list them."""
+    """A folder of packed runs. Whoever knows a run's token can open it, and nobody can list them.
+
+    Every visitor has a folder of their own in it, so that one who makes very many runs pushes out their own
+    first.
+    """
 
     def __init__(self, root: Path | None = None) -> None:
-        """root: the folder; by default beside Gradio's own temporary files."""
+        """Removes what a server that was killed left half-done.
+
+        root: the folder; by default beside Gradio's own temporary files.
+        """
         base = os.environ.get("GRADIO_TEMP_DIR") or Path(tempfile.gettempdir(), "gradio")
         self.root = root or Path(base, "i4vgen-runs")
+        for draft in self.root.glob("draft-*"):
+            match = _DRAFT.fullmatch(draft.name)
+            # A process that has this one's number now was this one before it was started again.
+            if match and (int(match[1]) == os.getpid() or not psutil.pid_exists(int(match[1]))):
+                rmtree(draft, ignore_errors=True)
 
-    def keep(self, pack: Callable[[Path], object]) -> str:
-        """Keeps what `pack(path)` writes. Returns its token."""
+    @contextmanager
+    def workspace(self) -> Iterator[Path]:
+        """A folder for a run under way. It is gone afterwards, at the latest when a server starts again."""
         self.root.mkdir(parents=True, exist_ok=True)
-        token = secrets.token_urlsafe(12)
-        draft = self.root / f"{token}.tmp"
+        path = Path(tempfile.mkdtemp(prefix=f"draft-{os.getpid()}-", dir=self.root))
         try:
-            pack(draft)
-            draft.replace(self.root / f"{token}.zip")
+            yield path
         finally:
-            draft.unlink(missing_ok=True)
-        with suppress(FileNotFoundError):  # another thread is at it too
-            by_age = sorted(self.root.glob("*.zip"), key=lambda path: path.stat().st_mtime)
-            for path in by_age[:-KEEP]:
-                path.unlink(missing_ok=True)
+            rmtree(path, ignore_errors=True)
+
+    def keep(self, pack: Callable[[Path], object], owner: str = NOBODY) -> str:
+        """Keeps what `pack(path)` writes.
+
+        Args:
+            pack: Writes a packed run to a path.
+            owner: Whose it is: letters and digits.
+
+        Returns:
+            Its token.
+
+        Raises:
+            InvalidInputError: There is no room, and no run that may go to make some.
+        """
+        token = secrets.token_urlsafe(12)
+        with self.workspace() as folder:
+            draft = folder / f"{token}.zip"
+            pack(draft)
+            self._make_room(draft.stat().st_size, owner)
+            place = self.root / owner / draft.name
+            place.parent.mkdir(exist_ok=True)
+            draft.replace(place)
         return token
 
     def path(self, token: object) -> Path | None:
@@ -47,10 +108,37 @@ class RunStore:
         # Tokens come from browsers: nothing but a token may become part of a path.
         if not isinstance(token, str) or not _TOKEN.fullmatch(token):
             return None
-        path = self.root / f"{token}.zip"
-        return path if path.is_file() else None
+        return next((run.path for run in self.runs(f"{token}.zip")), None)
 
     def open(self, token: object) -> SavedRun | None:
         """The run of a token, or None."""
         path = self.path(token)
         return path and open_run(path)
+
+    def runs(self, name: str = "*.zip") -> list[KeptRun]:
+        """All runs whose files are named like this, the oldest first."""
+        found = []
+        for path in (*self.root.glob(f"*/{name}"), *self.root.glob(name)):  # version 0.1 had no folders
+            owner = path.parent.name if path.parent != self.root else NOBODY
+            with suppress(FileNotFoundError):  # another thread is at it too
+                about = path.stat()
+                if not _DRAFT.fullmatch(owner):
+                    found.append(KeptRun(path, owner, about.st_size, about.st_mtime))
+        return sorted(found, key=lambda run: run.made_at)
+
+    def _make_room(self, size: int, owner: str) -> None:
+        """Deletes runs until one more of this size and owner fits: of whoever has most, the oldest first."""
+        runs, going = self.runs(), []
+        while len(runs) >= KEEP or sum(run.size for run in runs) + size > KEEP_BYTES:
+            safe_since = time.time() - SAFE_FOR
+            shares: dict[str, int] = {}
+            for run in runs:
+                shares[run.owner] = shares.get(run.owner, 0) + run.size
+            may_go = [run for run in runs if run.owner == owner or run.made_at < safe_since]
+            if not may_go:
+                raise InvalidInputError(strings.NO_ROOM)
+            run = max(may_go, key=lambda run: (shares[run.owner], -run.made_at))
+            runs.remove(run)
+            going.append(run)
+        for run in going:
+            run.path.unlink(missing_ok=True)

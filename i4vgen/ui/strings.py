@@ -216,8 +216,11 @@ OPEN_RUN = "Open a run.json or a zip"
 COPY_LINK = "Copy the link to this page"
 COPIED = "Copied"
 FORGET = "Forget all"
+NO_ROOM = "The server has no room to keep another run for now: save what you want to keep."
 GONE = "This run has expired on the server. Its settings are in the form: the same seed gives the same run."
 NO_RUN = "No run in this file"
+QUEUE_FULL = "Too many runs are waiting already. Try again in a few minutes."
+TOO_MANY_RUNS = "{most} runs of yours are waiting or under way. Start another one when one of them is done."
 OTHER_MODEL = "This run was made with {model}, which this app does not offer. Draw with another model."
 NOT_IN_FORM = "The form does not go as far as this run: {names}. The closest it can say is in it now."
 TOO_LARGE = "This run has more steps than the form allows. Its settings are in the form: draw again."
@@ -227,6 +230,14 @@ BAD_LINK = "Some settings in the link could not be used: {names}."
 def too_large(height: int, width: int, most: int) -> str:
     """A video of too many pixels."""
     return f"height x width can be at most {most} pixels with this model here, not {height} x {width}"
+
+
+def too_long(times: float, most: float) -> str:
+    """A run of too much work."""
+    return (
+        f"this run takes {times:.0f} times as long as the model's usual one, and this server makes runs of at"
+        f" most {most:g} times that: ask for fewer steps, candidates, frames or comparisons"
+    )
 
 
 def run_caption(prompt: str, seed: int, model: str) -> str:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
 
 import gradio as gr
 import numpy as np
@@ -16,7 +19,8 @@ from i4vgen.ui.context import AppContext
 from i4vgen.ui.form import FIELDS, OWN, Form, from_query
 from i4vgen.ui.models import OfferedModels
 from i4vgen.ui.panels.history import REMEMBER, HistoryPanel, entry
-from i4vgen.ui.run_store import RunStore
+from i4vgen.ui.run_store import SAFE_FOR, RunStore
+from tests.conftest import ROOT
 
 
 def write(text: str):
@@ -42,6 +46,42 @@ def test_the_oldest_runs_go(tmp_path, monkeypatch):
         tokens.append(run_store.keep(write("run")))
         os.utime(run_store.path(tokens[-1]), (made_at, made_at))
     assert [run_store.path(token) is not None for token in tokens] == [False, True, True]
+
+
+def test_whoever_keeps_most_makes_room_first(tmp_path, monkeypatch):
+    monkeypatch.setattr("i4vgen.ui.run_store.KEEP_BYTES", 1000)
+    run_store, long_ago = RunStore(tmp_path), time.time() - SAFE_FOR - 1
+
+    def keep(owner: str, size: int, old: bool = False) -> str:
+        token = run_store.keep(lambda path: path.write_bytes(bytes(size)), owner)
+        if old:
+            os.utime(run_store.path(token), (long_ago, long_ago))
+        return token
+
+    modest, *hog = keep("modest", 200, old=True), keep("hog", 300, old=True), keep("hog", 300)
+    keep("new", 400)
+    assert [run_store.path(token) is not None for token in (modest, *hog)] == [True, False, True]
+    keep("new", 100)
+    assert run_store.path(modest), "it fits"
+    with pytest.raises(InvalidInputError, match="no room"):
+        keep("other", 700)  # for which the hog's young run would have to go
+    assert run_store.path(hog[1]) and run_store.path(modest), "nothing goes in vain"
+    keep("hog", 500)
+    assert not run_store.path(hog[1]), "one's own may go at any age"
+
+
+def test_a_server_that_was_killed_leaves_nothing_behind(tmp_path):
+    script = (
+        "import os, sys; from pathlib import Path; from i4vgen.ui.run_store import RunStore\n"
+        "store = RunStore(Path(sys.argv[1])); store.keep(lambda path: path.write_text('whole'))\n"
+        "store.keep(lambda path: (path.write_text('half'), os.kill(os.getpid(), 9)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, check=False)
+    assert done.returncode == -9 and len(list(tmp_path.glob("draft-*/*"))) == 1
+    with RunStore(tmp_path).workspace() as folder:
+        assert folder.is_dir() and len(list(tmp_path.glob("draft-*"))) == 1, "the one under way"
+    store = RunStore(tmp_path)
+    assert [run.path.read_text() for run in store.runs()] == ["whole"]
 
 
 def test_a_run_that_cannot_be_packed_leaves_nothing(tmp_path):

@@ -21,12 +21,13 @@ from i4vgen.runs import SavedRun, open_run
 from i4vgen.ui import layout, pictures, run_io, strings
 from i4vgen.ui.components.live import live_value
 from i4vgen.ui.context import AppContext, check_idle
-from i4vgen.ui.errors import refusal
+from i4vgen.ui.errors import refusal, warn
 from i4vgen.ui.examples import Example, StoredRuns
 from i4vgen.ui.form import FIELDS, Form, from_query
 from i4vgen.ui.queueing import CHECKED, QUICK
 from i4vgen.ui.run_io import OpenedRun
 from i4vgen.ui.state import make_anchor
+from i4vgen.ui.visitors import current_visitor
 
 STORAGE_KEY = "i4vgen-runs"
 
@@ -244,7 +245,13 @@ class HistoryPanel:
         context, animation = self.context, values[self.context.animation]
         if animation is None or "i4vgen" not in {clip.name for clip in animation.clips}:
             return {context.run_token: ""}
-        token = context.run_store.keep(lambda path: run_io.pack_animation(animation, path))
+        try:
+            token = context.run_store.keep(
+                lambda path: run_io.pack_animation(animation, path), current_visitor()
+            )
+        except InvalidInputError as error:
+            warn(str(error))
+            return {context.run_token: ""}
         form = context.read_form(values).with_run(animation.config, animation.spec, animation.compare)
         item = entry(token, animation.clips[-1].frames[-1], form.values())
         memory = remember(values[self.memory], item)

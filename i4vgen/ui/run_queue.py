@@ -1,0 +1,76 @@
+"""Which runs may wait for the device, and which of them nobody waits for any more.
+
+Gradio's queue knows one limit for all events together: a few runs that wait would keep everybody from every
+click.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+from gradio.queueing import Event, Queue
+
+from i4vgen.ui import strings
+from i4vgen.ui.limits import Limits
+from i4vgen.ui.queueing import ON_DEVICE
+
+UNHEARD = 10.0
+"""Seconds after which a run is ended if nobody has fetched what it had to say."""
+
+
+def limit_runs(demo: gr.Blocks, limits: Limits) -> None:
+    """Lets runs wait for the device within these limits, and all other events without any.
+
+    To be called before the app is launched.
+    """
+    demo.queue(max_size=None)
+    queue: Any = demo._queue  # Gradio has no public way to refuse an event
+    push = queue.push
+
+    async def limited_push(body: Any, request: Any, username: str | None) -> tuple:
+        function = demo.fns.get(body.fn_index)
+        if function is None or function.concurrency_id != ON_DEVICE["concurrency_id"]:
+            return await push(body, request, username)
+        host = host_of(request)
+        runs = list(runs_of(queue))
+        if len(runs) >= limits.waiting:
+            return False, strings.QUEUE_FULL, "queue_full"
+        if sum(host_of(run.request) == host for run in runs) >= limits.waiting_per_visitor:
+            return False, strings.TOO_MANY_RUNS.format(most=limits.waiting_per_visitor), "queue_full"
+        answer = await push(body, request, username)
+        task = asyncio.create_task(end_unheard(queue, body.session_hash))
+        watching.add(task)  # the event loop keeps weak references alone
+        task.add_done_callback(watching.discard)
+        return answer
+
+    watching: set[asyncio.Task] = set()
+    queue.push = limited_push
+
+
+def runs_of(queue: Queue) -> Iterator[Event]:
+    """The runs that wait for the device, and the one that has it."""
+    name = ON_DEVICE["concurrency_id"]
+    waiting = queue.event_queue_per_concurrency_id.get(name)
+    yield from waiting.queue if waiting else ()
+    for job in queue.active_jobs:
+        yield from (event for event in job or () if event.concurrency_id == name and event.alive)
+
+
+def host_of(request: Any) -> str:
+    """The address that a request came from."""
+    return request.client.host if request is not None and request.client else ""
+
+
+async def end_unheard(queue: Queue, session: str) -> None:
+    """Ends a session's runs once its messages lie unread: its stream was never opened, or is not read."""
+    oldest = None
+    while any(run.session_hash == session for run in runs_of(queue)):
+        await asyncio.sleep(UNHEARD)
+        messages: Any = queue.pending_messages_per_session.get(session)
+        before, oldest = oldest, messages._queue[0] if messages is not None and messages.qsize() else None
+        if oldest is not None and oldest is before:
+            await queue.clean_events(session_hash=session)
+            return

@@ -1,0 +1,125 @@
+"""What visitors of a server may ask for, and that nobody can keep the others from it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import gradio as gr
+import httpx
+import pytest
+from gradio_client import Client
+from gradio_client.exceptions import AppError
+
+from i4vgen.errors import InvalidInputError
+from i4vgen.generation_config import GenerationConfig
+from i4vgen.ui import api, errors, run_queue
+from i4vgen.ui.app import launch_options
+from i4vgen.ui.limits import PRIVATE, Limits
+from i4vgen.ui.models import OfferedModels
+from i4vgen.ui.queueing import CHECKED
+from i4vgen.ui.run_queue import limit_runs, runs_of
+from i4vgen.ui.run_store import RunStore
+
+LONG = {"prompt": "a red rocket", "num_candidates": 64, "num_inference_steps": 500}
+
+
+def click() -> str:
+    return "here"
+
+
+@pytest.fixture(scope="module")
+def demo(runtime, tmp_path_factory):
+    limits = Limits(largest_run=1e6, waiting=4, waiting_per_visitor=3)
+    with gr.Blocks(analytics_enabled=False) as demo:
+        api.register(OfferedModels(runtime), RunStore(tmp_path_factory.mktemp("runs")), limits)
+        gr.api(click, api_name="click", concurrency_limit=CHECKED["concurrency_limit"])
+    limit_runs(demo, limits)
+    options = launch_options() | {"theme": None, "css_paths": None, "js": None}
+    demo.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, **options)
+    yield demo
+    demo.close()
+
+
+@pytest.fixture
+def url(demo) -> str:
+    return demo.local_url.rstrip("/")
+
+
+def start(url: str) -> httpx.Response:
+    """Asks for a run as a client does that never listens."""
+    info = httpx.get(f"{url}/gradio_api/info").json()["named_endpoints"]["/generate"]["parameters"]
+    values = [LONG.get(each["parameter_name"], each.get("parameter_default")) for each in info]
+    return httpx.post(f"{url}/gradio_api/call/generate", json={"data": values}, timeout=30)
+
+
+def test_runs_that_nobody_listens_to_lock_nobody_out_and_end(demo, url, monkeypatch):
+    monkeypatch.setattr(run_queue, "UNHEARD", 0.5)
+    answers = [start(url) for _ in range(5)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 503, 503]
+    assert "3 runs of yours are waiting" in answers[-1].text
+    client = Client(url, verbose=False)
+    assert client.predict(api_name="/click") == "here"
+    deadline = time.monotonic() + 20
+    while list(runs_of(demo._queue)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not list(runs_of(demo._queue)), "none of them had a listener"
+    drawn = client.predict("a red rocket", num_candidates=1, num_inference_steps=1, api_name="/candidates")
+    assert len(drawn["candidates"]) == 1, "the device is free again"
+
+
+def test_a_run_of_too_much_work_is_refused_before_it_waits(runtime):
+    usual = GenerationConfig.for_model(runtime.defaults, prompt="a red rocket")
+    limits = Limits(largest_run=2.0)
+    limits.check_run(usual, ("vanilla", "freeinit"), runtime.defaults)
+    for longer in ({"num_inference_steps": 500}, {"num_candidates": 64, "num_inference_steps": 60}):
+        with pytest.raises(InvalidInputError, match=r"takes \d+ times as long .* at most 2 times"):
+            limits.check_run(replace(usual, **longer), ("vanilla",), runtime.defaults)
+        PRIVATE.check_run(replace(usual, **longer), ("vanilla",), runtime.defaults)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"prompt": "a", "compare": 5}, "compare"),
+        ({"prompt": "a \ud800"}, "not valid Unicode|surrogates"),
+        ({"prompt": "a" * 5000}, "too long"),
+        ({"prompt": "a", "rewards": ["own"] * 10_000, "anchor": 99}, "from 0 to 15, not 99"),
+        ({"prompt": "a", "num_frames": [1]}, "num_frames"),
+    ],
+)
+def test_clients_are_always_told_what_is_wrong(url, given, words):
+    info = httpx.get(f"{url}/gradio_api/info").json()["named_endpoints"]["/generate"]["parameters"]
+    values = [given.get(each["parameter_name"], each.get("parameter_default")) for each in info]
+    content = str({"data": values}).replace("None", "null").replace("'", '"').encode("utf-8", "surrogatepass")
+    body = content.decode("utf-8", "backslashreplace").replace("\\xed\\xa0\\x80", "\\ud800").encode()
+    joined = httpx.post(
+        f"{url}/gradio_api/call/generate", content=body, headers={"content-type": "application/json"}
+    )
+    answer = httpx.get(f"{url}/gradio_api/call/generate/{joined.json()['event_id']}", timeout=60).text
+    assert "event: error" in answer and "null" not in answer.split("event: error")[1]
+
+
+def test_a_failure_is_told_in_words(url, monkeypatch):
+    def full_disk(*_args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(api.RunFolder, "record", full_disk)
+    with pytest.raises(AppError, match="No space left on device"):
+        Client(url, verbose=False).predict("a", num_candidates=1, num_inference_steps=1, api_name="/candidates")
+
+
+def test_messages_quote_no_html(monkeypatch):
+    shown = []
+    monkeypatch.setattr(errors.gr, "Warning", lambda message, title: shown.append(message))
+    error = errors.refusal("no model '<img src=x>'", "Title")
+    assert shown == ["no model &#x27;&lt;img src=x&gt;&#x27;"] and "<img" in error.message
+    assert "<img" not in errors.failure(RuntimeError("<img src=x>")).message
+
+
+def test_every_answer_says_who_may_frame_it(url):
+    for path in ("/", "/config", "/gradio_api/info"):
+        headers = httpx.get(f"{url}{path}").headers
+        assert "frame-ancestors 'self'" in headers["content-security-policy"]
+        assert headers["x-content-type-options"] == "nosniff"
+    assert httpx.get(f"{url}/monitoring").status_code != 200
