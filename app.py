@@ -5,18 +5,24 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import tempfile
 import threading
+import time
 from dataclasses import replace
+from pathlib import Path
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before Gradio is imported: nobody is counted
+if HAS_OWN_CACHE := "GRADIO_TEMP_DIR" not in os.environ:  # not that of all Gradio apps: it is kept clean
+    os.environ["GRADIO_TEMP_DIR"] = str(Path(tempfile.gettempdir(), "i4vgen-studio"))
 if ON_ZERO_GPU := bool(os.environ.get("SPACES_ZERO_GPU")):  # set by Hugging Face
     import i4vgen.zero_gpu  # noqa: F401  before all that uses torch
 
 from i4vgen.catalog import ENVIRONMENT
 from i4vgen.errors import InvalidInputError, ModelError
 from i4vgen.runtime import Runtime, get_runtime
-from i4vgen.ui import build_app, launch_options
+from i4vgen.ui import build_app, files, launch_options
 from i4vgen.ui.limits import PRIVATE, PUBLIC
+from i4vgen.ui.run_store import RunStore
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
@@ -83,6 +89,13 @@ def is_public(args: argparse.Namespace) -> bool:
     return bool(args.share or os.environ.get("SPACE_ID") or host not in ("127.0.0.1", "localhost", "::1"))
 
 
+def keep_clean(cache: Path, run_store: RunStore) -> None:
+    """Sweeps the files of all pages, now and every hour."""
+    while True:
+        files.sweep(cache, spare=run_store.root)
+        time.sleep(3600)
+
+
 def first_runtime(model: str | None, compiled: bool) -> Runtime:
     """The model that the app begins with: the one asked for, or, where the default is not to be had, pocket."""
     # ZeroGPU cannot compile.
@@ -106,11 +119,15 @@ try:
         limits = replace(PUBLIC, largest_run=args.largest_run or PUBLIC.largest_run)
     else:
         limits = replace(PRIVATE, largest_run=args.largest_run)
-    demo = build_app(runtime, allowed=args.allow_model if public else None, limits=limits)
+    run_store = RunStore()
+    demo = build_app(runtime, run_store=run_store, allowed=args.allow_model if public else None, limits=limits)
 except (ModelError, InvalidInputError) as error:
     sys.exit(f"error: {error}")
 
 if __name__ == "__main__":
+    if HAS_OWN_CACHE:
+        cache = Path(os.environ["GRADIO_TEMP_DIR"])
+        threading.Thread(target=keep_clean, args=(cache, run_store), daemon=True).start()
     if runtime.compiled:
         threading.Thread(target=runtime.warm_up, daemon=True).start()  # nobody waits for it, unless they must
     # No server-side rendering: it would need Node, and the page is quick without it.

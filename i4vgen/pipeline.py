@@ -37,7 +37,7 @@ from i4vgen.outputs import I4VGenOutput, collect
 from i4vgen.rewards.base import Reward
 from i4vgen.rewards.scoring import judged, score_images
 from i4vgen.sampling import denoise, make_sampler
-from i4vgen.tracking import StageTracker, track_video
+from i4vgen.tracking import StageTracker, decode, track_video
 
 __all__ = ["Anchor", "I4VGenPipeline"]
 
@@ -287,7 +287,7 @@ class I4VGenPipeline:
         self, inputs: RunInputs, indices: Sequence[int], latents: torch.Tensor, sketch: bool = False
     ) -> list[Candidate]:
         """The candidates whose clean latents [B, C, 1, h, w] these are, decoded and scored."""
-        images = self.backbone.decode(latents)[:, 0]
+        images = decode(self.backbone, latents)[:, 0]
         scores, arrays = score_images(self.rewards, inputs.config.prompt, images), latents.cpu().numpy()
         found = zip(indices, images, scores, arrays, strict=True)
         return [Candidate(*candidate, sketch=sketch) for candidate in found]

@@ -7,10 +7,12 @@ from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
 from i4vgen.backbones.base import Backbone
+from i4vgen.errors import ModelError
 from i4vgen.events import Event, Preview, Progress, Result, Stage
 
 PREVIEW_SIDE = 32  # latents
@@ -82,10 +84,24 @@ def track_video(
     yield tracker.begin()
     step = yield from tracker.follow(steps, previews, backbone.decode)
     start = time.perf_counter()
-    frames = backbone.decode(step.latents)[0]
+    frames = decode(backbone, step.latents)[0]
     seconds = tracker.seconds + time.perf_counter() - start
     yield Result(name, frames, backbone.defaults.fps, seconds, step.latents[0].cpu().numpy())
     return step.latents
+
+
+def decode(backbone: Backbone, latents: torch.Tensor) -> np.ndarray:
+    """The finished frames of latents [B, C, F, h, w], uint8 [B, F, H, W, 3].
+
+    Raises:
+        ModelError: The latents are not numbers any more. Decoded, they would be a black picture.
+    """
+    if not latents.isfinite().all():
+        raise ModelError(
+            f"the model computed values that are not numbers ({backbone.dtype}): try another sampler, a lower"
+            " guidance scale, or another precision"
+        )
+    return backbone.decode(latents)
 
 
 def _smaller(latents: torch.Tensor) -> torch.Tensor:

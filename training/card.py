@@ -161,7 +161,8 @@ settings
 
 {table(["videos", *heads, "reward", "worst frame", "frame difference"], videos)}
 
-`docs/evidence.md` compares on more prompts, with intervals. By chance, motion would be right in {percent(1 / len(preset.motions))}.
+`docs/evidence.md` compares on more prompts, with intervals. By chance, motion would be right in
+{percent(1 / len(preset.motions))}.
 Reward: its mean, of videos over all frames; worst frame: the lowest of a video. Frame difference: mean
 absolute difference of neighbouring
 frames, of pixels from 0 to 1. Less is

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import secrets
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +17,50 @@ from i4vgen.generation_config import GenerationConfig
 from i4vgen.media import write_image, write_video
 from i4vgen.ui.state import Clip
 
+MAX_AGE = 24 * 3600
+MAX_BYTES = 8 * 2**30
+"""Of the files of all pages: seconds, and bytes."""
+
+NEW = 60
+"""Seconds for which a folder may be empty: somebody is about to write into it."""
+
 
 def fresh(name: str) -> Path:
     """A new path that ends in `name`."""
     folder = Path(get_upload_folder(), secrets.token_hex(8))
     folder.mkdir(parents=True)
     return folder / name
+
+
+def sweep(folder: Path, spare: Path, age: float = MAX_AGE, most: int = MAX_BYTES) -> None:
+    """Deletes files that nobody can want any more, and the folders that they leave empty.
+
+    Gradio cleans its cache as well, but not of what it copied for the session of a page.
+
+    Args:
+        folder: Holds nothing but the files of this app.
+        spare: What is in this folder stays: somebody else limits it.
+        age: Seconds after which a file goes.
+        most: Bytes of all files together, above which the oldest go earlier.
+    """
+    files = []
+    for path in folder.rglob("*"):
+        if spare in (path, *path.parents):
+            continue
+        with suppress(FileNotFoundError):  # it may go while it is looked at
+            about = path.lstat()
+            if not path.is_dir():
+                files.append((max(about.st_mtime, about.st_ctime), about.st_size, path))
+    left = sum(size for _, size, _ in files)
+    for made_at, size, path in sorted(files):
+        if time.time() - made_at < age and left <= most:
+            break
+        path.unlink(missing_ok=True)
+        left -= size
+    for path in sorted(folder.rglob("*"), reverse=True):
+        with suppress(OSError):  # it is a file or not empty, or somebody else was faster
+            if spare not in (path, *path.parents) and time.time() - path.stat().st_mtime > NEW:
+                path.rmdir()
 
 
 def name_of(config: GenerationConfig, kind: str, suffix: str) -> str:

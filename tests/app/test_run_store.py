@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import gradio as gr
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 
 from i4vgen.catalog import ModelSpec
 from i4vgen.errors import InvalidInputError
-from i4vgen.ui import pictures
+from i4vgen.ui import files, pictures
 from i4vgen.ui.context import AppContext
 from i4vgen.ui.form import FIELDS, OWN, Form, from_query
 from i4vgen.ui.models import OfferedModels
@@ -92,6 +93,27 @@ def test_a_run_that_cannot_be_packed_leaves_nothing(tmp_path):
     with pytest.raises(OSError, match="no space"):
         RunStore(tmp_path).keep(broken)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_files_of_pages_go_by_age_and_by_size_and_runs_stay(tmp_path):
+    store = RunStore(tmp_path / "runs")
+    kept = store.path(store.keep(write("run")))
+
+    def file(name: str, size: int) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(bytes(size))
+        return path
+
+    first, second, third = (file(f"{name}/video.mp4", 100) for name in "abc")
+    files.sweep(tmp_path, store.root, age=3600, most=300)
+    assert first.exists() and second.exists() and third.exists()
+    files.sweep(tmp_path, store.root, age=3600, most=250)
+    assert not first.exists() and third.exists()
+    (tmp_path / "link").symlink_to(kept)
+    files.sweep(tmp_path, store.root, age=0, most=300)
+    assert not any(path.is_file() for path in tmp_path.rglob("*") if path.parent.parent != store.root)
+    assert kept.read_text() == "run"
 
 
 def test_a_link_is_read_as_the_form_wants_it():

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from i4vgen.comparisons import COMPARISONS
+from i4vgen.errors import ModelError
 from i4vgen.events import STAGES, VIDEOS, Candidate, Preview, Progress, Result, Selected, Stage, latest
 from i4vgen.generation_config import InvalidInputError
 from i4vgen.noise import SeedNoise
@@ -212,6 +213,22 @@ def test_p_re_starts_later(pipeline, make_config):
     assert [s.total for s in only(events, Stage)] == [1, 3]
     timesteps = [p.timestep for p in only(events, Progress) if p.stage == "regeneration"]
     assert timesteps == pipeline.backbone.sampler("ddim", 10).timesteps[-3:]
+
+
+def test_values_that_are_not_numbers_are_an_error_and_no_black_video(pipeline, make_config, monkeypatch):
+    right = pipeline.backbone.predict_noise
+
+    def overflow(latents, t, *others):
+        return right(latents, t, *others) * (float("nan") if latents.shape[2] > 1 else 1)
+
+    monkeypatch.setattr(pipeline.backbone, "predict_noise", overflow)
+    seen = []
+    with pytest.raises(ModelError, match="not numbers"):
+        seen.extend(pipeline.run(make_config()))  # keeps what came before
+    assert any(isinstance(event, Selected) for event in seen)
+    assert not any(isinstance(event, Result) for event in seen)
+    monkeypatch.undo()
+    assert any(isinstance(event, Result) for event in pipeline.run(make_config())), "the next run works"
 
 
 def test_listeners_keep_their_own_grad_mode(pipeline, make_config):
