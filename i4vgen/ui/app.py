@@ -13,6 +13,7 @@ from i4vgen.runtime import Runtime
 from i4vgen.ui import api, layout, strings
 from i4vgen.ui.context import AppContext
 from i4vgen.ui.examples import StoredRuns, read_examples
+from i4vgen.ui.guard import guard_events
 from i4vgen.ui.headers import SafeHeaders
 from i4vgen.ui.limits import PRIVATE, Limits
 from i4vgen.ui.models import OfferedModels
@@ -68,6 +69,7 @@ def build_app(
         context.connect_stops()
         api.register(models, run_store, limits)
         demo.unload(context.on_stop)
+    guard_events(demo)
     limit_runs(demo, limits)
     return demo
 

@@ -7,6 +7,7 @@ import logging
 
 import gradio as gr
 
+from i4vgen.errors import I4VGenError
 from i4vgen.ui import strings
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,8 @@ def failure(error: Exception, words: str = strings.FAILED) -> gr.Error:
     """What a person is told when a run breaks. The log has the rest."""
     if isinstance(error, gr.Error):
         return error
-    log.exception("a run failed")
+    if not isinstance(error, I4VGenError):  # whose words say all
+        log.exception("a run failed")
     reason = str(error).strip() or type(error).__name__
     message = words.format(error=reason.splitlines()[0])
     return gr.Error(html.escape(message, quote=False), title=strings.SORRY, print_exception=False)

@@ -1,0 +1,281 @@
+"""Sends the app what nobody should send it, and looks at how it takes it.
+
+    python -m benchmarks.fuzz --requests 10000
+
+Every named endpoint, every event of the page and every route gets values of wrong types and sizes, damaged
+files, states and sessions of others. Counts answers that tell nothing (a server error, an error without
+words), answers that take more than five seconds, tracebacks in the log, and what the process holds of memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import random
+import time
+import zipfile
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+from PIL import Image
+from tqdm import tqdm
+
+from benchmarks.serving import Server, running_server
+
+SLOW = 5.0  # seconds
+API = "/gradio_api"
+
+
+class Fuzzer:
+    """Makes requests out of a seed.
+
+    Attributes:
+        problems: How often what went wrong, in words.
+        slowest: The longest answers, in seconds, with what was asked.
+    """
+
+    def __init__(self, url: str):
+        self.url = url
+        self.client = httpx.Client(timeout=30)
+        self.config = self.client.get(f"{url}/config").json()
+        self.endpoints = self.client.get(f"{url}{API}/info").json()["named_endpoints"]
+        self.problems: Counter[str] = Counter()
+        self.slowest: list[tuple[float, str]] = []
+        self.uploaded: list[str] = []
+
+    def one(self, seed: int) -> None:
+        """One request, and what became of it."""
+        rng = random.Random(seed)
+        ask: Callable[[random.Random], str] = rng.choices(
+            [self.call, self.join, self.upload, self.visit], weights=[4, 4, 1, 3]
+        )[0]
+        start = time.monotonic()
+        try:
+            what = ask(rng)
+        except httpx.TransportError as error:
+            what = f"{ask.__name__}: {type(error).__name__}"
+            self.problems[what] += 1
+        took = time.monotonic() - start
+        if took > SLOW:
+            self.problems["slower than 5 s"] += 1
+        self.slowest = sorted([*self.slowest, (took, what)])[-5:]
+
+    def call(self, rng: random.Random) -> str:
+        """A named endpoint, with some of its parameters wrong."""
+        name = rng.choice(sorted(self.endpoints))
+        values = []
+        for each in self.endpoints[name]["parameters"]:
+            usual = {"prompt": "a red car", "num_candidates": 1, "num_inference_steps": 1, "compare": []}
+            value = usual.get(each["parameter_name"], each.get("parameter_default"))
+            values.append(odd_value(rng, self.uploaded) if rng.random() < 0.3 else value)
+        if rng.random() < 0.1:
+            values = values[: rng.randrange(len(values) + 1)] + [odd_value(rng, self.uploaded)] * rng.randrange(
+                3
+            )
+        joined = self.post(f"{API}/call{name}", {"data": values})
+        if joined.status_code == 200 and "event_id" in joined.json():
+            self.listen(f"{API}/call{name}/{joined.json()['event_id']}", name)
+        return name
+
+    def join(self, rng: random.Random) -> str:
+        """An event of the page, with data that the page would not send."""
+        event = rng.choice(self.config["dependencies"])
+        session = f"fuzz{rng.randrange(50)}"
+        data = [odd_value(rng, self.uploaded) for _ in event["inputs"]]
+        body = {"fn_index": event["id"], "data": data, "session_hash": session}
+        body |= {"event_data": odd_value(rng, self.uploaded), "trigger_id": rng.choice([None, 1, event["id"]])}
+        joined = self.post(f"{API}/queue/join", body)
+        if joined.status_code == 200:
+            self.listen(f"{API}/queue/data?session_hash={session}", f"event {event['api_name']}")
+        return f"event {event['api_name']}"
+
+    def upload(self, rng: random.Random) -> str:
+        """A file that is not what it says."""
+        name = rng.choice(
+            ["a.png", "run.json", "run.zip", "../../x.png", "a.mp4", "\u202e.svg", "x" * 300 + ".png"]
+        )
+        answer = self.client.post(f"{self.url}{API}/upload", files={"files": (name, odd_file(rng))})
+        self.judge(answer, "upload")
+        if answer.status_code == 200:
+            self.uploaded = [*answer.json(), *self.uploaded][:50]
+        return "upload"
+
+    def visit(self, rng: random.Random) -> str:
+        """A route, with what should not be in it."""
+        tail = rng.choice(
+            ["/etc/passwd", "../../app.py", "%2e%2e/%2e%2e/etc/passwd", "\x00", "C:\\", "http://127.0.0.1/", ""]
+        )
+        route = rng.choice(
+            [
+                "/?run=" + "x" * rng.choice([16, 5000]),
+                "/?seed=nan&p_re=9&compare=a,b",
+                "/config",
+                "/theme.css",
+                f"{API}/file={tail}",
+                f"{API}/proxy={tail}",
+                f"{API}/stream/{tail}",
+                f"{API}/info",
+                "/monitoring",
+                f"{API}/component_server",
+                f"{API}/queue/status",
+                f"{API}/heartbeat/x",
+                f"/static/{tail}",
+                f"/assets/{tail}",
+                f"{API}/custom_component/{tail}/a/b",
+                "/login",
+                f"{API}/nothing",
+                "/docs",
+            ]
+        )
+        if route.endswith("/heartbeat/x"):  # a stream without an end
+            return route
+        self.judge(
+            self.client.request(rng.choice(["GET", "GET", "HEAD", "POST"]), self.url + quote(route)), route
+        )
+        return route[:40]
+
+    def post(self, route: str, body: dict) -> httpx.Response:
+        content = json.dumps(body, ensure_ascii=True)
+        answer = self.client.post(
+            f"{self.url}{route}", content=content, headers={"content-type": "application/json"}
+        )
+        self.judge(answer, route.split("?")[0])
+        return answer
+
+    def listen(self, route: str, what: str) -> None:
+        """Reads an answer to its end, or until it has taken too long."""
+        start, event = time.monotonic(), ""
+        try:
+            with self.client.stream("GET", f"{self.url}{route}", timeout=SLOW) as stream:
+                for line in stream.iter_lines():
+                    kind, _, text = line.partition(":")
+                    if kind == "event":
+                        event = text.strip()
+                    elif kind == "data":
+                        data = json.loads(text)
+                        told = data if isinstance(data, dict) else {}
+                        failed = event == "error" or told.get("success") is False
+                        if failed and not (told.get("output") or {"error": data}).get("error"):
+                            self.problems[f"an error without words: {what}"] += 1
+                        if event in ("complete", "error") or told.get("msg") == "process_completed":
+                            return
+                    if time.monotonic() - start > SLOW:
+                        return
+        except httpx.ReadTimeout:
+            self.problems[f"silent for 5 s: {what}"] += 1
+
+    def judge(self, answer: httpx.Response, what: str) -> None:
+        if answer.status_code >= 500 and answer.status_code != 503:  # 503: the queue is full, in words
+            self.problems[f"{answer.status_code}: {what[:40]}"] += 1
+
+
+def quote(route: str) -> str:
+    return route.replace("\x00", "%00").replace("\\", "%5C")
+
+
+def odd_value(rng: random.Random, uploaded: list[str], depth: int = 0) -> object:
+    """A JSON value that is likely to be of the wrong kind."""
+    path = rng.choice([*uploaded, "/etc/passwd", "../app.py"])
+    plain = [
+        None,
+        True,
+        False,
+        0,
+        -1,
+        1,
+        2**70,
+        1.5,
+        float("1e308"),
+        "",
+        "a red car",
+        "x" * rng.choice([10, 5000]),
+        "\ud800",
+        "<img src=x onerror=alert(1)>",
+        "../../etc/passwd",
+        "own",
+        "vanilla",
+        "pocket",
+        "animatediff",
+        "http://127.0.0.1:1/a.png",
+        {"path": path, "meta": {"_type": "gradio.FileData"}},
+        {"path": path},
+        [path],
+        {"__type__": "update", "value": 3},
+        {"image": {"path": path, "meta": {"_type": "gradio.FileData"}}, "caption": None},
+        ["own"] * rng.choice([1, 3000]),
+        [],
+        {},
+        {"index": rng.choice([0, 99, -1, "a", [0, 0]]), "value": None},
+        [{"run": "x", "picture": "AAAA", "settings": {"prompt": "a", "seed": 1, "model": "pocket"}}] * 30,
+    ]
+    if depth < 3 and rng.random() < 0.1:
+        return [odd_value(rng, uploaded, depth + 1) for _ in range(rng.randrange(5))]
+    return rng.choice(plain)
+
+
+def odd_file(rng: random.Random) -> bytes:
+    """The contents of a file: damaged, huge once unpacked, or of another kind."""
+    buffer = io.BytesIO()
+    match rng.randrange(6):
+        case 0:
+            Image.new("1", (20_000, 20_000)).save(buffer, "PNG")
+        case 1:
+            with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed:
+                packed.writestr("run.json", b"[" * rng.choice([10, 10**6]))
+                packed.writestr("candidates.safetensors", bytes(rng.choice([10, 10**7])))
+        case 2:
+            run = {"request": {"prompt": "a", "height": 96}, "compare": ["vanilla"], "model": "/etc"}
+            buffer.write(json.dumps(run | {"rewards": ["own"] * 5000}).encode())
+        case 3:
+            buffer.write(b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>")
+        case 4:
+            Image.new("RGB", (64, 64), "red").save(buffer, rng.choice(["PNG", "JPEG", "BMP", "GIF"]))
+        case 5:
+            buffer.write(rng.randbytes(rng.choice([0, 10, 5000])))
+    data = buffer.getvalue()
+    return data[: rng.randrange(len(data) + 1)] if rng.random() < 0.2 else data
+
+
+def run(server: Server, requests: int, seed: int) -> dict:
+    """Sends all requests. Returns what came of them."""
+    fuzzer = Fuzzer(server.url)
+    warm_up = min(200, requests // 10)
+    for number in range(warm_up):
+        fuzzer.one(seed + number)
+    before = server.memory()
+    with ThreadPoolExecutor(4) as pool:
+        numbers = range(seed + warm_up, seed + requests)
+        list(tqdm(pool.map(fuzzer.one, numbers), total=len(numbers), desc="fuzzing", disable=None))
+    time.sleep(2)
+    tracebacks = server.tracebacks()
+    alive = httpx.get(f"{server.url}/config").status_code == 200
+    return {
+        "requests": requests,
+        "alive": alive,
+        "problems": dict(fuzzer.problems.most_common()),
+        "tracebacks": tracebacks.total(),
+        "most_frequent": dict(tracebacks.most_common(12)),
+        "memory_mb": [round(before), round(server.memory())],
+        "disk_mb": round(server.disk()),
+        "slowest_s": [(round(seconds, 2), what) for seconds, what in fuzzer.slowest],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.fuzz",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--requests", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    with running_server("--public") as server:
+        print(json.dumps(run(server, args.requests, args.seed), indent=2))
+
+
+if __name__ == "__main__":
+    main()

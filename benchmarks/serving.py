@@ -1,0 +1,92 @@
+"""The app in a process of its own, for benchmarks that make its life hard."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+
+ROOT = Path(__file__).resolve().parents[1]
+PATIENCE = 120  # seconds until it must answer
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running app.
+
+    Attributes:
+        url: Without a slash at the end.
+        process: Of the app.
+        log: What it prints.
+        folder: Holds its cache.
+    """
+
+    url: str
+    process: psutil.Process
+    log: Path
+    folder: Path
+
+    def memory(self) -> float:
+        """Resident memory in MB."""
+        return self.process.memory_info().rss / 2**20
+
+    def disk(self) -> float:
+        """The size of its cache in MB."""
+        return sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file()) / 2**20
+
+    def tracebacks(self) -> Counter[str]:
+        """How often a traceback in its log ended in which package and line, cut to a sensible length."""
+        found = re.findall(
+            r"^Traceback .*?File \"([^\"]*)\", line \d+, in [^\n]*\n(?:    [^\n]*\n)*(?=\S)(.*?)\n",
+            self.log.read_text(),
+            re.DOTALL | re.MULTILINE,
+        )
+        return Counter(f"{'/'.join(Path(file).parts[-2:])}: {line.strip()[:100]}" for file, line in found)
+
+
+@contextmanager
+def running_server(*arguments: str) -> Iterator[Server]:
+    """Starts `python app.py` with these arguments, the pocket model and a cache of its own."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, log = Path(name, "cache"), Path(name, "log.txt")
+        environment = os.environ | {"I4VGEN_MODEL": "pocket", "GRADIO_TEMP_DIR": str(folder)}
+        with log.open("w") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-u", "app.py", *arguments],
+                cwd=ROOT,
+                env=environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            yield Server(wait_for_url(log, process), psutil.Process(process.pid), log, folder)
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def wait_for_url(log: Path, process: subprocess.Popen) -> str:
+    """The address that the app says it listens on, once it answers there."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline and process.poll() is None:
+        if match := re.search(r"http://[\d.]+:\d+", log.read_text()):
+            url = match[0].replace("0.0.0.0", "127.0.0.1")
+            try:
+                httpx.get(f"{url}/config", timeout=5)
+            except httpx.TransportError:
+                pass
+            else:
+                return url
+        time.sleep(0.2)
+    raise RuntimeError(f"the app did not start: {log.read_text()[-2000:]}")
