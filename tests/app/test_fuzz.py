@@ -1,0 +1,49 @@
+"""A short run of the fuzzer: nothing of what nobody should send leads to a failure of ours."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks import fuzz
+from benchmarks.serving import running_server
+from i4vgen.errors import InvalidInputError
+from i4vgen.ui import guard
+
+
+def test_what_nobody_should_send_is_refused_in_words():
+    with running_server("--public") as server:
+        found = fuzz.run(server, requests=80, seed=7)
+        tracebacks = server.tracebacks()
+    assert found["alive"]
+    bad = [what for what in found["problems"] if what[:1] == "5" or "without words" in what]
+    assert not bad, "server errors, or errors that say nothing"
+    assert not [line for line in tracebacks if line.startswith(("ui/", "panels/", "i4vgen/"))]
+
+
+def test_the_fuzzer_notices_failures_and_silence(tmp_path):
+    fuzzer = fuzz.Fuzzer.__new__(fuzz.Fuzzer)
+    fuzzer.problems = fuzz.Counter()
+    fuzzer.judge(fuzz.httpx.Response(500), "route")
+    fuzzer.judge(fuzz.httpx.Response(503), "route")
+    assert fuzzer.problems == {"500: route": 1}
+
+
+def test_a_handler_that_fails_on_what_the_page_would_not_send_refuses_it(monkeypatch):
+    told = []
+    monkeypatch.setattr(guard, "refusal", lambda words, title: told.append(words) or RuntimeError(words))
+
+    def handler(cards, index):
+        if index is None:
+            raise InvalidInputError("pick a card")
+        return cards[index]
+
+    def stream(cards, index):
+        yield cards[index]
+
+    assert guard.guarded(handler)(["a"], 0) == "a" and list(guard.guarded(stream)(["a"], 0)) == ["a"]
+    for index in ("0", 7):
+        for call in (guard.guarded(handler), lambda *given: list(guard.guarded(stream)(*given))):
+            with pytest.raises(RuntimeError, match="out of step"):
+                call(["a"], index)
+    with pytest.raises(RuntimeError, match="pick a card"):
+        guard.guarded(handler)(["a"], None)
