@@ -1,10 +1,10 @@
-"""A short run of the fuzzer: nothing of what nobody should send leads to a failure of ours."""
+"""Short runs of the fuzzer and of the load test: nothing of what nobody should send leads to a failure of ours."""
 
 from __future__ import annotations
 
 import pytest
 
-from benchmarks import fuzz
+from benchmarks import fuzz, load
 from benchmarks.serving import running_server
 from i4vgen.errors import InvalidInputError
 from i4vgen.ui import guard
@@ -18,6 +18,13 @@ def test_what_nobody_should_send_is_refused_in_words():
     bad = [what for what in found["problems"] if what[:1] == "5" or "without words" in what]
     assert not bad, "server errors, or errors that say nothing"
     assert not [line for line in tracebacks if line.startswith(("ui/", "panels/", "i4vgen/"))]
+
+
+def test_visitors_get_what_they_asked_for():
+    with running_server("--public") as server:
+        found = load.load(server, visitors=4, minutes=0.25)
+    assert found["problems"] == {} and found["tracebacks"] == {}
+    assert found["runs"] >= 1 and found["clicks"] >= 1
 
 
 def test_the_fuzzer_notices_failures_and_silence(tmp_path):

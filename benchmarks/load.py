@@ -1,0 +1,165 @@
+"""Many visitors at once: does everybody get what they asked for, and how long do clicks take meanwhile?
+
+    python -m benchmarks.load --visitors 50 --minutes 10
+
+Every visitor has an address, a session and a seed of their own, and goes back and forth between short runs and
+clicks (the event with which the page begins). A result belongs to its visitor if the picture is the one that
+this seed gave the first time, and nobody else's. Reports waiting times, refusals, memory and disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import random
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import numpy as np
+from gradio_client import Client
+from gradio_client.exceptions import AppError
+
+from benchmarks.serving import Server, running_server
+
+RUN = {"prompt": "a red car", "num_candidates": 1, "num_inference_steps": 2, "compare": []}
+RUNS_SHARE = 0.3
+BETWEEN = 1.0  # seconds on average between what a visitor does
+
+
+@dataclass
+class Report:
+    """What all visitors have seen.
+
+    Attributes:
+        clicks, runs: Seconds until each was answered.
+        pictures: The hash of the picture that each seed gave.
+        problems: How often what went wrong.
+        memory: (number of runs, MB of the server) over time.
+    """
+
+    clicks: list[float] = field(default_factory=list)
+    runs: list[float] = field(default_factory=list)
+    pictures: dict[int, str] = field(default_factory=dict)
+    problems: Counter[str] = field(default_factory=Counter)
+    memory: list[tuple[int, float]] = field(default_factory=list)
+
+    def to_dict(self, server: Server) -> dict:
+        at = dict(self.memory)
+        return {
+            "runs": len(self.runs),
+            "run_seconds": percentiles(self.runs),
+            "clicks": len(self.clicks),
+            "click_seconds": percentiles(self.clicks),
+            "visitors_with_results": len(self.pictures),
+            "problems": dict(self.problems.most_common()),
+            "memory_mb": {str(runs): round(at[runs]) for runs in sorted(at)},
+            "disk_mb": round(server.disk(), 1),
+        }
+
+
+def percentiles(seconds: list[float]) -> dict[str, float]:
+    if not seconds:
+        return {}
+    return {f"p{p}": round(float(np.percentile(seconds, p)), 2) for p in (50, 95, 99)}
+
+
+class Visitor:
+    """One of many. Acts until `stop` is set."""
+
+    def __init__(self, number: int, url: str, config: dict, report: Report, stop: threading.Event):
+        self.seed, self.url, self.report, self.stop = number, url, report, stop
+        self.rng = random.Random(number)
+        self.headers = {"x-forwarded-for": f"10.1.{number // 250}.{number % 250 + 1}"}
+        self.http = httpx.Client(timeout=120, headers=self.headers)
+        values = {each["id"]: each["props"].get("value") for each in config["components"]}
+        self.event = next(e for e in config["dependencies"] if e["targets"][0][1] == "load" and e["inputs"])
+        self.data = [values.get(component) for component in self.event["inputs"]]
+
+    def act(self) -> None:
+        client = Client(self.url, headers=self.headers, verbose=False, download_files=False)
+        while not self.stop.is_set():
+            try:
+                if self.rng.random() < RUNS_SHARE:
+                    self.run(client)
+                else:
+                    self.click()
+            except Exception as error:
+                self.report.problems[f"{type(error).__name__}: {str(error)[:80]}"] += 1
+            self.stop.wait(self.rng.expovariate(1 / BETWEEN))
+
+    def run(self, client: Client) -> None:
+        """A run, of which the picture must be this visitor's."""
+        start = time.monotonic()
+        try:
+            answer = client.predict(**RUN, seed=self.seed, api_name="/generate")
+        except AppError as error:  # refused, in words
+            self.report.problems[f"refused: {str(error)[:80]}"] += 1
+            return
+        took = time.monotonic() - start
+        picture = self.http.get(answer["candidates"][0]["image"]["url"]).content
+        found = hashlib.sha256(picture).hexdigest()
+        if self.report.pictures.setdefault(self.seed, found) != found:
+            self.report.problems["somebody else's result"] += 1
+        self.report.runs.append(took)
+
+    def click(self) -> None:
+        """The event with which the page begins."""
+        session = f"visitor{self.seed}-{self.rng.random()}"
+        body = {"fn_index": self.event["id"], "data": self.data, "session_hash": session}
+        start = time.monotonic()
+        self.http.post(f"{self.url}/gradio_api/queue/join", json=body).raise_for_status()
+        with self.http.stream("GET", f"{self.url}/gradio_api/queue/data?session_hash={session}") as stream:
+            for line in stream.iter_lines():
+                if '"process_completed"' in line:
+                    if '"success":true' not in line:
+                        self.report.problems["a click that failed"] += 1
+                    break
+        self.report.clicks.append(time.monotonic() - start)
+
+
+def load(server: Server, visitors: int, minutes: float) -> dict:
+    """All visitors at once for so long. Returns the report."""
+    config = httpx.get(f"{server.url}/config").json()
+    report, stop = Report(), threading.Event()
+    people = [Visitor(number, server.url, config, report, stop) for number in range(visitors)]
+    threads = [threading.Thread(target=person.act, daemon=True) for person in people]
+    for thread in threads:
+        thread.start()
+    end, marks = time.monotonic() + 60 * minutes, [0, 20, 50, 100, 200, 400, 800]
+    while time.monotonic() < end:
+        if marks and len(report.runs) >= marks[0]:
+            report.memory.append((marks.pop(0), server.memory()))
+        time.sleep(0.2)
+    stop.set()
+    for thread in threads:
+        thread.join(120)
+    report.memory.append((len(report.runs), server.memory()))
+    if len(set(report.pictures.values())) < len(report.pictures):
+        report.problems["two seeds with one picture"] += 1
+    return report.to_dict(server) | {"tracebacks": dict(server.tracebacks())}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.load",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--visitors", type=int, default=50)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--out", type=Path, help="also write the report to this file")
+    args = parser.parse_args()
+    with running_server("--public") as server:
+        text = json.dumps(load(server, args.visitors, args.minutes), indent=2)
+    print(text)
+    if args.out:
+        args.out.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
