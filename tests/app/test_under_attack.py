@@ -1,4 +1,4 @@
-"""Short runs of the fuzzer and of the load test: nothing of what nobody should send leads to a failure of ours."""
+"""Short runs of the fuzzer and of the load test: what nobody should send leads to no failure of ours."""
 
 from __future__ import annotations
 
