@@ -30,6 +30,9 @@ HERE = Path(__file__).parent
 
 LARGEST_UPLOAD = "100mb"
 
+SESSIONS = 1000
+"""Number of tabs and clients that are remembered, the latest: each takes 90 KB even if it has done nothing."""
+
 CLEAN_UP = (3600, 24 * 3600)
 """Every hour, media files older than a day are deleted."""
 
@@ -79,6 +82,7 @@ def launch_options() -> dict:
     return {
         "app_kwargs": {"middleware": [Middleware(SafeHeaders)]},
         "max_file_size": LARGEST_UPLOAD,
+        "state_session_capacity": SESSIONS,
         "enable_monitoring": False,  # anybody could look at it
         "show_error": True,  # the words of Gradio's own refusals; clients would be told nothing
         "theme": Studio(),
