@@ -1,7 +1,7 @@
-"""What a run tells its listener.
+"""The events that a run yields.
 
-A run is an iterator of these events. They are frozen, hold numpy arrays on the CPU only, and pickle, so they
-can cross threads and processes. Images and frames are uint8 RGB.
+They are immutable and picklable and hold NumPy arrays only, so they can cross threads and processes. Images and
+frames are uint8 RGB.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 STAGES = ("candidates", "ni_vsds", "regeneration")
-"""The stages of the method. Those of comparisons are named after them (`comparisons.COMPARISONS`)."""
+"""The stages of the method. The stage of a comparison is named after the comparison."""
 
 VIDEOS = ("ni_vsds", "i4vgen")
-"""What the results of these stages are named. The result of a comparison is named after it."""
+"""The names of the method's videos. The video of a comparison is named after the comparison."""
 
 HIGHEST_REWARD, PICKED, UPLOADED = REASONS = ("highest reward", "picked", "uploaded image")
 """Why an image is the anchor."""
@@ -25,7 +25,10 @@ HIGHEST_REWARD, PICKED, UPLOADED = REASONS = ("highest reward", "picked", "uploa
 class Loading:
     """A part of the model is being downloaded.
 
-    repo_or_path: its hub id. done, total: bytes.
+    Attributes:
+        repo_or_path: Its hub id.
+        done: Bytes received.
+        total: Bytes in all.
     """
 
     repo_or_path: str
@@ -37,8 +40,9 @@ class Loading:
 class Stage:
     """A stage begins.
 
-    name: one of `STAGES`, or of a comparison.
-    total: the number of `Progress` events to come (denoiser steps, over all chunks of candidates).
+    Attributes:
+        name: One of `STAGES`, or a comparison.
+        total: Number of `Progress` events that will follow: denoising steps, over all batches of candidates.
     """
 
     name: str
@@ -47,14 +51,17 @@ class Stage:
 
 @dataclass(frozen=True)
 class Progress:
-    """One denoiser step is done.
+    """One denoising step is done.
 
-    step: counts from 1 to `total`.
-    timestep: the diffusion timestep of this step, in the units of the model's noise schedule.
-    seconds: how long this step took.
-    weight: the noise level 1 - alpha_bar at this timestep; NI-VSDS weighs its update with it.
-    update: mean size of the change to the latents; only in runs with previews, as reading it waits for the
-    device.
+    Attributes:
+        stage: The name of its `Stage`.
+        step: From 1 to `total`.
+        total: Number of steps of the stage.
+        timestep: The diffusion timestep, in the units of the model's noise schedule.
+        seconds: Duration of the step.
+        weight: The noise level 1 - alpha_bar at this timestep, by which NI-VSDS weights its update.
+        update: Mean absolute change of the latents. Only in runs with previews, as reading it waits for the
+            device.
     """
 
     stage: str
@@ -68,11 +75,12 @@ class Progress:
 
 @dataclass(frozen=True)
 class Preview:
-    """How the video looks after `step` steps of `stage`.
+    """The video so far: the predicted clean video where the stage denoises, not the noisy one.
 
-    Where the stage denoises, this is the clean video that the model expects at this point, not the noise.
-
-    frames: uint8 [F, h, w, 3]; large videos are shown smaller than they are.
+    Attributes:
+        stage: The name of its `Stage`.
+        step: Number of steps done.
+        frames: uint8 [F, h, w, 3]. Large videos are scaled down.
     """
 
     stage: str
@@ -84,11 +92,13 @@ class Preview:
 class Candidate:
     """A candidate image.
 
-    image: uint8 [H, W, 3].
-    scores: by the name of the reward model; the first one decides. Empty without reward models.
-    latents: float32 [C, 1, h, w], what the candidate is animated from.
-    sketch: whether this is only how the candidate is expected to look, seen after a part of its steps. If it is
-    among the best, the finished one follows, with the same index.
+    Attributes:
+        index: From 0.
+        image: uint8 [H, W, 3].
+        scores: By the name of the reward model. The first one selects; empty without reward models.
+        latents: float32 [C, 1, h, w], from which it is animated.
+        sketch: Whether this is a prediction after some of the steps. If it is among the best, the finished
+            candidate follows with the same index.
     """
 
     index: int
@@ -99,30 +109,35 @@ class Candidate:
 
     @property
     def score(self) -> float | None:
-        """The score that decides, or None."""
+        """The score that selects; None without reward models."""
         return next(iter(self.scores.values()), None)
 
     @property
     def rank_key(self) -> tuple[bool, float, int]:
-        """Sorts candidates, the best one first. What was finished is ahead of all sketches."""
+        """Sorts candidates, the best first and finished ones before sketches."""
         return self.sketch, -(self.score or 0.0), self.index
 
 
 def best(candidates: Iterable[Candidate]) -> Candidate:
-    """The candidate that leads. Raises `ValueError` if there is none."""
+    """The best candidate.
+
+    Raises:
+        ValueError: There are no candidates.
+    """
     return min(candidates, key=lambda candidate: candidate.rank_key)
 
 
 def latest(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """Every candidate once, finished ones instead of their sketches, in the order in which they first came."""
+    """Every candidate once, in order of first appearance; finished candidates replace their sketches."""
     return list({candidate.index: candidate for candidate in candidates}.values())
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What the reward models say about one picture.
+    """The scores of one image.
 
-    scores: by the name of the reward model; the first one decides.
+    Attributes:
+        scores: By the name of the reward model.
     """
 
     scores: dict[str, float]
@@ -130,12 +145,13 @@ class Scores:
 
 @dataclass(frozen=True)
 class Selected:
-    """The anchor is chosen.
+    """The anchor is selected.
 
-    index: the candidate's index, or None for an uploaded image.
-    image: uint8 [H, W, 3], the anchor as the model sees it.
-    reason: one of `REASONS`.
-    latents: float32 [C, 1, h, w], what is animated; None in runs that were read back.
+    Attributes:
+        index: Index of the candidate; None for an uploaded image.
+        image: uint8 [H, W, 3], as the model sees it.
+        reason: One of `REASONS`.
+        latents: float32 [C, 1, h, w], from which it is animated; None in runs read from disk.
     """
 
     index: int | None
@@ -148,11 +164,13 @@ class Selected:
 class Result:
     """A finished video.
 
-    name: one of `VIDEOS`, or of a comparison.
-    frames: uint8 [F, H, W, 3], to be played at `fps` frames per second.
-    seconds: how long its stage took.
-    latents: float32 [C, F, h, w], the video before decoding.
-    scores: the mean score of its frames by the name of the reward model, where the run was to judge it.
+    Attributes:
+        name: One of `VIDEOS`, or a comparison.
+        frames: uint8 [F, H, W, 3].
+        fps: Frames per second.
+        seconds: Duration of its stage.
+        latents: float32 [C, F, h, w], before decoding.
+        scores: Mean score of its frames, by the name of the reward model. Empty unless the run scores videos.
     """
 
     name: str

@@ -1,7 +1,7 @@
-"""Files of a model in the diffusers layout, from a folder or from the Hugging Face hub.
+"""Files of models in the diffusers layout, from a folder or from the Hugging Face hub.
 
-Weights are safetensors; what is published as a torch checkpoint only goes through torch's restricted unpickler,
-which runs no code of the file.
+Weights are read from safetensors. Torch checkpoints, where nothing else is published, are loaded with
+`weights_only=True`, which executes no code.
 """
 
 from __future__ import annotations
@@ -52,10 +52,17 @@ MODEL_ID = re.compile(r"(\w[\w.-]*/[\w.-]+)(?:@([\w.-]+))?")
 
 
 def file(model: str, path: str) -> Path | None:
-    """One file of a model, downloaded if need be; None if the model does not have it.
+    """One file of a model, downloaded if necessary.
 
-    model: a folder, or a hub id (see `MODEL_ID`). Raises `ModelError` if there is no such model, or if the file
-    is neither here nor to be had.
+    Args:
+        model: A folder or a hub id (see `MODEL_ID`).
+        path: Relative to the model.
+
+    Returns:
+        Its path; None if the model has no such file.
+
+    Raises:
+        ModelError: There is no such model, or the file is not cached and cannot be downloaded.
     """
     if Path(model).is_dir():
         here = Path(model, path)
@@ -82,7 +89,11 @@ def file(model: str, path: str) -> Path | None:
 
 
 def split(model: str) -> tuple[str, str | None]:
-    """A hub id as its repository and its revision, if it names one. Raises `ModelError` if it is none."""
+    """A hub id as repository and revision (None if it names none).
+
+    Raises:
+        ModelError: It is not a hub id.
+    """
     match = MODEL_ID.fullmatch(model)
     if match is None:
         raise ModelError(f"there is no model {model!r}: use pocket, a folder, or a hub id such as OWNER/NAME")
@@ -90,22 +101,23 @@ def split(model: str) -> tuple[str, str | None]:
 
 
 def _cached(repo: str, revision: str | None, path: str) -> Path | None:
-    """One file of a repository in the hub's cache on this machine."""
+    """A file in the local cache of the hub."""
     known = try_to_load_from_cache(repo, path, revision=revision)
     return Path(known) if isinstance(known, str) else None
 
 
 def _reach(repo: str, revision: str | None, path: str) -> None:
-    """Asks the hub for a file, once. Raises `httpx.TransportError` if it cannot be reached.
+    """Asks the hub for a file once; `hf_hub_download` alone would retry for half a minute, for every file.
 
-    `hf_hub_download` alone would ask again for half a minute, for every file.
+    Raises:
+        httpx.TransportError: The hub cannot be reached.
     """
     with contextlib.suppress(HfHubHTTPError):
         get_hf_file_metadata(hf_hub_url(repo, path, revision=revision))
 
 
 def _lacks(repo: str, revision: str | None, path: str) -> bool:
-    """Whether a repository is in the hub's cache and has no such file, for all that is known here."""
+    """Whether the repository is in the local cache without this file."""
     try:
         snapshot_download(repo, revision=revision, local_files_only=True, allow_patterns=path)
     except LocalEntryNotFoundError:
@@ -114,12 +126,21 @@ def _lacks(repo: str, revision: str | None, path: str) -> bool:
 
 
 def download(model: str, patterns: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Downloads what is missing of a model into the hub's cache; yields (bytes so far, bytes in all).
+    """Downloads the missing files of a model into the cache of the hub.
 
-    patterns: of the files that are needed. An interrupted download is taken up again with the files that are
-    not whole: the hub's client keeps no halves. Yields nothing for folders, where nothing is missing, and where
-    the hub cannot be reached: whether everything is there shows when it is loaded. A listener that goes away
-    need not wait: the rest comes in by itself. Raises `ModelError` if the download fails half-way.
+    A download that was interrupted resumes with the incomplete files. If the consumer stops early, the download
+    continues in the background.
+
+    Args:
+        model: A folder or a hub id.
+        patterns: Of the files that are needed.
+
+    Yields:
+        Bytes received and bytes in all. Nothing for folders, if no file is missing, or if the hub cannot be
+        reached: missing files are then reported when the model is loaded.
+
+    Raises:
+        ModelError: The download failed.
     """
     if Path(model).is_dir():
         return
@@ -127,9 +148,9 @@ def download(model: str, patterns: Sequence[str]) -> Iterator[tuple[int, int]]:
     bars = []
 
     class Counter(tqdm):
-        """What the hub's client counts with; it draws nothing.
+        """Counts bytes for the hub's client and draws nothing.
 
-        The client has two that count bytes, of what is received and of what is written. The one ahead is ours.
+        The client counts both received and written bytes; the larger number is the one that is reported.
         """
 
         def __init__(self, *args: Any, unit: str = "it", **kwargs: Any):
@@ -167,9 +188,14 @@ def download(model: str, patterns: Sequence[str]) -> Iterator[tuple[int, int]]:
 
 
 def read_json(model: str, path: str) -> dict | None:
-    """The JSON file `path` of a model (a folder or a hub id); None if the model does not have that file.
+    """A JSON file of a model; None if the model has no such file.
 
-    Raises `ModelError` if there is no such model, or if the file is not valid JSON.
+    Args:
+        model: A folder or a hub id.
+        path: Relative to the model.
+
+    Raises:
+        ModelError: There is no such model, or the file is not valid JSON.
     """
     found = file(model, path)
     if found is None:
@@ -181,10 +207,16 @@ def read_json(model: str, path: str) -> dict | None:
 
 
 def load(cls: type[T], model: str, subfolder: str, dtype: torch.dtype) -> T:
-    """One network of a model, complete, frozen and ready for inference.
+    """A network of a model, frozen and in evaluation mode.
 
-    cls: a diffusers or transformers model class. subfolder: "" for the model's root.
-    Raises `ModelError` for missing, truncated, incomplete or ill-fitting weights.
+    Args:
+        cls: A diffusers or transformers model class.
+        model: A folder or a hub id.
+        subfolder: Empty for the root of the model.
+        dtype: Of its weights.
+
+    Raises:
+        ModelError: Weights are missing, truncated, incomplete or of the wrong shape.
     """
     where = f"{model}/{subfolder}".rstrip("/")
     try:
@@ -207,7 +239,7 @@ def load(cls: type[T], model: str, subfolder: str, dtype: torch.dtype) -> T:
 
 
 def load_vae(model: str, dtype: torch.dtype) -> AutoencoderKL:
-    """A model's VAE, in float32 if its own configuration says that it needs that."""
+    """The VAE of a model, in float32 if its configuration sets `force_upcast`."""
     config = read_json(model, "vae/config.json") or {}
     return load(AutoencoderKL, model, "vae", torch.float32 if config.get("force_upcast") else dtype)
 
@@ -218,14 +250,14 @@ def default_dtype(device: str) -> torch.dtype:
 
 
 def fastest_dtype(device: str) -> torch.dtype:
-    """`default_dtype`, but bfloat16 on a CPU that computes in it natively; others only pretend, slowly."""
+    """`default_dtype`, but bfloat16 on CPUs that compute in it natively; others emulate it slowly."""
     if torch.device(device).type == "cpu" and computes_in_bfloat16():
         return torch.bfloat16
     return default_dtype(device)
 
 
 def computes_in_bfloat16() -> bool:
-    """Whether this CPU does, natively. Where torch is too old to tell, it counts as one that does not."""
+    """Whether this CPU has native bfloat16. False if this version of PyTorch cannot tell."""
     if not hasattr(torch.cpu, "get_capabilities"):
         return False
     capabilities = torch.cpu.get_capabilities()
@@ -233,7 +265,11 @@ def computes_in_bfloat16() -> bool:
 
 
 def load_tokenizer(cls: type[T], model: str, subfolder: str) -> T:
-    """One tokenizer of a model. Raises `ModelError` if it is missing or damaged."""
+    """A tokenizer of a model.
+
+    Raises:
+        ModelError: It is missing or damaged.
+    """
     where = f"{model}/{subfolder}".rstrip("/")
     # transformers makes an empty tokenizer of a folder that has none.
     if all(read_json(model, f"{subfolder}/{name}.json".lstrip("/")) is None for name in ("tokenizer", "vocab")):
@@ -246,7 +282,7 @@ def load_tokenizer(cls: type[T], model: str, subfolder: str) -> T:
 
 
 def _place(model: str) -> dict:
-    """A model as the libraries' from_pretrained methods want it."""
+    """A model as arguments of `from_pretrained`."""
     if Path(model).is_dir():
         return {"pretrained_model_name_or_path": model}
     repo, revision = split(model)
@@ -263,7 +299,7 @@ def first_line(error: Exception) -> str:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps the libraries' progress bars and load reports out of our output: what matters is raised above."""
+    """Silences progress bars and load reports of the libraries; problems are raised as `ModelError`s."""
     import diffusers.utils.logging
     import transformers.utils.logging
 

@@ -44,13 +44,17 @@ HEADER = 2**18  # bytes: what a file may have beside its pixels or numbers
 
 
 class RunFolder:
-    """What a run leaves behind.
+    """Writes a run to a folder while it goes on.
 
-    Opening a folder removes these files of an earlier run in it, and nothing else.
+    Files of an earlier run in the folder are deleted at the start; other files are left alone.
     """
 
     def __init__(self, path: str | os.PathLike):
-        """Raises `InvalidInputError` if the folder cannot be made."""
+        """Creates the folder.
+
+        Raises:
+            InvalidInputError: It cannot be created or written to.
+        """
         self.path = Path(path)
         self.candidates: list[Candidate] = []
         self.anchor: Selected | None = None
@@ -70,7 +74,7 @@ class RunFolder:
             ) from None
 
     def record(self, event: Event) -> Path | None:
-        """Takes note of an event; the file that was written for it, if any."""
+        """Records an event. Returns the file written for it, if any."""
         match event:
             case Stage():
                 self._close_stage()
@@ -96,10 +100,16 @@ class RunFolder:
         description: Mapping,
         stars: Collection[int] = (),
     ) -> Path:
-        """Writes run.json, which `open_run` reads. It comes last and in one piece: a folder that has one holds
-        a finished run.
+        """Writes run.json, last and atomically: a folder that has one holds a finished run.
 
-        description: the model and where it ran, `Runtime.describe()`. stars: the indices of the favourites.
+        Args:
+            config: Of the run.
+            compare: Names from `COMPARISONS`.
+            description: Model, device and versions, from `Runtime.describe`.
+            stars: Indices of the favourites.
+
+        Returns:
+            The path of run.json.
         """
         self._close_stage()
         if self.candidates:
@@ -124,7 +134,7 @@ class RunFolder:
         return draft.replace(path)
 
     def pack(self, path: str | os.PathLike) -> Path:
-        """The whole folder as one zip file, which `open_run` reads too."""
+        """Packs the folder into a zip file, which `open_run` reads as well."""
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
             for file in sorted(self.path.rglob("*")):
                 if file.is_file():
@@ -161,12 +171,12 @@ class RunFolder:
 
 @dataclass(frozen=True)
 class SavedRun:
-    """A run read back. Its pictures and videos are read when they are asked for.
+    """A run read from disk. Images and videos are read on demand.
 
     Attributes:
-        file: What run.json holds.
-        config: Its request.
-        spec: Its model.
+        file: The contents of run.json.
+        config: What was asked for.
+        spec: The model that made it.
     """
 
     file: RunFile
@@ -186,12 +196,12 @@ class SavedRun:
 
     @property
     def anchor_index(self) -> int | None:
-        """Which candidate is the anchor; None for an uploaded image, and before anything is chosen."""
+        """Index of the anchor; None for an uploaded image or if nothing was selected."""
         return self.file.anchor_index
 
     @property
     def picked(self) -> bool:
-        """Whether a person chose the anchor."""
+        """Whether a person selected the anchor."""
         return self.file.picked
 
     def anchor_picture(self) -> np.ndarray | None:
@@ -199,7 +209,7 @@ class SavedRun:
         return self._picture("anchor.png")
 
     def chosen(self) -> Anchor | int | None:
-        """The person's choice as `I4VGenPipeline.run` takes it; None if it was the reward's."""
+        """A person's selection as `I4VGenPipeline.run` takes it; None if the reward model selected."""
         if not self.picked:
             return None
         if self.anchor_index is not None:
@@ -210,9 +220,10 @@ class SavedRun:
         return Anchor.from_image(Image.fromarray(picture))
 
     def candidates(self) -> tuple[Candidate, ...]:
-        """All candidates that are there in full, in the order in which they were drawn.
+        """The candidates of which both image and latents are there, in the order in which they were drawn.
 
-        Raises `InvalidInputError` for pictures or latents that cannot be read.
+        Raises:
+            InvalidInputError: An image or the latents cannot be read.
         """
         try:
             return tuple(self._candidates(self._latents()))
@@ -237,7 +248,7 @@ class SavedRun:
         return latents
 
     def _picture(self, name: str) -> np.ndarray | None:
-        """A picture of this run, which must have its size: a small file can be a huge picture."""
+        """An image of the run, uint8 [H, W, 3]. It must have the run's size: small files can be huge images."""
         data = self._source.read(name, 2 * self._picture_size + HEADER)
         if data is None:
             return None
@@ -255,7 +266,7 @@ class SavedRun:
         return 3 * self.config.height * self.config.width
 
     def videos(self) -> dict[str, bytes]:
-        """The finished videos, mp4, by name."""
+        """The contents of the mp4 files, by the name of the video."""
         pixels = self.config.num_frames * enlargement(self.config.height, self.config.width) ** 2
         most = self._picture_size * pixels + HEADER
         found = {name: self._source.read(f"{name}.mp4", most) for name in (*VIDEOS, *COMPARISONS)}
@@ -263,9 +274,10 @@ class SavedRun:
 
 
 def open_run(path: str | os.PathLike) -> SavedRun:
-    """A run from its folder, its run.json, or the zip file that it was packed into.
+    """Opens a run: its folder, its run.json, or a zip file of it.
 
-    Raises `InvalidInputError`, in words for whoever chose the file, if there is no run in it.
+    Raises:
+        InvalidInputError: It is not a run. The message is meant for the person who chose the file.
     """
     path = Path(path)
     hint = "give the run.json of a finished run, or a run that was packed into a zip file"

@@ -1,4 +1,4 @@
-"""The one loaded pipeline of a process: its device, its lock, and how a run is stopped."""
+"""The pipeline that a process keeps loaded: its device, its lock, cancellation."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class StopToken:
 
 
 class Runtime:
-    """A model that is loaded on first use and then kept, serving one run at a time.
+    """A model, loaded on first use and kept, that serves one run at a time.
 
-    A process keeps one model loaded: another runtime's run takes the device over.
+    A process keeps one model loaded; a run of another runtime unloads it.
     """
 
     _device_lock = threading.Lock()
@@ -53,13 +53,17 @@ class Runtime:
         compiled: bool = False,
         dtype: torch.dtype | None = None,
     ):
-        """spec: a model's name, or all that can be chosen (`catalog.ModelSpec`); None: the default model.
-        device: "cuda", "mps", "cpu"; None takes the best there is. compiled: networks through `torch.compile`:
-        a minute or more on the first step (`warm_up`), faster from then on. dtype: of the networks that draw;
-        None takes the fastest that the device computes in.
+        """Loads nothing yet.
 
-        Raises `InvalidInputError` for a device that this machine does not have and for what the model does not
-        take.
+        Args:
+            spec: A model's name or a full choice; None for the default model.
+            device: "cuda", "mps" or "cpu"; None for the best available.
+            compiled: Whether to compile the networks with `torch.compile`. The first step then takes a minute
+                or more (`warm_up`), later ones less.
+            dtype: Of the denoising networks; None for the fastest that the device computes in natively.
+
+        Raises:
+            InvalidInputError: The device does not exist here, or the model does not take part of the choice.
         """
         if not isinstance(spec, catalog.ModelSpec):
             spec = catalog.ModelSpec(spec or catalog.default_model())
@@ -72,19 +76,20 @@ class Runtime:
 
     @cached_property
     def defaults(self) -> Defaults:
-        """What the model is best run with, and its limits. Reads configuration files only, no weights.
+        """The model's default settings and limits, read from its configuration files.
 
-        Raises `ModelError` for a model that cannot be found.
+        Raises:
+            ModelError: The model cannot be found.
         """
         return self.entry.backbone.read_defaults(**self.entry.sources)
 
     @cached_property
     def vocabulary(self) -> Vocabulary | None:
-        """What the model can read, if it knows no more than a few words; None if it reads any text."""
+        """The words that the model knows; None if it reads any text."""
         return self.entry.backbone.read_vocabulary(**self.entry.sources)
 
     def unknown_words(self, prompt: str) -> list[str]:
-        """The words of the prompt that the model does not know, in order, each once."""
+        """The words of the prompt that the model does not know, in order, without repetition."""
         return self.vocabulary.unknown(prompt) if self.vocabulary else []
 
     def stream(
@@ -92,13 +97,15 @@ class Runtime:
         make_events: Callable[[I4VGenPipeline], Iterator[Event]],
         stop: StopToken | None = None,
     ) -> Generator[Event, None, None]:
-        """Runs `make_events(pipeline)` once the device is free and passes its events on.
+        """Waits for the device, loads the model if necessary, and yields the events of `make_events(pipeline)`.
 
-        The model is loaded first if need be, after `Loading` events for what has to be downloaded. `stop` is
-        looked at between any two events, and while waiting for the device; a stopped stream ends quietly.
-        Whatever ends the stream (the last event, `stop`, an error, or the listener going away), the run is
-        closed and the device is free again. Generators move between threads, so the lock is one that any thread
-        may release.
+        `Loading` events come first if something has to be downloaded. However the stream ends (last event,
+        stop token, error, or closed by its consumer), the run is closed and the device released. Generators
+        move between threads, so any thread may release the lock.
+
+        Args:
+            make_events: Starts the run.
+            stop: Checked between events and while waiting; a stopped stream ends without an error.
         """
         stop = stop or StopToken()
         while not self._device_lock.acquire(timeout=0.1):
@@ -125,7 +132,7 @@ class Runtime:
                 self._device_lock.release()
 
     def warm_up(self) -> None:
-        """Loads the model and takes one step of every kind, so that nobody waits for that later."""
+        """Loads the model and runs every stage once, so that the first visitor does not wait for it."""
         config = GenerationConfig.for_model(
             self.defaults, prompt="warm-up", num_inference_steps=1, p_ni_vsds=0.0, p_re=1.0
         )
@@ -133,9 +140,7 @@ class Runtime:
             pass
 
     def describe(self) -> dict:
-        """The model, the device and the versions of everything that computes, as JSON types, for run.json; once
-        it is loaded, also its precision and how it shares the memory.
-        """
+        """Model, device and library versions as JSON types, for run.json; dtype and memory mode once loaded."""
         versions = {module.__name__: module.__version__ for module in (i4vgen, torch, diffusers, transformers)}
         loaded = {}
         if self._pipeline is not None:
@@ -159,7 +164,7 @@ class Runtime:
         return self.load_here()
 
     def _take_over(self) -> None:
-        """Unloads the model that another runtime has loaded."""
+        """Unloads the model of another runtime."""
         if Runtime._loaded is not None:
             Runtime._loaded._pipeline = None
             gc.collect()
@@ -168,17 +173,17 @@ class Runtime:
 
 
 runtime_class: type[Runtime] = Runtime
-"""What `get_runtime` makes. `i4vgen.zero_gpu` puts its own kind here."""
+"""The class that `get_runtime` instantiates. `i4vgen.zero_gpu` replaces it."""
 
 MAX_RUNTIMES = 16
-"""Number of choices that `get_runtime` remembers: anybody may name another LoRA with every run."""
+"""Maximum number of runtimes that are kept: every LoRA makes another one."""
 
 _runtimes: dict[catalog.ModelSpec, Runtime] = {}
 _runtimes_lock = threading.Lock()
 
 
 def get_runtime(spec: catalog.ModelSpec | str | None = None) -> Runtime:
-    """The runtime of a choice, shared by the whole process. None: the default model."""
+    """The process-wide runtime of a choice; None for the default model."""
     if not isinstance(spec, catalog.ModelSpec):
         spec = catalog.ModelSpec(spec or catalog.default_model())
     spec = replace(spec, rewards=catalog.find(spec).rewards)
