@@ -152,7 +152,8 @@ def from_query(query: Mapping[str, str]) -> tuple[dict[str, object], list[str]]:
 def _fit(name: str, value: object, defaults: Defaults) -> object:
     """The value of a field, or the closest one that its component takes."""
     if name in LISTS:
-        return [item for item in value if item in LISTS[name]] if isinstance(value, list | tuple) else []
+        known = list(LISTS[name])  # items may be of any type
+        return [item for item in value if item in known] if isinstance(value, list | tuple) else []
     about = SETTINGS.get(name)
     if about is None or about.kind is str:
         known = (OWN, *SCHEDULERS) if name == "sampler" else about.choices if about else ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -15,6 +16,9 @@ from PIL import Image
 
 from i4vgen.catalog import ModelSpec
 from i4vgen.errors import InvalidInputError
+from i4vgen.events import Candidate
+from i4vgen.generation_config import GenerationConfig
+from i4vgen.runs import RunFolder, open_run
 from i4vgen.ui import files, pictures
 from i4vgen.ui.context import AppContext
 from i4vgen.ui.form import FIELDS, OWN, Form, from_query
@@ -93,6 +97,41 @@ def test_a_run_that_cannot_be_packed_leaves_nothing(tmp_path):
     with pytest.raises(OSError, match="no space"):
         RunStore(tmp_path).keep(broken)
     assert list(tmp_path.iterdir()) == []
+
+
+def keep_for_ever(root: Path, told: Path, config: GenerationConfig) -> None:
+    """Keeps one run after the other and writes down which are finished."""
+    store, image = RunStore(root), np.zeros((config.height, config.width, 3), np.uint8)
+    with told.open("a") as file:
+        while True:
+            with store.workspace() as path:
+                folder = RunFolder(path)
+                for index in range(3):
+                    folder.record(Candidate(index, image, {"own": 0.5}, np.zeros((4, 1, 8, 8), np.float32)))
+                folder.finish(config, [], {"model": "pocket"})
+                print(store.keep(folder.pack), file=file, flush=True)
+
+
+def test_after_kills_at_any_moment_every_finished_run_is_there_and_no_broken_one(
+    tmp_path, make_config, monkeypatch
+):
+    monkeypatch.setattr("i4vgen.ui.run_store.KEEP", 100_000)
+    root, told = tmp_path / "runs", tmp_path / "told"
+    told.touch()
+    rng, fork = np.random.default_rng(0), multiprocessing.get_context("fork")
+    for _ in range(50):
+        process = fork.Process(target=keep_for_ever, args=(root, told, make_config()))
+        process.start()
+        time.sleep(rng.uniform(0.01, 0.1))
+        process.kill()
+        process.join()
+    store = RunStore(root)
+    finished = [line for line in told.read_text().splitlines() if len(line) == 16]
+    assert len(finished) > 10 and not list(root.glob("draft-*"))
+    for token in finished:
+        assert len(store.open(token).candidates()) == 3
+    for run in store.runs():
+        assert len(open_run(run.path).candidates()) == 3
 
 
 def test_files_of_pages_go_by_age_and_by_size_and_runs_stay(tmp_path):
