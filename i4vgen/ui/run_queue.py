@@ -1,7 +1,7 @@
 """Which runs may wait for the device, and which of them nobody waits for any more.
 
 Gradio's queue knows one limit for all events together: a few runs that wait would keep everybody from every
-click.
+click. And it stands still for ever once a session that waits in it is forgotten.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 import gradio as gr
 from gradio.queueing import Event, Queue
+from gradio.server_messages import EventMessage
 
 from i4vgen.ui import strings
 from i4vgen.ui.limits import Limits
@@ -28,7 +29,7 @@ def limit_runs(demo: gr.Blocks, limits: Limits) -> None:
     """
     demo.queue(max_size=None)
     queue: Any = demo._queue  # Gradio has no public way to refuse an event
-    push = queue.push
+    push, send = queue.push, queue.send_message
 
     async def limited_push(body: Any, request: Any, username: str | None) -> tuple:
         function = demo.fns.get(body.fn_index)
@@ -46,8 +47,15 @@ def limit_runs(demo: gr.Blocks, limits: Limits) -> None:
         task.add_done_callback(watching.discard)
         return answer
 
+    def safe_send(event: Event, message: EventMessage) -> None:
+        """Gradio's own fails where a session's messages are gone, and its queue stands still for ever."""
+        if event.session_hash in queue.pending_messages_per_session:
+            send(event, message)
+        else:
+            event.alive = False
+
     watching: set[asyncio.Task] = set()
-    queue.push = limited_push
+    queue.push, queue.send_message = limited_push, safe_send
 
 
 def runs_of(queue: Queue) -> Iterator[Event]:

@@ -68,6 +68,18 @@ def test_runs_that_nobody_listens_to_lock_nobody_out_and_end(demo, url, monkeypa
     assert len(drawn["candidates"]) == 1, "the device is free again"
 
 
+def test_a_session_that_is_forgotten_while_it_waits_does_not_stop_the_queue(demo, url, monkeypatch):
+    monkeypatch.setattr(run_queue, "UNHEARD", 1.0)
+    assert [start(url).status_code for _ in range(2)] == [200, 200]
+    for run in list(runs_of(demo._queue)):
+        del demo._queue.pending_messages_per_session[run.session_hash]
+    client = Client(url, verbose=False)
+    for _ in range(3):
+        assert client.predict(api_name="/click") == "here"
+    drawn = client.predict("a red rocket", num_candidates=1, num_inference_steps=1, api_name="/candidates")
+    assert len(drawn["candidates"]) == 1 and not demo._queue.stopped
+
+
 def test_a_run_of_too_much_work_is_refused_before_it_waits(runtime):
     usual = GenerationConfig.for_model(runtime.defaults, prompt="a red rocket")
     limits = Limits(largest_run=2.0)
