@@ -109,7 +109,7 @@ class Visitor:
 
     def click(self) -> None:
         """The event with which the page begins."""
-        session = f"visitor{self.seed}-{self.rng.random()}"
+        session = f"visitor{self.seed}"
         body = {"fn_index": self.event["id"], "data": self.data, "session_hash": session}
         start = time.monotonic()
         self.http.post(f"{self.url}/gradio_api/queue/join", json=body).raise_for_status()

@@ -30,8 +30,8 @@ HERE = Path(__file__).parent
 
 LARGEST_UPLOAD = "100mb"
 
-SESSIONS = 1000
-"""Number of tabs and clients that are remembered, the latest: each takes 90 KB even if it has done nothing."""
+SESSIONS = 300
+"""Number of tabs and clients that are remembered, the latest: one that shows a run takes over a megabyte."""
 
 CLEAN_UP = (3600, 24 * 3600)
 """Every hour, media files older than a day are deleted."""
