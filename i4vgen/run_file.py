@@ -44,6 +44,13 @@ class MeasuresFile(BaseModel):
     rewards: Table[Number]
 
 
+def _alike(measures: dict[str, MeasuresFile]) -> dict[str, MeasuresFile]:
+    """All videos are judged by the same reward models."""
+    if len({tuple(one.rewards) for one in measures.values()}) > 1:
+        raise ValueError("must name the same rewards")
+    return measures
+
+
 class RunFile(BaseModel):
     """The contents of run.json that are read back. Whatever else is in it is ignored.
 
@@ -75,7 +82,7 @@ class RunFile(BaseModel):
     sketches: OfCandidates[Index] = []
     scores: Table[OfCandidates[Number]] = {}
     seconds: Table[Number] = {}
-    measures: Table[MeasuresFile] = {}
+    measures: Annotated[Table[MeasuresFile], AfterValidator(_alike)] = {}
     anchor_index: Index | None = None
     anchor_reason: Annotated[str, _one_of(REASONS)] | None = None
     device: Name = ""

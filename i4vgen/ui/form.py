@@ -149,6 +149,13 @@ def from_query(query: Mapping[str, str]) -> tuple[dict[str, object], list[str]]:
     return values, bad
 
 
+def _choices(name: str) -> tuple[str, ...]:
+    """All values of a text field that is no free text."""
+    if name == "sampler":
+        return (OWN, *SCHEDULERS)
+    return SETTINGS[name].choices if name in SETTINGS else ()
+
+
 def _fit(name: str, value: object, defaults: Defaults) -> object:
     """The value of a field, or the closest one that its component takes."""
     if name in LISTS:
@@ -156,7 +163,7 @@ def _fit(name: str, value: object, defaults: Defaults) -> object:
         return [item for item in value if item in known] if isinstance(value, list | tuple) else []
     about = SETTINGS.get(name)
     if about is None or about.kind is str:
-        known = (OWN, *SCHEDULERS) if name == "sampler" else about.choices if about else ()
+        known = _choices(name)
         try:
             text = check_text(name, value, MAX_TEXT if about else MAX_NAME)
         except InvalidInputError:
@@ -179,7 +186,7 @@ def _read(name: str, text: str) -> object:
         return items
     about = SETTINGS.get(name)
     if about is None or about.kind is str:
-        choices = (OWN, *SCHEDULERS) if name == "sampler" else about.choices if about else ()
+        choices = _choices(name)
         if choices and text not in choices:
             raise ValueError
         return text

@@ -17,6 +17,7 @@ from gradio.server_messages import EventMessage
 from i4vgen.ui import strings
 from i4vgen.ui.limits import Limits
 from i4vgen.ui.queueing import ON_DEVICE
+from i4vgen.ui.visitors import host_of
 
 UNHEARD = 10.0
 """Seconds after which a run is ended if nobody has fetched what it had to say."""
@@ -65,11 +66,6 @@ def runs_of(queue: Queue) -> Iterator[Event]:
     yield from waiting.queue if waiting else ()
     for job in queue.active_jobs:
         yield from (event for event in job or () if event.concurrency_id == name and event.alive)
-
-
-def host_of(request: Any) -> str:
-    """The address that a request came from."""
-    return request.client.host if request is not None and request.client else ""
 
 
 async def end_unheard(queue: Queue, session: str) -> None:

@@ -180,6 +180,15 @@ def test_a_run_json_from_anybody_holds_what_a_run_holds(folder, name, value):
         open_run(folder.path)
 
 
+def test_all_measures_of_a_run_name_the_same_rewards(folder):
+    values = json.loads((folder.path / "run.json").read_text())
+    figures = {"flicker": 0, "motion": 0, "consistency": 0}
+    measures = {name: figures | {"rewards": {name: 1.0}} for name in ("i4vgen", "vanilla")}
+    write(folder.path / "run.json", json.dumps(values | {"measures": measures}))
+    with pytest.raises(InvalidInputError, match="measures is not as a run writes it"):
+        open_run(folder.path)
+
+
 def test_files_that_are_not_what_they_seem(folder, tmp_path):
     Image.new("RGB", (5000, 5000)).save(folder.path / "candidates" / "00.png")
     with pytest.raises(InvalidInputError, match="another size"):
