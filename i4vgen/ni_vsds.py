@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from functools import reduce
 
 import torch
 
@@ -40,6 +43,7 @@ def ni_vsds(
     timesteps: Sequence[int],
     prompt_embeds: PromptEmbeds,
     guidance_scale: float,
+    stride: Fraction = Fraction(1),
 ) -> Iterator[NIVSDSStep]:
     """Equation 5. At every timestep t, with the step size of the backbone for this step,
 
@@ -51,6 +55,7 @@ def ni_vsds(
         timesteps: From noisy to clean.
         prompt_embeds: What `eps` is conditioned on.
         guidance_scale: Of the classifier-free guidance in `eps`.
+        stride: How many of the backbone's steps one of these stands for: more than 1 where there are fewer.
 
     Yields:
         Every step.
@@ -59,6 +64,23 @@ def ni_vsds(
         noisy = backbone.add_noise(latents, noise, t)
         weight = backbone.noise_level(t)
         gradient = weight * (backbone.predict_noise(noisy, t, prompt_embeds, guidance_scale) - noise)
-        update = backbone.ni_vsds_step_size(index) * gradient
+        update = joint_step_size(backbone, index, stride, weight) * gradient
         latents = latents - update
         yield NIVSDSStep(index, t, weight, update.abs().mean(), latents)
+
+
+def joint_step_size(backbone: Backbone, index: int, stride: Fraction, weight: float) -> float:
+    """The size of a step that goes as far as all of the backbone's steps that it stands for.
+
+    With the clean latents z0 that the model predicts, equation 5 is z <- z - lambda (z - z0), where lambda =
+    step_size * sqrt(alpha_bar_t (1 - alpha_bar_t)). Steps towards one z0 multiply what each leaves of the way,
+    1 - lambda, so that together they do not go beyond it; the sum of their sizes would.
+
+    Args:
+        index: Of this step, counted from 0.
+        stride: How many steps it stands for, on average. Every one of them belongs to exactly one step.
+        weight: 1 - alpha_bar_t.
+    """
+    unit = math.sqrt(weight * (1 - weight))
+    sizes = map(backbone.ni_vsds_step_size, range(int(index * stride), int((index + 1) * stride)))
+    return reduce(lambda joint, size: joint + size - unit * joint * size, sizes)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from functools import partial
 from itertools import islice
 
@@ -226,6 +227,7 @@ class I4VGenPipeline:
             timesteps,
             inputs.prompt_embeds,
             config.guidance_scale,
+            Fraction(config.baseline_sampling.steps, config.sampling.steps),
         )
         return (yield from track_video(backbone, "ni_vsds", "ni_vsds", steps, len(timesteps), previews))
 

@@ -1,6 +1,8 @@
 """Equation 5, checked by hand on a model whose noise prediction is known."""
 
 import itertools
+import math
+from fractions import Fraction
 
 import torch
 
@@ -33,6 +35,30 @@ def test_every_step_follows_equation_5():
     # -20 - 1 * 0.4 * ((-20 + 4) / 2 - 1) = -20 + 3.6
     assert torch.allclose(second.latents, torch.tensor(-16.4))
     assert torch.all(start == 4), "the still video must not change under the sampler"
+
+
+def test_a_step_that_stands_for_two_goes_as_far_as_both_together():
+    class Towards:
+        """Predicts the same clean latents, 0, whatever it sees."""
+
+        alpha_bar = 0.9
+
+        def add_noise(self, latents, noise, t):
+            return math.sqrt(self.alpha_bar) * latents + math.sqrt(1 - self.alpha_bar) * noise
+
+        def noise_level(self, t):
+            return 1 - self.alpha_bar
+
+        def predict_noise(self, latents, t, prompt, guidance_scale):
+            return latents / math.sqrt(1 - self.alpha_bar)
+
+        def ni_vsds_step_size(self, index):
+            return [2, 1, 0.5, 0.25, 0.125][index]
+
+    start, noise = torch.full((1, 1, 1, 1, 1), 4.0), torch.ones(1, 1, 1, 1, 1)
+    *_, single = ni_vsds(Towards(), start, noise, range(5), None, 1.0)
+    *_, joint = ni_vsds(Towards(), start, noise, range(2), None, 1.0, Fraction(5, 2))
+    torch.testing.assert_close(joint.latents, single.latents)
 
 
 def test_a_step_is_only_computed_when_asked_for():
