@@ -1,7 +1,6 @@
 """Files of models in the diffusers layout, from a folder or from the Hugging Face hub.
 
-Weights are read from safetensors. Torch checkpoints, where nothing else is published, are loaded with
-`weights_only=True`, which executes no code.
+Weights are read from safetensors; `checkpoints.py` reads those that are published as torch checkpoints only.
 """
 
 from __future__ import annotations
@@ -86,6 +85,23 @@ def file(model: str, path: str) -> Path | None:
         return None
     except (HFValidationError, HfHubHTTPError, OSError) as error:
         raise ModelError(f"model {model!r} is neither a folder here nor a model on the hub") from error
+
+
+def required_file(model: str, path: str, remedy: str = "download it again") -> Path:
+    """`file`, of a model that must have it.
+
+    Args:
+        model: A folder or a hub id.
+        path: Relative to the model.
+        remedy: What to do about a file that is not there, in the imperative.
+
+    Raises:
+        ModelError: There is no such model, or it has no such file, or the file cannot be downloaded.
+    """
+    found = file(model, path)
+    if found is None:
+        raise ModelError(f"{model} has no {path}: {remedy}")
+    return found
 
 
 def split(model: str) -> tuple[str, str | None]:

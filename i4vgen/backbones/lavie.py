@@ -10,8 +10,6 @@ for a single frame (`TemporalAttention`), and norms that see all frames of a vid
 from __future__ import annotations
 
 import math
-import pickle
-import zipfile
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -31,7 +29,7 @@ from diffusers.models.upsampling import Upsample2D
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from i4vgen import hub
+from i4vgen import checkpoints, hub
 from i4vgen.backbones.memory import Memory
 from i4vgen.backbones.samplers import DiffusersSampler
 from i4vgen.backbones.stable_diffusion import StableDiffusionBackbone
@@ -456,7 +454,7 @@ class LaVieBackbone(StableDiffusionBackbone):
     def read_defaults(model: str = MODEL, base: str = BASE) -> Defaults:
         """The authors' settings. Reads no weights."""
         if Path(model).is_dir():
-            _checkpoint(model)
+            hub.required_file(model, CHECKPOINT, REMEDY)
         else:
             hub.split(model)  # whether it is on the hub shows when it is loaded: that downloads it
         vae = hub.read_json(base, "vae/config.json")
@@ -509,27 +507,10 @@ def _sizes(weights: dict[str, torch.Tensor]) -> dict:
     }
 
 
-def _checkpoint(model: str) -> Path:
-    """The file with the network. Raises `ModelError` if the model, a folder or a hub id, does not have it."""
-    file = hub.file(model, CHECKPOINT)
-    if file is None:
-        raise ModelError(f"{model} has no {CHECKPOINT}: {REMEDY}")
-    return file
-
-
 def _load_unet(model: str) -> LaVieUNet:
     """The network on the CPU, in the precision of its file and mapped from it, so it takes no memory yet."""
-    file = _checkpoint(model)
-    try:
-        # weights_only: no code in the file is ever run. Only torch's zip format can be mapped into memory.
-        content = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, LookupError) as error:
-        raise ModelError(f"cannot read {file}: it is damaged or no checkpoint; {REMEDY} again") from error
-    weights = content.get("ema", content) if isinstance(content, dict) else None
-    if not isinstance(weights, dict) or not all(
-        isinstance(key, str) and isinstance(weight, torch.Tensor) for key, weight in weights.items()
-    ):
-        raise ModelError(f"{file} is not a table of tensors: {REMEDY} again")
+    file = hub.required_file(model, CHECKPOINT, REMEDY)
+    weights = checkpoints.read(file, f"{REMEDY} again", "ema")
     try:
         return LaVieUNet.from_weights(weights)
     except ValueError as error:

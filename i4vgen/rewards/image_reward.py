@@ -8,16 +8,13 @@ head turns BERT's first token into the score.
 from __future__ import annotations
 
 import math
-import pickle
 import re
-import zipfile
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from PIL import Image
 from torch import nn
 from transformers import (
@@ -29,11 +26,12 @@ from transformers import (
     BlipVisionModel,
 )
 
-from i4vgen import hub
+from i4vgen import checkpoints, hub
 from i4vgen.errors import ModelError
 
 MODEL = "zai-org/ImageReward"
 TOKENIZER = "google-bert/bert-base-uncased"
+CONFIG = "med_config.json"
 MAX_TOKENS = 35
 BATCH = 16  # images per forward pass: bounds the memory, whatever the number of candidates
 
@@ -89,37 +87,22 @@ class ImageReward:
         package; the head always runs in float32.
         Raises `ModelError` if anything is missing, damaged or does not fit together.
         """
-        _file(model, "med_config.json")
-        config: Any = hub.read_json(model, "med_config.json")  # not None, then
-        file = _file(model, "ImageReward.pt")
-        vocabulary = _file(model if Path(model, "vocab.txt").is_file() else tokenizer, "vocab.txt")
+        hub.required_file(model, CONFIG)
+        config: Any = hub.read_json(model, CONFIG)  # not None, then
+        file = hub.required_file(model, "ImageReward.pt")
+        vocabulary = hub.required_file(model if Path(model, "vocab.txt").is_file() else tokenizer, "vocab.txt")
 
-        weights = {_rename(k): v for k, v in _read_weights(file).items() if not UNUSED.fullmatch(k)}
-        try:
-            with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
-                network = ImageRewardNetwork(_vision_config(config, weights), _text_config(config), weights)
-        except (
-            LookupError,
-            ValueError,
-            TypeError,
-            RuntimeError,
-            ArithmeticError,
-            StrictDataclassError,
-        ) as error:
-            reason = " ".join(str(error).split())
-            raise ModelError(
-                f"{file} and med_config.json do not fit together ({reason}): download both again"
-            ) from error
-        _check_shapes(network, weights, file)
-        # assign=True: on the CPU the weights stay where they are, in the file that is mapped into memory.
+        read = checkpoints.read(file, f"download it again from {MODEL}")
+        weights = {_rename(key): weight for key, weight in read.items() if not UNUSED.fullmatch(key)}
+        with checkpoints.building(file, CONFIG):
+            network = ImageRewardNetwork(_vision_config(config, weights), _text_config(config), weights)
         dtype = dtype or torch.float32
-        network.load_state_dict(
-            {k: v.to(device, torch.float32 if k.startswith("head.") else dtype) for k, v in weights.items()},
-            assign=True,
-        )
-        embeddings: Any = network.text_encoder.embeddings
-        embeddings.position_ids = torch.arange(embeddings.position_ids.shape[1], device=device)[None]
-        return cls(network.requires_grad_(False).eval(), _read_tokenizer(vocabulary, network))
+        weights = {
+            key: weight.to(device, torch.float32 if key.startswith("head.") else dtype)
+            for key, weight in weights.items()
+        }
+        checkpoints.fill(network, weights, file, CONFIG)
+        return cls(network, _read_tokenizer(vocabulary, network))
 
     @torch.inference_mode()
     def score(self, prompt: str, images: list[Image.Image]) -> list[float]:
@@ -239,43 +222,6 @@ def _text_config(config: dict) -> BlipTextConfig:
     # generated, so the tokens that start and end a text play no part.
     unused: dict[str, Any] = {"bos_token_id": None, "sep_token_id": None}
     return BlipTextConfig(**{name: getattr(bert, name) for name in same}, **unused, is_decoder=True)
-
-
-def _check_shapes(network: nn.Module, weights: dict[str, torch.Tensor], file: Path) -> None:
-    """Raises `ModelError` unless the network and the file have the same weights."""
-    wanted = {key: tuple(weight.shape) for key, weight in network.state_dict().items()}
-    given = {key: tuple(weight.shape) for key, weight in weights.items()}
-    if wrong := sorted(key for key in wanted | given if wanted.get(key) != given.get(key)):
-        key = wrong[0]
-        what = "not there" if key not in given else "unknown" if key not in wanted else f"of shape {given[key]}"
-        raise ModelError(
-            f"{file} is not an ImageReward that fits its med_config.json ({len(wrong)} weights differ, such"
-            f" as {key}: {what}): download both again"
-        )
-
-
-def _file(model: str, name: str) -> Path:
-    """One file of a model. Raises `ModelError` if the model does not have it."""
-    file = hub.file(model, name)
-    if file is None:
-        raise ModelError(f"{model} has no {name}: download it again")
-    return file
-
-
-def _read_weights(file: Path) -> dict[str, torch.Tensor]:
-    """The checkpoint's tensors. Raises `ModelError` for damaged files and for anything but tensors."""
-    try:
-        # weights_only: no code in the file is ever run. Only torch's zip format can be mapped into memory.
-        weights = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, LookupError) as error:
-        raise ModelError(
-            f"cannot read {file}: it is damaged, or holds more than tensors; download it again from {MODEL}"
-        ) from error
-    if not isinstance(weights, dict) or not all(
-        isinstance(key, str) and isinstance(weight, torch.Tensor) for key, weight in weights.items()
-    ):
-        raise ModelError(f"{file} is not a table of tensors: download it again from {MODEL}")
-    return weights
 
 
 def _read_tokenizer(vocabulary: Path, network: ImageRewardNetwork) -> BertTokenizer:
