@@ -132,13 +132,14 @@ PICK_SCORE = Part(
         "model.safetensors",
     ),
 )
-PICK_SCORE_PROCESSOR = Part(
+OPEN_CLIP = Part(  # whose weights PickScore and HPSv2.1 were trained from
     "laion/CLIP-ViT-H-14-laion2B-s32B-b79K@1c2b8495b28150b8a4922ee1c8edee224c284c0c",
     (
         "*.json",
         "merges.txt",
     ),
 )
+HPSV2 = Part("xswu/HPSv2@697403c78157020a1ae59d23f111aa58ced35b0a", ("HPS_v2.1_compressed.pt",))
 CLIP = Part(
     "openai/clip-vit-large-patch14@32bd64288804d66eefd0ccbe215aa642df71cc41",
     ("*.json", "merges.txt", "model.safetensors"),
@@ -244,10 +245,17 @@ REWARDS = {
     "pick_score": RewardEntry(
         "PickScore",
         CLIP_SCORE,
-        {"model": PICK_SCORE, "processor": PICK_SCORE_PROCESSOR},
+        {"model": PICK_SCORE, "processor": OPEN_CLIP},
         {"name": "PickScore"},
         licence="none stated",
         download=3.9,
+    ),
+    "hpsv2": RewardEntry(
+        "HPSv2.1",
+        "i4vgen.rewards.hpsv2:load",
+        {"model": HPSV2, "base": OPEN_CLIP},
+        licence="Apache-2.0",
+        download=2.0,
     ),
     "clip": RewardEntry(
         "CLIP score",

@@ -1,5 +1,6 @@
 """Compares the engine with recorded runs of the authors' implementation: `python -m tests.parity FILE [FILE
-...]`, and the reward with recorded scores: `python -m tests.parity image_reward FOLDER [FOLDER ...]`.
+...]`, and rewards with recorded runs of their packages: `python -m tests.parity image_reward FOLDER [FOLDER
+...]`, `python -m tests.parity hpsv2 FILE [FILE ...]`.
 
 A file holds small random networks under the authors' key names, the noise of one run, and what the authors'
 code computed from them at every stage; its metadata says with which settings. The networks go into the very
@@ -31,9 +32,10 @@ from i4vgen.errors import ModelError
 from i4vgen.events import Candidate, Event, Result, Selected
 from i4vgen.generation_config import Defaults, GenerationConfig
 from i4vgen.pipeline import I4VGenPipeline
-from tests.support import parity_image_reward, parity_lavie
+from tests.support import parity_hpsv2, parity_image_reward, parity_lavie
 
 TOLERANCE = 1e-4
+REWARDS = {"image_reward": parity_image_reward.compare, "hpsv2": parity_hpsv2.compare}
 PIXELS_PER_LATENT = 8  # only to speak of heights and widths: these networks have no VAE
 
 
@@ -270,10 +272,10 @@ def compare(path: str) -> dict[str, float]:
 
 def main(arguments: list[str]) -> int:
     run, paths = compare, arguments
-    if arguments[:1] == ["image_reward"]:
-        run, paths = parity_image_reward.compare, arguments[1:]
+    if arguments and arguments[0] in REWARDS:
+        run, paths = REWARDS[arguments[0]], arguments[1:]
     if not paths:
-        print("usage: python -m tests.parity FILE [FILE ...] | image_reward FOLDER [FOLDER ...]")
+        print("usage: python -m tests.parity FILE [FILE ...] | image_reward FOLDER [...] | hpsv2 FILE [...]")
         return 2
     status = 0
     for path in paths:

@@ -1,4 +1,4 @@
-"""Rewards that are a CLIP and nothing else: PickScore and the CLIP score."""
+"""Rewards that are a CLIP and nothing else: PickScore and the CLIP score here, others by their own loaders."""
 
 from __future__ import annotations
 
@@ -79,20 +79,15 @@ class ClipScore:
         Raises `ModelError` if anything is missing, damaged or does not fit together.
         """
         processor = processor or model
-        tokenizer = _load(CLIPTokenizer, processor, TOKENIZER_FILES)
-        image_processor = _load(CLIPImageProcessorPil, processor, ("preprocessor_config.json",))
+        image_processor = load_part(CLIPImageProcessorPil, processor, ("preprocessor_config.json",))
         clip: Any = hub.load(CLIPModel, model, "", dtype or torch.float32)
+        tokenizer = load_tokenizer(processor, clip.config.text_config.vocab_size, model)
         clip.to(device)
 
         def to_pixels(images: list[Image.Image]) -> torch.Tensor:
             return image_processor(images, return_tensors="pt").pixel_values
 
-        words, size = clip.config.text_config.vocab_size, clip.config.vision_config.image_size
-        if len(tokenizer) != words:
-            raise ModelError(
-                f"the tokenizer in {processor} has {len(tokenizer)} tokens, {model} knows {words}:"
-                " download both again"
-            )
+        size = clip.config.vision_config.image_size
         if (given := to_pixels([Image.new("RGB", (8, 8))]).shape[-2:]) != (size, size):
             raise ModelError(
                 f"preprocessor_config.json in {processor} makes images of {given[1]} x {given[0]}, {model}"
@@ -103,30 +98,53 @@ class ClipScore:
     @torch.inference_mode()
     def score(self, prompt: str, images: list[Image.Image]) -> list[float]:
         """One score per image of any size and mode. Higher is better."""
-        # One prompt needs no padding. Longer ones than the model can read are cut.
-        length = self.clip.config.text_config.max_position_embeddings
-        tokens = self.tokenizer([prompt], truncation=True, max_length=length, return_tensors="pt")
-        text = self.clip.get_text_features(**tokens.to(self.clip.device)).pooler_output.float()
+        text = self.embed_prompt(prompt)
         scores = []
         for start in range(0, len(images), BATCH):
-            pixels = self.to_pixels(images[start : start + BATCH]).to(self.clip.device, self.clip.dtype)
-            pictures = self.clip.get_image_features(pixel_values=pixels).pooler_output.float()
-            cosine = F.cosine_similarity(pictures, text)
+            cosine = F.cosine_similarity(self.embed_images(images[start : start + BATCH]), text)
             scores += ((self.formula(cosine, self.clip.logit_scale.float()) - self.mean) / self.std).tolist()
         return scores
 
+    @torch.inference_mode()
+    def embed_prompt(self, prompt: str) -> torch.Tensor:
+        """[1, D] in float32."""
+        # One prompt needs no padding. Longer ones than the model can read are cut.
+        length = self.clip.config.text_config.max_position_embeddings
+        tokens = self.tokenizer([prompt], truncation=True, max_length=length, return_tensors="pt")
+        return self.clip.get_text_features(**tokens.to(self.clip.device)).pooler_output.float()
 
-def _load(cls: type[T], model: str, files: Sequence[str]) -> T:
-    """The tokenizer or the image processor of a model. Raises `ModelError` if it is missing or damaged.
+    @torch.inference_mode()
+    def embed_images(self, images: list[Image.Image]) -> torch.Tensor:
+        """[B, D] in float32, in one forward pass."""
+        pixels = self.to_pixels(images).to(self.clip.device, self.clip.dtype)
+        return self.clip.get_image_features(pixel_values=pixels).pooler_output.float()
+
+
+def load_tokenizer(processor: str, words: int, model: str) -> CLIPTokenizer:
+    """The tokenizer of a folder or a hub id, for the network of `model`, which knows so many tokens.
+
+    Raises `ModelError` if it is missing or damaged, or is not the network's.
+    """
+    tokenizer = load_part(CLIPTokenizer, processor, TOKENIZER_FILES)
+    if len(tokenizer) != words:
+        raise ModelError(
+            f"the tokenizer in {processor} has {len(tokenizer)} tokens, {model} knows {words}: download both"
+            " again"
+        )
+    return tokenizer
+
+
+def load_part(cls: type[T], model: str, files: Sequence[str]) -> T:
+    """The tokenizer, the image processor or the configuration of a model, from the root of its folder.
 
     files: the one that must be there, then those that may.
+    Raises `ModelError` if it is missing or damaged.
     """
-    found = [hub.file(model, name) for name in files]
-    if found[0] is None:
-        raise ModelError(f"{model} has no {files[0]}: download it again")
+    found = hub.required_file(model, files[0])
+    for name in files[1:]:
+        hub.file(model, name)  # downloaded to the same folder
     try:
         with hub.quiet():
-            return cls.from_pretrained(found[0].parent)
+            return cls.from_pretrained(found.parent)
     except Exception as error:  # tokenizers raises bare Exception for damaged files
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(f"cannot load {found[0]} ({reason}): download it again") from error
+        raise ModelError(f"cannot load {found} ({hub.first_line(error)}): download it again") from error

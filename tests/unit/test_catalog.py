@@ -30,9 +30,10 @@ from tests.support.layouts_lavie import write_lavie
 from tests.support.layouts_rewards import (
     write_bert_tokenizer,
     write_clip,
-    write_clip_processor,
+    write_hpsv2,
     write_hub_cache,
     write_image_reward,
+    write_open_clip,
     write_pick_score,
 )
 
@@ -47,7 +48,8 @@ WRITERS = {
     catalog.IMAGE_REWARD: write_image_reward,
     catalog.BERT: write_bert_tokenizer,
     catalog.PICK_SCORE: write_pick_score,
-    catalog.PICK_SCORE_PROCESSOR: write_clip_processor,
+    catalog.OPEN_CLIP: write_open_clip,
+    catalog.HPSV2: write_hpsv2,
     catalog.CLIP: write_clip,
 }
 
@@ -82,12 +84,13 @@ def test_the_cache_of_these_tests_has_all_that_the_catalogue_names(downloads):
 def test_the_command_line_makes_a_video(model, warm, tmp_path, capsys):
     out = tmp_path / "out"
     options = ["--model", model, "--steps", "2", "--candidates", "2", "--frames", "4", "--out", str(out)]
-    options += ["--compare", "vanilla,freeinit", "--reward", "image_reward,pick_score,clip"]
+    options += ["--compare", "vanilla,freeinit", "--reward", "image_reward,pick_score,hpsv2,clip"]
     options += ["--lora", f"{ZOOM_IN}@0.8"] if "loras" in MODELS[model].takes else []
     status = main(["a corgi", *options])
     assert status == 0, capsys.readouterr().err
     run = json.loads((out / "run.json").read_text())
-    assert run["model"] == model and list(run["scores"]) == ["ImageReward", "PickScore", "CLIP score"]
+    assert run["model"] == model
+    assert list(run["scores"]) == ["ImageReward", "PickScore", "HPSv2.1", "CLIP score"]
     assert run["scores"]["ImageReward"] == run["candidate_scores"]
     assert {file.stem for file in out.glob("*.mp4")} == {"ni_vsds", "i4vgen", "vanilla", "freeinit"}
 

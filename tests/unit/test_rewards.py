@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,23 +15,25 @@ from transformers import CLIPImageProcessorPil, CLIPModel, CLIPProcessor, CLIPTo
 from transformers.models.bert.tokenization_bert_legacy import BertTokenizerLegacy
 
 from i4vgen.errors import ModelError
-from i4vgen.rewards import clip, image_reward
+from i4vgen.rewards import clip, hpsv2, image_reward
 from i4vgen.rewards.clip import ClipScore
 from i4vgen.rewards.image_reward import ImageReward
 from tests.conftest import ROOT
+from tests.support import parity_hpsv2, parity_image_reward
 from tests.support.layouts_rewards import (
     SHA,
     write_bert_tokenizer,
     write_clip,
-    write_clip_processor,
+    write_hpsv2,
     write_hub_cache,
     write_image_reward,
+    write_open_clip,
     write_pick_score,
 )
-from tests.support.parity_image_reward import compare
 
 PACKAGE_RUN = ROOT / "tests" / "data" / "image_reward_tiny"
-PICK_SCORE, PICK_SCORE_PROCESSOR = "yuvalkirstain/PickScore_v1", "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
+HPSV2_RUN = ROOT / "tests" / "data" / "hpsv2_tiny.safetensors"
+PICK_SCORE, OPEN_CLIP = "yuvalkirstain/PickScore_v1", "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
 CLIP = "openai/clip-vit-large-patch14"
 PROMPT = "a red rocket, rising"
 
@@ -41,7 +45,8 @@ def models(tmp_path_factory):
     write_image_reward(folder / "image_reward")
     write_bert_tokenizer(folder / "bert")
     write_pick_score(folder / "pick_score")
-    write_clip_processor(folder / "laion")
+    write_open_clip(folder / "laion")
+    write_hpsv2(folder / "hpsv2")
     write_clip(folder / "clip")
     return folder
 
@@ -62,10 +67,7 @@ def reward(models) -> ImageReward:
 @pytest.fixture(scope="module")
 def images() -> list[Image.Image]:
     """Seven pictures of different sizes."""
-    random = torch.Generator().manual_seed(3)
-    sizes = [(16, 16), (64, 64), (19, 16), (16, 23), (50, 31), (9, 12), (200, 40)]
-    pixels = [torch.randint(256, (h, w, 3), generator=random, dtype=torch.uint8) for w, h in sizes]
-    return [Image.fromarray(image.numpy()) for image in pixels]
+    return parity_hpsv2.pictures()
 
 
 def change_weights(folder, change) -> None:
@@ -88,7 +90,7 @@ def refusal(load, *args) -> str:
 
 
 def test_image_reward_agrees_with_the_package():
-    errors = compare(PACKAGE_RUN)
+    errors = parity_image_reward.compare(PACKAGE_RUN)
     assert len(errors) == 8
     assert max(errors.values()) < 1e-4, errors
 
@@ -317,6 +319,7 @@ def test_formulas():
     cosine, scale = torch.tensor([-0.5, 0.25]), torch.tensor(100.0).log()
     assert clip.clip_score(cosine, scale).tolist() == [0, 25]
     assert clip.pick_score(cosine, scale).tolist() == pytest.approx([-50, 25])
+    assert hpsv2.hps(cosine, scale).tolist() == [-50, 25]
 
 
 def test_clip_scores_do_not_depend_on_their_batch(models, images, monkeypatch):
@@ -350,16 +353,99 @@ def test_clips_that_do_not_fit(models, tmp_path):
     assert "24 x 24" in load(lambda folder: CLIPImageProcessorPil(**sizes).save_pretrained(folder))
 
 
+def test_hpsv2_agrees_with_open_clip_and_the_package():
+    errors = parity_hpsv2.compare(HPSV2_RUN)
+    assert list(errors) == ["tokens", "pixels", "image features", "text features", "scores"]
+    assert max(errors.values()) < 1e-5, errors
+
+
+@pytest.fixture
+def hps_copy(models, tmp_path):
+    """An HPSv2.1 and a base in folders that may be changed."""
+    shutil.copytree(models / "hpsv2", tmp_path / "hpsv2")
+    shutil.copytree(models / "laion", tmp_path / "laion")
+    return str(tmp_path / "hpsv2"), str(tmp_path / "laion")
+
+
+def test_hpsv2_in_other_precisions_and_files(hps_copy, images):
+    wanted = hpsv2.load(*hps_copy).score(PROMPT, images)
+    assert len(set(wanted)) == len(images)
+    half = hpsv2.load(*hps_copy, dtype=torch.bfloat16)
+    assert half.clip.dtype == torch.bfloat16
+    assert half.score(PROMPT, images) == pytest.approx(wanted, abs=1)
+    file = Path(hps_copy[0], "HPS_v2.1_compressed.pt")
+    weights = torch.load(file, weights_only=True)["state_dict"]
+    torch.save({"state_dict": weights, "epoch": 1}, file, _use_new_zipfile_serialization=False)
+    assert hpsv2.load(*hps_copy).score(PROMPT, images) == wanted
+
+
+def test_hpsv2_takes_pictures_of_any_mode_and_shape(models, images):
+    reward = hpsv2.load(str(models / "hpsv2"), str(models / "laion"))
+    for mode in ("RGBA", "L", "P", "CMYK"):
+        image = images[1].convert(mode)
+        assert reward.score(PROMPT, [image]) == reward.score(PROMPT, [image.convert("RGB")])
+    line = Image.new("RGB", (500, 1), "red")
+    assert reward.to_pixels([line, line.transpose(Image.Transpose.ROTATE_90)]).shape == (2, 3, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda w: w.pop("visual.transformer.resblocks.1.attn.in_proj_bias"), "k_proj.bias: not there"),
+        (lambda w: w.update({"visual.proj": torch.ones(3)}), r"visual_projection.weight: of shape \(3,\)"),
+        (lambda w: w.update({"transformer.resblocks.0.attn.in_proj_bias": torch.ones(8)}), "4 weights differ"),
+        (
+            lambda w: w.update({"transformer.resblocks.0.attn.in_proj_bias": torch.tensor(0)}),
+            "4 weights differ",
+        ),
+        (lambda w: w.update({"score_predictor.layers.0.bias": torch.ones(2)}), "score_predictor.*: unknown"),
+        (lambda w: w.clear(), "weights differ"),
+        (lambda w: w.update(epoch=3), "not a table of tensors"),
+    ],
+)
+def test_other_networks_than_hpsv2_are_refused(hps_copy, change, reason):
+    file = Path(hps_copy[0], "HPS_v2.1_compressed.pt")
+    weights = torch.load(file, weights_only=True)["state_dict"]
+    change(weights)
+    torch.save({"state_dict": weights}, file)
+    said = refusal(hpsv2.load, *hps_copy)
+    assert re.search(reason, said) and file.name in said, said
+
+
+def test_damaged_and_missing_files_of_hpsv2_are_named(hps_copy, tmp_path):
+    file, config = Path(hps_copy[0], "HPS_v2.1_compressed.pt"), Path(hps_copy[1], "config.json")
+    sizes = json.loads(config.read_text())
+    for change in ({"text_config": sizes["text_config"] | {"num_attention_heads": 5}}, {"projection_dim": 3}):
+        config.write_text(json.dumps(sizes | change))
+        assert "config.json" in refusal(hpsv2.load, *hps_copy)
+    config.write_text('{"text_config": ')
+    assert "config.json" in refusal(hpsv2.load, *hps_copy)
+    config.unlink()
+    assert "has no config.json" in refusal(hpsv2.load, *hps_copy)
+    config.write_text(json.dumps(sizes))
+    Path(hps_copy[1], "tokenizer.json").unlink()
+    assert "has no tokenizer.json" in refusal(hpsv2.load, *hps_copy)
+    torch.save({"state_dict": {"visual.proj": Malicious(tmp_path / "owned")}}, file)
+    assert "more than tensors" in refusal(hpsv2.load, *hps_copy)
+    assert not (tmp_path / "owned").exists()
+    file.write_bytes(file.read_bytes()[:100])
+    assert "download it again from xswu/HPSv2" in refusal(hpsv2.load, *hps_copy)
+    file.unlink()
+    assert f"has no {file.name}" in refusal(hpsv2.load, *hps_copy)
+
+
 def test_everything_comes_from_the_cache_when_offline(offline, images):
     write_hub_cache(offline, "zai-org/ImageReward", write_image_reward)
     write_hub_cache(offline, "google-bert/bert-base-uncased", write_bert_tokenizer)
     write_hub_cache(offline, PICK_SCORE, write_pick_score)
-    write_hub_cache(offline, PICK_SCORE_PROCESSOR, write_clip_processor)
+    write_hub_cache(offline, OPEN_CLIP, write_open_clip)
+    write_hub_cache(offline, hpsv2.MODEL, write_hpsv2)
     write_hub_cache(offline, CLIP, write_clip)
     for reward in (
         ImageReward.from_pretrained(),
         ImageReward.from_pretrained(f"zai-org/ImageReward@{SHA}"),
-        ClipScore.from_pretrained(PICK_SCORE, "PickScore", processor=PICK_SCORE_PROCESSOR),
+        ClipScore.from_pretrained(PICK_SCORE, "PickScore", processor=OPEN_CLIP),
+        hpsv2.load(),
         ClipScore.from_pretrained(CLIP, "CLIP score"),
     ):
         assert len(reward.score(PROMPT, images)) == len(images)
