@@ -1,7 +1,8 @@
 """HPSv2.1 (Wu et al. 2023, arXiv 2306.09341): OpenCLIP's ViT-H/14, trained on people's choices between images.
 
 Its checkpoint has OpenCLIP's names. Renamed, with each attention's three projections apart, it is transformers'
-CLIPModel.
+CLIPModel. The authors' package (hpsv2 1.2.0) also replaces typographic quotes, ligatures, HTML entities and
+broken encodings in a prompt (ftfy); here they stay.
 """
 
 from __future__ import annotations

@@ -106,9 +106,11 @@ def test_the_app_makes_a_video_with_every_model(warm, pocket_dir):
         for model in MODELS:
             client = gradio_client.Client(url, verbose=False)
             form = {"prompt": "a car", "num_candidates": 2, "num_inference_steps": 2, "num_frames": 4}
-            form |= {"model": model, "rewards": list(MODELS[model].rewards), "compare": ["vanilla", "freeinit"]}
+            form |= {"model": model, "rewards": [*MODELS[model].rewards, "hpsv2"]}
+            form |= {"compare": ["vanilla", "freeinit"]}
             made = client.predict(**form, api_name="/generate")
             assert len(made["candidates"]) == 2, model
+            assert all("HPSv2.1" in candidate["scores"] for candidate in made["candidates"]), model
             assert set(made["videos"]) == {"ni_vsds", "i4vgen", "vanilla", "freeinit"}, model
     finally:
         demo.close()

@@ -53,6 +53,12 @@ def test_every_picture_and_file_that_is_linked_is_there():
     assert links and [link for link in links if not (ROOT / link).exists()] == []
 
 
+def test_its_tables_have_every_model_and_every_reward_with_its_size():
+    rows = dict(re.findall(r"^\| `(\w+)` \|(.+)\|$", README, re.M))
+    for name, entry in {**catalog.MODELS, **catalog.REWARDS}.items():
+        assert (f"{entry.download} GB" if entry.download else "| none |") in rows[name], name
+
+
 CHECKS = """
 assert out.frames.ndim == 4 and out.frames.dtype == "uint8" and len(out.candidates) == 4
 assert out.anchor.index == max(out.candidates, key=lambda candidate: candidate.score).index
