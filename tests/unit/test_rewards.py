@@ -92,7 +92,7 @@ def refusal(load, *args) -> str:
 def test_image_reward_agrees_with_the_package():
     errors = parity_image_reward.compare(PACKAGE_RUN)
     assert len(errors) == 8
-    assert max(errors.values()) < 1e-4, errors
+    assert max(errors.values()) < 1e-5, errors
 
 
 def test_tokens_are_those_of_the_package():
