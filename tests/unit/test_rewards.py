@@ -32,7 +32,7 @@ from tests.support.layouts_rewards import (
 )
 
 PACKAGE_RUN = ROOT / "tests" / "data" / "image_reward_tiny"
-HPSV2_RUN = ROOT / "tests" / "data" / "hpsv2_tiny.safetensors"
+HPSV2_RUN = ROOT / "tests" / "data" / "hpsv2_tiny" / "recording.safetensors"
 PICK_SCORE, OPEN_CLIP = "yuvalkirstain/PickScore_v1", "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
 CLIP = "openai/clip-vit-large-patch14"
 PROMPT = "a red rocket, rising"
