@@ -91,14 +91,14 @@ def count_flops(pipeline: I4VGenPipeline, config: GenerationConfig) -> dict[str,
     prompt = backbone.encode_prompt(config.prompt, config.negative_prompt)
     shape = backbone.latent_shape(config.height, config.width)
 
-    def call(batch: int, num_frames: int, prompt=prompt) -> int:
-        latents = torch.randn(batch, shape[0], num_frames, *shape[1:], device=backbone.device)
+    def call(batch: int, latent_frames: int, prompt=prompt) -> int:
+        latents = torch.randn(batch, shape[0], latent_frames, *shape[1:], device=backbone.device)
         with FlopCounterMode(display=False) as counter:
-            backbone.predict_noise(latents, 500, prompt, config.guidance_scale)
+            backbone.predict(latents, backbone.noisiest, prompt, config.guidance_scale)
         return counter.get_total_flops()
 
     anchor = torch.randn(1, shape[0], 1, *shape[1:], device=backbone.device)
-    video = call(1, config.num_frames, backbone.condition(prompt, anchor))
+    video = call(1, backbone.defaults.latent_frames(config.num_frames), backbone.condition(prompt, anchor))
     at_once = min(config.candidate_batch_size, config.num_candidates)
     image = call(at_once, 1) / at_once
     return {

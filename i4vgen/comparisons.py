@@ -60,22 +60,25 @@ def free_init(backbone: Backbone, inputs: RunInputs) -> Iterator[DenoiseStep]:
     mixer = FrequencyMixer(initial.shape, initial.device)
     for iteration in range(FREE_INIT_ITERATIONS):
         if iteration:
-            noisy = backbone.add_noise(latents, initial, backbone.noisiest)
-            fresh = inputs.noise.fresh(f"freeinit {iteration}", inputs.config.num_frames)
+            noisy = backbone.noisiest.add_noise(latents, initial)
+            fresh = inputs.fresh_noise(f"freeinit {iteration}")
             latents = mixer.mix(noisy, fresh.to(initial.device))
-        for step in _denoise(backbone, inputs, latents, f"freeinit {iteration}"):
+        noised = iteration > 0
+        for step in _denoise(backbone, inputs, latents, f"freeinit {iteration}", noised):
             latents = step.latents
             yield step
 
 
 def _denoise(
-    backbone: Backbone, inputs: RunInputs, latents: torch.Tensor, stream: str
+    backbone: Backbone, inputs: RunInputs, latents: torch.Tensor, stream: str, noised: bool = False
 ) -> Iterator[DenoiseStep]:
-    """Denoises video noise [1, C, F, h, w] with all steps. stream: names the noise that its sampler may add."""
+    """Denoises video noise [1, C, F, h, w] with all steps. stream: names the noise that its sampler may add.
+    noised: whether a trace of a video is in it.
+    """
     return denoise(
         backbone,
         latents,
-        make_sampler(backbone, inputs.config.baseline_sampling),
+        make_sampler(backbone, inputs.config.baseline_sampling, noised=noised),
         inputs.prompt_embeds,
         inputs.config.guidance_scale,
         [inputs.noise.generator(f"{stream} sampler")],

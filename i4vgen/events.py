@@ -59,7 +59,7 @@ class Progress:
         total: Number of steps of the stage.
         timestep: The diffusion timestep, in the units of the model's noise schedule.
         seconds: Duration of the step.
-        weight: The noise level 1 - alpha_bar at this timestep, by which NI-VSDS weights its update.
+        weight: The share of noise in the variance at this timestep, by which NI-VSDS weights its update.
         update: Mean absolute change of the latents. Only in runs with previews, as reading it waits for the
             device.
     """
@@ -67,7 +67,7 @@ class Progress:
     stage: str
     step: int
     total: int
-    timestep: int
+    timestep: float
     seconds: float
     weight: float | None = None
     update: float | None = None

@@ -95,7 +95,9 @@ def parameter(default: object = MISSING, **about: Any) -> Any:
 class Defaults:
     """What a model is best run with, and its limits. Unless it says otherwise: AnimateDiff's, at 512 x 512.
 
-    num_frames, max_frames: frames of a video; the longest that the motion modules take.
+    num_frames, max_frames: frames of a video; the longest that the model takes.
+    frames_per_latent: how many frames of a video share a frame of latents. The first has one of its own, so a
+    video has a multiple of this, plus 1.
     height, width: pixels; both must be multiples of `size_multiple`.
     fps: frames per second of playback.
     p_ni_vsds, p_re: the shares of the steps that NI-VSDS and the regeneration run.
@@ -113,9 +115,14 @@ class Defaults:
     num_candidates: int = 16
     candidate_batch_size: int = 16
     max_frames: int = 32
+    frames_per_latent: int = 1
     size_multiple: int = 8
     sampler: str = "ddim"
     samplers: tuple[str, ...] = ("ddim", "dpm++")
+
+    def latent_frames(self, num_frames: int) -> int:
+        """How many frames of latents stand for so many frames of a video."""
+        return (num_frames - 1) // self.frames_per_latent + 1
 
 
 @dataclass(frozen=True)
@@ -312,6 +319,13 @@ class GenerationConfig:
         if self.num_frames > defaults.max_frames:
             raise InvalidInputError(
                 f"num_frames must be at most {defaults.max_frames} for this model, not {self.num_frames}"
+            )
+        each = defaults.frames_per_latent
+        if surplus := (self.num_frames - 1) % each:
+            lower = self.num_frames - surplus
+            raise InvalidInputError(
+                f"num_frames must be a multiple of {each}, plus 1, for this model, not {self.num_frames}:"
+                f" try {max(lower, each + 1)} or {max(lower, 1) + each}"
             )
         if self.sampler not in defaults.samplers:
             known = ", ".join(defaults.samplers)

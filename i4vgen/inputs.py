@@ -20,13 +20,19 @@ class RunInputs:
         prompt_embeds: The encoded prompt. From the moment there is an anchor, conditioned on it
             (`Backbone.condition`).
         noise: The run's random numbers.
+        latent_frames: F, how many frames of latents its videos have.
     """
 
     config: GenerationConfig
     prompt_embeds: PromptEmbeds
     noise: Noise
+    latent_frames: int
 
     @property
     def initial_noise(self) -> torch.Tensor:
         """The run's video noise, [1, C, F, h, w], on the CPU: where videos without I4VGen start."""
-        return video_noise(self.noise, self.config.num_frames)
+        return video_noise(self.noise, self.latent_frames)
+
+    def fresh_noise(self, name: str) -> torch.Tensor:
+        """Independent noise for the stage `name`, [1, C, F, h, w], on the CPU."""
+        return self.noise.fresh(name, self.latent_frames)

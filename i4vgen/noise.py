@@ -11,14 +11,14 @@ import torch
 class Noise(Protocol):
     """The random numbers of one run.
 
-    Shapes: C channels, h x w the size of the latents, F frames. Everything is float32 on the CPU.
+    Shapes: C channels, h x w the size of the latents, F frames of latents. Everything is float32 on the CPU.
     """
 
     def frames(self, start: int, stop: int) -> torch.Tensor:
         """The noise of frames start to stop - 1 as single images, [stop - start, C, 1, h, w]."""
         ...
 
-    def fresh(self, name: str, num_frames: int) -> torch.Tensor:
+    def fresh(self, name: str, latent_frames: int) -> torch.Tensor:
         """Independent noise for the stage `name`, [1, C, F, h, w]."""
         ...
 
@@ -27,9 +27,9 @@ class Noise(Protocol):
         ...
 
 
-def video_noise(noise: Noise, num_frames: int) -> torch.Tensor:
+def video_noise(noise: Noise, latent_frames: int) -> torch.Tensor:
     """The noise of the first frames as a video, [1, C, F, h, w]: where videos without I4VGen start."""
-    return noise.frames(0, num_frames).permute(2, 1, 0, 3, 4)
+    return noise.frames(0, latent_frames).permute(2, 1, 0, 3, 4)
 
 
 class SeedNoise:
@@ -55,10 +55,10 @@ class SeedNoise:
         draws = [torch.randn(1, *self.shape, generator=generator) for _ in range(stop)]
         return torch.cat(draws[start:]).unsqueeze(2)
 
-    def fresh(self, name: str, num_frames: int) -> torch.Tensor:
+    def fresh(self, name: str, latent_frames: int) -> torch.Tensor:
         """See `Noise.fresh`."""
         channels, height, width = self.shape
-        return torch.randn(1, channels, num_frames, height, width, generator=self.generator(name))
+        return torch.randn(1, channels, latent_frames, height, width, generator=self.generator(name))
 
     def generator(self, name: str) -> torch.Generator:
         """See `Noise.generator`. The seed and the name are hashed, so that no two seeds share a stream."""

@@ -163,7 +163,8 @@ class I4VGenPipeline:
         """
         config.check(self.backbone.defaults)
         prompt_embeds = self.backbone.encode_prompt(config.prompt, config.negative_prompt)
-        return RunInputs(config, prompt_embeds, self._noise(config))
+        latent_frames = self.backbone.defaults.latent_frames(config.num_frames)
+        return RunInputs(config, prompt_embeds, self._noise(config), latent_frames)
 
     def draw_candidates(
         self, inputs: RunInputs, first: int = 0
@@ -195,7 +196,7 @@ class I4VGenPipeline:
                 steps = islice(drawing.denoise(chunk, config.sampling.steps), sketch_steps)
                 step = yield from tracker.follow(steps)
                 drawing.latents |= zip(chunk, step.latents.cpu(), strict=True)
-                sketches = self._look_at(inputs, chunk, step.predict_x0(), sketch=True)
+                sketches = self._look_at(inputs, chunk, step.clean, sketch=True)
                 drawn += sketches
                 yield from sketches
             ranked = sorted(drawn, key=lambda sketch: sketch.rank_key)
@@ -210,7 +211,7 @@ class I4VGenPipeline:
     def distill(
         self, inputs: RunInputs, latents: torch.Tensor, previews: float = 0.0
     ) -> Generator[Event, None, torch.Tensor]:
-        """Equation 5: NI-VSDS over the first `ni_vsds_steps` timesteps, from the anchor as a still video.
+        """Equation 5: NI-VSDS over the first `ni_vsds_steps` noise levels, from the anchor as a still video.
 
         Args:
             latents: The anchor, [1, C, 1, h, w].
@@ -219,22 +220,23 @@ class I4VGenPipeline:
             The moving video, [1, C, F, h, w].
         """
         config, backbone = inputs.config, self.backbone
-        timesteps = make_sampler(backbone, config.sampling).timesteps[: config.ni_vsds_steps]
+        sampling = config.sampling
+        levels = backbone.ni_vsds_levels(sampling.sampler, sampling.steps)[: config.ni_vsds_steps]
         steps = ni_vsds(
             backbone,
             backbone.still_video(latents, config.num_frames),
-            inputs.noise.fresh("ni_vsds", config.num_frames).to(backbone.device),
-            timesteps,
+            inputs.fresh_noise("ni_vsds").to(backbone.device),
+            levels,
             inputs.prompt_embeds,
             config.guidance_scale,
             Fraction(config.baseline_sampling.steps, config.sampling.steps),
         )
-        return (yield from track_video(backbone, "ni_vsds", "ni_vsds", steps, len(timesteps), previews))
+        return (yield from track_video(backbone, "ni_vsds", "ni_vsds", steps, len(levels), previews))
 
     def regenerate(
         self, inputs: RunInputs, latents: torch.Tensor, previews: float = 0.0
     ) -> Generator[Event, None, torch.Tensor]:
-        """Noises the video to the first of the last `regeneration_steps` timesteps and denoises it again.
+        """Noises the video to the first of the last `regeneration_steps` noise levels and denoises it again.
 
         Args:
             latents: The video, [1, C, F, h, w].
@@ -243,17 +245,17 @@ class I4VGenPipeline:
             The result, [1, C, F, h, w].
         """
         config, backbone = inputs.config, self.backbone
-        sampler = make_sampler(backbone, config.sampling, config.regeneration_steps)
-        fresh = inputs.noise.fresh("regeneration", config.num_frames).to(backbone.device)
+        sampler = make_sampler(backbone, config.sampling, config.regeneration_steps, noised=True)
+        fresh = inputs.fresh_noise("regeneration").to(backbone.device)
         steps = denoise(
             backbone,
-            backbone.add_noise(latents, fresh, sampler.timesteps[0]),
+            sampler.levels[0].add_noise(latents, fresh),
             sampler,
             inputs.prompt_embeds,
             config.guidance_scale,
             [inputs.noise.generator("regeneration sampler")],
         )
-        total = len(sampler.timesteps)
+        total = len(sampler.levels)
         return (yield from track_video(backbone, "regeneration", "i4vgen", steps, total, previews))
 
     def _noise(self, config: GenerationConfig) -> Noise:
@@ -372,6 +374,6 @@ class I4VGenPipeline:
     def initial_noise(self, config: GenerationConfig) -> torch.Tensor:
         """The video noise of a run, [1, C, F, h, w], float32 on the CPU.
 
-        The vanilla video starts from it; candidate i starts from its frame i.
+        The vanilla video starts from it; candidate i starts from frame i of its latents.
         """
-        return video_noise(self._noise(config), config.num_frames)
+        return video_noise(self._noise(config), self.backbone.defaults.latent_frames(config.num_frames))

@@ -9,13 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from i4vgen.backbones.base import Backbone
 from i4vgen.errors import ModelError
 from i4vgen.events import Event, Preview, Progress, Result, Stage
-
-PREVIEW_SIDE = 32  # latents
 
 PREVIEWS = 0.1
 """The share of its time, on top, that a video may spend on previews where somebody watches."""
@@ -34,14 +31,14 @@ class StageTracker:
         return Stage(self.stage, self.total)
 
     def follow(
-        self, steps: Iterable, previews: float = 0.0, decode: Callable | None = None
+        self, steps: Iterable, previews: float = 0.0, draw: Callable | None = None
     ) -> Generator[Event, None, Any]:
         """Runs the sampler. Only its own time counts.
 
         Args:
             steps: `DenoiseStep`s or `NIVSDSStep`s.
             previews: See `I4VGenPipeline`.
-            decode: Turns latents [1, C, F, h, w] into frames; without it there are no previews.
+            draw: `Backbone.preview`; without it there are no previews.
 
         Yields:
             `Progress` for every step, and `Preview`s.
@@ -55,10 +52,11 @@ class StageTracker:
             now = time.perf_counter()
             self.done += 1
             self.seconds += now - start
-            yield Progress(self.stage, self.done, self.total, step.timestep, now - start, step.weight, update)
-            if previews and decode and self.done < self.total and spent <= previews * self.seconds:
+            t, weight = step.level.timestep, step.level.weight
+            yield Progress(self.stage, self.done, self.total, t, now - start, weight, update)
+            if previews and draw and self.done < self.total and spent <= previews * self.seconds:
                 start = time.perf_counter()
-                frames = decode(_smaller(step.predict_x0()))[0]
+                frames = draw(step.clean)
                 spent += time.perf_counter() - start
                 yield Preview(self.stage, self.done, frames)
             start = time.perf_counter()
@@ -82,7 +80,7 @@ def track_video(
     """
     tracker = StageTracker(stage, total)
     yield tracker.begin()
-    step = yield from tracker.follow(steps, previews, backbone.decode)
+    step = yield from tracker.follow(steps, previews, backbone.preview)
     start = time.perf_counter()
     frames = decode(backbone, step.latents)[0]
     seconds = tracker.seconds + time.perf_counter() - start
@@ -102,12 +100,3 @@ def decode(backbone: Backbone, latents: torch.Tensor) -> np.ndarray:
             " guidance scale, or another precision"
         )
     return backbone.decode(latents)
-
-
-def _smaller(latents: torch.Tensor) -> torch.Tensor:
-    """Latents [1, C, F, h, w] scaled down to at most `PREVIEW_SIDE` a side: decoding large ones is slow."""
-    scale = PREVIEW_SIDE / max(latents.shape[3:])
-    if scale >= 1:
-        return latents
-    height, width = (round(side * scale) for side in latents.shape[3:])
-    return F.adaptive_avg_pool2d(latents[0].transpose(0, 1), (height, width)).transpose(0, 1)[None]

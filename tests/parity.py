@@ -250,12 +250,12 @@ def compare(path: str) -> dict[str, float]:
     errors = {}
 
     sampler = backbone.sampler(config.sampler, config.num_inference_steps)
-    same = sampler.timesteps == recording["timesteps"].tolist()
+    same = [level.timestep for level in sampler.levels] == recording["timesteps"].tolist()
     errors["timesteps"] = 0.0 if same else float("inf")
 
     unconditional = PromptEmbeds(prompt=embeds.negative, negative=embeds.negative)
-    forward = backbone.predict_noise(recording["init_noise"], 500, unconditional, guidance_scale=1)
-    errors["one forward pass"] = error(forward, recording["unet_out_t500_uncond"])
+    forward = backbone.predict(recording["init_noise"], backbone.level(500), unconditional, guidance_scale=1)
+    errors["one forward pass"] = error(forward.output, recording["unet_out_t500_uncond"])
 
     chain = list(pipeline.run(config, compare=()))
     candidates = np.stack([event.latents for event in chain if isinstance(event, Candidate)])

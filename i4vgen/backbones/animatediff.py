@@ -241,9 +241,7 @@ def _load_scheduler(model: str, motion_adapter: str | None) -> DDIMScheduler:
     config = hub.read_json(model, "scheduler/scheduler_config.json")
     if motion_adapter is not None or config is None:
         config = SCHEDULE
-    if config.get("prediction_type", "epsilon") != "epsilon":
-        raise ModelError(
-            f"{model} predicts {config['prediction_type']}: only noise prediction (epsilon) is supported"
-        )
+    if (target := config.get("prediction_type", "epsilon")) not in ("epsilon", "v_prediction"):
+        raise ModelError(f"{model} predicts {target}: only epsilon and v_prediction are supported")
     scheduler: Any = DDIMScheduler.from_config(config)  # a pair only if asked for one
     return scheduler

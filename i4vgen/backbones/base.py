@@ -1,15 +1,16 @@
 """What the package asks of a video model.
 
 Everything in which model families differ lives behind this protocol: how weights are loaded, the noise
-schedule, the prediction target, how a still video is made, how latents become pixels. The pipeline sees noise
-predictions and latents only, so a flow-matching model fits as well: it predicts noise as
-`latents + (1 - sigma_t) * velocity`, and its `noise_level` is whatever stands for 1 - alpha_bar_t there.
+schedule, how a still video is made, how latents become pixels. What a model was trained to predict is its
+`Prediction`'s secret: the pipeline asks that for noise or clean latents, and the sampler for the model's own
+output, so that models of noise, of v and of flows fit alike.
 
 A model family is one class with these methods, and one entry of `catalog.MODELS`. A class that derives from
 `Backbone` inherits the methods below that have a body.
 
-Shapes: B batch, C latent channels, F frames, h x w latent size, H x W pixels. Latents are float32 whatever
-the dtype of the networks, so that no precision is lost between two forward passes.
+Shapes: B batch, C latent channels, F frames of latents, h x w latent size, T frames of pixels, H x W pixels. F
+is T unless the VAE compresses time (`Defaults.latent_frames`). Latents are float32 whatever the dtype of the
+networks, so that no precision is lost between two forward passes.
 """
 
 from __future__ import annotations
@@ -20,10 +21,14 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from i4vgen.backbones.memory import Memory
+from i4vgen.backbones.prediction import NoiseLevel, Prediction
 from i4vgen.generation_config import Defaults
 from i4vgen.vocabulary import Vocabulary
+
+PREVIEW_SIDE = 32  # latents
 
 PromptEmbeds = Any
 """An encoded prompt. Only the backbone that made it looks inside."""
@@ -33,21 +38,17 @@ class Sampler(Protocol):
     """The way of one stage from noise to clean latents. Made for that stage: some samplers remember.
 
     Attributes:
-        timesteps: From noisy to clean.
+        levels: The noise level of every step, from noisy to clean.
     """
 
-    timesteps: Sequence[int]
+    levels: Sequence[NoiseLevel]
 
     @abstractmethod
-    def step(
-        self, noise: torch.Tensor, t: int, latents: torch.Tensor, generators: list[torch.Generator]
-    ) -> torch.Tensor:
-        """One step, from timestep t to the next.
+    def step(self, prediction: Prediction, generators: list[torch.Generator]) -> torch.Tensor:
+        """One step, to the next of `levels`. To be called for each of them in turn.
 
         Args:
-            noise: The noise predicted in `latents`.
-            t: One of `timesteps`.
-            latents: [B, C, F, h, w].
+            prediction: Of the latents [B, C, F, h, w] at the level of this step.
             generators: One per batch entry, on the CPU, for samplers that add noise.
 
         Returns:
@@ -62,7 +63,7 @@ class Backbone(Protocol):
     Attributes:
         image_to_video: Whether its videos show an anchor (`condition`). Of the class: read before loading.
         defaults: What it is best run with, and its limits.
-        noisiest: The last timestep of its schedule, where hardly anything but noise is left.
+        noisiest: The noisiest level of its schedule at which a trace of a video is left.
         device: Where it computes.
         dtype: The precision of its networks.
         memory: How much of it is on the device at once, for run.json.
@@ -70,7 +71,7 @@ class Backbone(Protocol):
 
     image_to_video: bool = False
     defaults: Defaults
-    noisiest: int
+    noisiest: NoiseLevel
     device: torch.device
     dtype: torch.dtype
     memory: Memory = Memory.FULL
@@ -115,7 +116,7 @@ class Backbone(Protocol):
 
     @abstractmethod
     def encode_prompt(self, prompt: str, negative_prompt: str) -> PromptEmbeds:
-        """The prompt as `predict_noise` wants it. Called once per run."""
+        """The prompt as `predict` wants it. Called once per run."""
         ...
 
     def condition(self, prompt_embeds: PromptEmbeds, anchor: torch.Tensor) -> PromptEmbeds:
@@ -128,51 +129,39 @@ class Backbone(Protocol):
 
     @abstractmethod
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
-        """(C, h, w) of one frame of `height` x `width` pixels."""
+        """(C, h, w) of one frame of latents, for `height` x `width` pixels."""
         ...
 
     @abstractmethod
-    def sampler(self, name: str, num_inference_steps: int, last: int | None = None) -> Sampler:
+    def sampler(
+        self, name: str, num_inference_steps: int, last: int | None = None, noised: bool = False
+    ) -> Sampler:
         """A fresh sampler.
 
         Args:
             name: One of `defaults.samplers`.
-            num_inference_steps: How many timesteps its schedule is divided into.
-            last: Keep only this many of the timesteps, the cleanest; None keeps all.
+            num_inference_steps: How many steps its schedule is divided into.
+            last: Keep only this many of the steps, the cleanest; None keeps all.
+            noised: Whether it starts from a video that noise was added to, not from noise alone. Where the
+                schedule begins with noise alone, that takes one that begins at `noisiest`.
         """
         ...
 
     @abstractmethod
-    def predict_noise(
-        self, latents: torch.Tensor, t: int, prompt_embeds: PromptEmbeds, guidance_scale: float
-    ) -> torch.Tensor:
-        """The noise in `latents` at timestep t, with classifier-free guidance.
+    def predict(
+        self, latents: torch.Tensor, level: NoiseLevel, prompt_embeds: PromptEmbeds, guidance_scale: float
+    ) -> Prediction:
+        """What the model predicts for latents at a noise level, with classifier-free guidance.
 
         Args:
-            latents: [B, C, F, h, w]. F = 1 draws images: the temporal layers are skipped.
+            latents: [B, C, F, h, w]. F = 1 draws images.
             guidance_scale: At most 1 means no guidance, for which no unconditional prediction is needed.
-
-        Returns:
-            float32, of the shape of `latents`.
         """
         ...
 
-    @abstractmethod
-    def add_noise(self, latents: torch.Tensor, noise: torch.Tensor, t: int) -> torch.Tensor:
-        """Clean latents [B, C, F, h, w] brought to timestep t."""
-        ...
-
-    @abstractmethod
-    def predict_x0(self, latents: torch.Tensor, noise: torch.Tensor, t: int) -> torch.Tensor:
-        """The clean latents in `latents` [B, C, F, h, w] at timestep t, given the noise predicted in them. The
-        inverse of `add_noise`.
-        """
-        ...
-
-    @abstractmethod
-    def noise_level(self, t: int) -> float:
-        """1 - alpha_bar_t, the share of noise in the variance at timestep t: the weight of equation 5."""
-        ...
+    def ni_vsds_levels(self, name: str, num_inference_steps: int) -> Sequence[NoiseLevel]:
+        """The noise levels that NI-VSDS takes the first of. Arguments as for `sampler`."""
+        return self.sampler(name, num_inference_steps).levels
 
     def ni_vsds_step_size(self, index: int) -> float:
         """The step size of equation 5 at NI-VSDS step `index`, counted from 0."""
@@ -181,7 +170,7 @@ class Backbone(Protocol):
     # Images and videos
 
     def still_video(self, anchor: torch.Tensor, num_frames: int) -> torch.Tensor:
-        """An image's latents [B, C, 1, h, w] as those of a video in which nothing moves, [B, C, F, h, w]."""
+        """An image's latents [B, C, 1, h, w] as those of T frames in which nothing moves, [B, C, F, h, w]."""
         return anchor.repeat(1, 1, num_frames, 1, 1)
 
     @abstractmethod
@@ -191,5 +180,25 @@ class Backbone(Protocol):
 
     @abstractmethod
     def decode(self, latents: torch.Tensor) -> np.ndarray:
-        """Latents [B, C, F, h, w] as uint8 frames [B, F, H, W, 3]."""
+        """Latents [B, C, F, h, w] as uint8 frames [B, T, H, W, 3]."""
         ...
+
+    def preview(self, latents: torch.Tensor) -> np.ndarray:
+        """A sketch of a video under way, in little time.
+
+        Args:
+            latents: Clean as far as the model can tell, [1, C, F, h, w].
+
+        Returns:
+            uint8 frames [T, H, W, 3] of any size.
+        """
+        return self.decode(shrunk(latents))[0]
+
+
+def shrunk(latents: torch.Tensor) -> torch.Tensor:
+    """Latents [1, C, F, h, w] scaled down to at most `PREVIEW_SIDE` a side: decoding large ones is slow."""
+    scale = PREVIEW_SIDE / max(latents.shape[3:])
+    if scale >= 1:
+        return latents
+    height, width = (round(side * scale) for side in latents.shape[3:])
+    return F.adaptive_avg_pool2d(latents[0].transpose(0, 1), (height, width)).transpose(0, 1)[None]

@@ -462,7 +462,13 @@ class LaVieBackbone(StableDiffusionBackbone):
             raise ModelError(f"{base} has no vae/config.json: it is not a model in the diffusers layout")
         return replace(DEFAULTS, size_multiple=2 ** (len(vae["block_out_channels"]) - 1))
 
-    def sampler(self, name: str, num_inference_steps: int, last: int | None = None) -> DiffusersSampler:
+    def sampler(
+        self,
+        name: str,
+        num_inference_steps: int,
+        last: int | None = None,
+        noised: bool = False,
+    ) -> DiffusersSampler:
         schedule = dict(self.schedule)
         if name == "ddpm":
             # The authors' diffusers (0.16) shifts the timesteps of DDIM alone. DDPM, if they were shifted,

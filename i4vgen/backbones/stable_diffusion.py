@@ -1,5 +1,5 @@
-"""What the video models on top of Stable Diffusion share: its text encoder, its VAE, a noise schedule with
-noise prediction, classifier-free guidance. What they do not share is how their network is called.
+"""What the video models on top of Stable Diffusion share: its text encoder, its VAE, a table of
+noise levels, classifier-free guidance. What they do not share is how their network is called.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from i4vgen.backbones.base import Backbone
 from i4vgen.backbones.memory import Memory, choose_memory, free_cache, leaner_when_full
-from i4vgen.backbones.samplers import DiffusersSampler
+from i4vgen.backbones.prediction import PREDICTIONS, NoiseLevel, Prediction
+from i4vgen.backbones.samplers import DiffusersSampler, noise_levels
 from i4vgen.generation_config import Defaults
 
 T = TypeVar("T")
@@ -68,9 +69,9 @@ class StableDiffusionBackbone(Backbone):
         self.tokenizer = tokenizer
         self.step_sizes = tuple(step_sizes)
         self.device = torch.device(device)
-        # Plain numbers: reading one from a tensor on a GPU would wait for everything queued there.
-        self._alphas_cumprod: list[float] = scheduler.alphas_cumprod.double().tolist()
-        self.noisiest = len(self._alphas_cumprod) - 1
+        self._prediction = PREDICTIONS[self.schedule.get("prediction_type", "epsilon")]
+        self._levels = noise_levels(scheduler)
+        self.noisiest = self._levels[-1]
         self.set_memory(memory or choose_memory(self.device, self.networks))
 
     @property
@@ -126,28 +127,38 @@ class StableDiffusionBackbone(Backbone):
         embeds = text_encoder(tokens.input_ids.to(self.device))[0].to(self.dtype)
         return PromptEmbeds(embeds[:1], embeds[1:])
 
-    def sampler(self, name: str, num_inference_steps: int, last: int | None = None) -> DiffusersSampler:
+    def level(self, t: int) -> NoiseLevel:
+        """The noise level at timestep t."""
+        return self._levels[t]
+
+    def sampler(
+        self,
+        name: str,
+        num_inference_steps: int,
+        last: int | None = None,
+        noised: bool = False,  # or not: every level of the table leaves a trace of a video
+    ) -> DiffusersSampler:
         return DiffusersSampler(name, self.schedule, num_inference_steps, last)
 
     @leaner_when_full
     @torch.inference_mode()
-    def predict_noise(
-        self, latents: torch.Tensor, t: int, prompt_embeds: PromptEmbeds, guidance_scale: float
-    ) -> torch.Tensor:
+    def predict(
+        self, latents: torch.Tensor, level: NoiseLevel, prompt_embeds: PromptEmbeds, guidance_scale: float
+    ) -> Prediction:
         guided = guidance_scale > 1
         embeds = [prompt_embeds.negative, prompt_embeds.prompt] if guided else [prompt_embeds.prompt]
         embeds = torch.cat([e.expand(len(latents), -1, -1) for e in embeds]).to(self.dtype)
         inputs = torch.cat([latents] * (1 + guided)).to(self.dtype)
         # Filled in on the device: a number sent there by a copy would wait for everything queued there.
-        timestep = torch.full((), t, device=self.device)
+        timestep = torch.full((), level.timestep, device=self.device)
         at_once = len(inputs) if self.memory is Memory.FULL else 1
         parts = zip(inputs.split(at_once), embeds.split(at_once), strict=True)
-        noise = [self.call_unet(latents, timestep, embeds, prompt_embeds.anchor) for latents, embeds in parts]
-        noise = torch.cat(noise).float()
-        if not guided:
-            return noise
-        unconditional, conditional = noise.chunk(2)
-        return unconditional + guidance_scale * (conditional - unconditional)
+        output = [self.call_unet(part, timestep, embeds, prompt_embeds.anchor) for part, embeds in parts]
+        output = torch.cat(output).float()
+        if guided:
+            unconditional, conditional = output.chunk(2)
+            output = unconditional + guidance_scale * (conditional - unconditional)
+        return self._prediction(level, latents, output)
 
     def call_unet(
         self,
@@ -156,22 +167,11 @@ class StableDiffusionBackbone(Backbone):
         embeds: torch.Tensor,
         anchor: torch.Tensor | None,
     ) -> torch.Tensor:
-        """The noise in latents [B, C, F, h, w] at a timestep (no dimensions, on the device).
+        """The network's output for latents [B, C, F, h, w] at a timestep (no dimensions, on the device).
 
         embeds: [B, tokens, D]. anchor: as in `PromptEmbeds`; to be ignored for single images.
         """
         raise NotImplementedError
-
-    def add_noise(self, latents: torch.Tensor, noise: torch.Tensor, t: int) -> torch.Tensor:
-        alpha = self._alphas_cumprod[t]
-        return alpha**0.5 * latents + (1 - alpha) ** 0.5 * noise
-
-    def predict_x0(self, latents: torch.Tensor, noise: torch.Tensor, t: int) -> torch.Tensor:
-        alpha = self._alphas_cumprod[t]
-        return (latents - (1 - alpha) ** 0.5 * noise) / alpha**0.5
-
-    def noise_level(self, t: int) -> float:
-        return 1 - self._alphas_cumprod[t]
 
     def ni_vsds_step_size(self, index: int) -> float:
         return self.step_sizes[min(index, len(self.step_sizes) - 1)]

@@ -261,9 +261,9 @@ def step(name: str, number: int, total: int, left: str) -> str:
     return f"{stage(name)}: step {number} of {total}, {left}"
 
 
-def step_facts(timestep: int, weight: float, update: float) -> str:
+def step_facts(timestep: float, weight: float, update: float) -> str:
     """What the last step did, for those who know the method."""
-    return f"t = {timestep} \u00b7 weight {weight:.3f} \u00b7 update {update:.4f}"
+    return f"t = {timestep:.4g} \u00b7 weight {weight:.3f} \u00b7 update {update:.4f}"
 
 
 def seconds_left(seconds: float | None) -> str:

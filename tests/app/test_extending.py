@@ -13,7 +13,8 @@ from diffusers import DDIMScheduler
 
 from i4vgen.__main__ import main
 from i4vgen.backbones.base import Backbone
-from i4vgen.backbones.samplers import DiffusersSampler
+from i4vgen.backbones.prediction import EpsilonPrediction
+from i4vgen.backbones.samplers import DiffusersSampler, noise_levels
 from i4vgen.catalog import MODELS, REWARDS, Entry, RewardEntry
 from i4vgen.comparisons import COMPARISONS, Comparison, vanilla
 from i4vgen.generation_config import Defaults
@@ -23,6 +24,7 @@ from i4vgen.runtime import Runtime
 from i4vgen.ui import api, build_app
 
 SCHEDULE = DDIMScheduler()
+LEVELS = noise_levels(SCHEDULE)
 PIXELS = 8  # per latent
 
 
@@ -30,7 +32,7 @@ class LinearBackbone(Backbone):
     """Takes a share of what it sees for noise. Its latents are colours, eight times smaller than the image."""
 
     defaults = Defaults(num_frames=4, height=32, width=24, num_inference_steps=3, samplers=("ddim",))
-    noisiest = 999
+    noisiest = LEVELS[-1]
     device = torch.device("cpu")
     dtype = torch.float32
 
@@ -48,20 +50,11 @@ class LinearBackbone(Backbone):
     def encode_prompt(self, prompt, negative_prompt):
         return len(prompt) / 100
 
-    def sampler(self, name, num_inference_steps, last=None):
+    def sampler(self, name, num_inference_steps, last=None, noised=False):
         return DiffusersSampler(name, SCHEDULE.config, num_inference_steps, last)
 
-    def predict_noise(self, latents, t, prompt_embeds, guidance_scale):
-        return self.noise_level(t) ** 0.5 * latents + prompt_embeds
-
-    def add_noise(self, latents, noise, t):
-        return (1 - self.noise_level(t)) ** 0.5 * latents + self.noise_level(t) ** 0.5 * noise
-
-    def predict_x0(self, latents, noise, t):
-        return (latents - self.noise_level(t) ** 0.5 * noise) / (1 - self.noise_level(t)) ** 0.5
-
-    def noise_level(self, t):
-        return 1 - float(SCHEDULE.alphas_cumprod[t])
+    def predict(self, latents, level, prompt_embeds, guidance_scale):
+        return EpsilonPrediction(level, latents, level.sigma * latents + prompt_embeds)
 
     def encode(self, image):
         small = torch.from_numpy(image[::PIXELS, ::PIXELS]).permute(2, 0, 1)[None, :, None]

@@ -9,8 +9,10 @@ import torch
 from diffusers import MotionAdapter, UNet2DConditionModel, UNetMotionModel
 
 from i4vgen.backbones.animatediff import AnimateDiffBackbone, adopt_motion_modules
+from i4vgen.backbones.prediction import EpsilonPrediction
 from i4vgen.backbones.stable_diffusion import PromptEmbeds
 from i4vgen.errors import ModelError
+from tests.support.predicting import predict_noise, timesteps
 
 
 @pytest.fixture
@@ -37,28 +39,28 @@ def test_image_mode_is_the_text_to_image_unet(backbone, tiny_model_dir, prompt):
     latents = torch.randn(2, 4, 1, 8, 6)
     with torch.no_grad():
         expected = unet(latents[:, :, 0], 500, encoder_hidden_states=prompt.prompt.expand(2, -1, -1)).sample
-    torch.testing.assert_close(backbone.predict_noise(latents, 500, prompt, 1.0)[:, :, 0], expected)
+    torch.testing.assert_close(predict_noise(backbone, latents, 500, prompt, 1.0)[:, :, 0], expected)
 
 
 def test_frames_differ_from_images_once_they_move_together(backbone, prompt):
     latents = torch.randn(1, 4, 5, 8, 6)
-    video = backbone.predict_noise(latents, 500, prompt, 1.0)
-    images = backbone.predict_noise(latents.transpose(0, 2), 500, prompt, 1.0)
+    video = predict_noise(backbone, latents, 500, prompt, 1.0)
+    images = predict_noise(backbone, latents.transpose(0, 2), 500, prompt, 1.0)
     assert not torch.allclose(video, images.transpose(0, 2), atol=1e-3)
 
 
 def test_videos_in_one_batch_do_not_mix(backbone, prompt):
     latents = torch.randn(2, 4, 3, 8, 6)
-    together = backbone.predict_noise(latents, 300, prompt, 4.0)
-    alone = torch.cat([backbone.predict_noise(z[None], 300, prompt, 4.0) for z in latents])
+    together = predict_noise(backbone, latents, 300, prompt, 4.0)
+    alone = torch.cat([predict_noise(backbone, z[None], 300, prompt, 4.0) for z in latents])
     torch.testing.assert_close(together, alone)
 
 
 def test_guidance(backbone, prompt):
     latents = torch.randn(1, 4, 2, 8, 6)
-    with_prompt = backbone.predict_noise(latents, 300, prompt, 1.0)
-    with_negative = backbone.predict_noise(latents, 300, PromptEmbeds(prompt.negative, prompt.negative), 1.0)
-    guided = backbone.predict_noise(latents, 300, prompt, 5.0)
+    with_prompt = predict_noise(backbone, latents, 300, prompt, 1.0)
+    with_negative = predict_noise(backbone, latents, 300, PromptEmbeds(prompt.negative, prompt.negative), 1.0)
+    guided = predict_noise(backbone, latents, 300, prompt, 5.0)
     torch.testing.assert_close(guided, with_negative + 5 * (with_prompt - with_negative), atol=1e-4, rtol=1e-4)
 
 
@@ -66,7 +68,7 @@ def test_a_guidance_scale_of_1_needs_half_the_work(backbone, prompt):
     batches = []
     hook = backbone.unet.register_forward_pre_hook(lambda _, args: batches.append(len(args[0])))
     for scale in (0, 1, 1.5):
-        backbone.predict_noise(torch.randn(3, 4, 1, 8, 6), 300, prompt, scale)
+        predict_noise(backbone, torch.randn(3, 4, 1, 8, 6), 300, prompt, scale)
     hook.remove()
     assert batches == [3, 3, 6]
 
@@ -100,23 +102,25 @@ def test_still_video_and_step_sizes(backbone):
 
 
 def test_noise_schedule(backbone):
-    timesteps = backbone.sampler("ddim", 25).timesteps
-    assert timesteps[0] == 961 and timesteps[-1] == 1 and len(timesteps) == 25
-    assert backbone.sampler("ddim", 25, last=3).timesteps == timesteps[-3:]
-    assert 0 < backbone.noise_level(1) < backbone.noise_level(961) < 1
+    whole = timesteps(backbone.sampler("ddim", 25))
+    assert whole[0] == 961 and whole[-1] == 1 and len(whole) == 25
+    assert timesteps(backbone.sampler("ddim", 25, last=3)) == whole[-3:]
+    assert 0 < backbone.level(1).weight < backbone.level(961).weight < 1
     z, noise = torch.randn(1, 4, 2, 8, 6), torch.randn(1, 4, 2, 8, 6)
-    level = backbone.noise_level(500)
-    torch.testing.assert_close(backbone.add_noise(z, noise, 500), (1 - level) ** 0.5 * z + level**0.5 * noise)
+    level = backbone.level(500).weight
+    noisy = backbone.level(500).add_noise(z, noise)
+    torch.testing.assert_close(noisy, (1 - level) ** 0.5 * z + level**0.5 * noise)
 
 
 def test_denoising_with_the_true_noise_gives_back_the_clean_latents(backbone):
     clean, noise = torch.randn(1, 4, 2, 8, 6), torch.randn(1, 4, 2, 8, 6)
     for name in ("ddim", "dpm++"):
         sampler = backbone.sampler(name, 10, last=6)
-        latents = backbone.add_noise(clean, noise, sampler.timesteps[0])
-        for t in sampler.timesteps:
-            torch.testing.assert_close(backbone.predict_x0(latents, noise, t), clean, atol=1e-4, rtol=1e-4)
-            latents = sampler.step(noise, t, latents, [])
+        latents = sampler.levels[0].add_noise(clean, noise)
+        for level in sampler.levels:
+            prediction = EpsilonPrediction(level, latents, noise)
+            torch.testing.assert_close(prediction.clean, clean, atol=1e-4, rtol=1e-4)
+            latents = sampler.step(prediction, [])
         torch.testing.assert_close(latents, clean, atol=0.05, rtol=0.05)  # the last step leaves t = 0
 
 
@@ -176,8 +180,8 @@ def test_a_saved_motion_unet_loads_as_well(backbone, model, prompt):
     backbone.unet.save_pretrained(model / "unet")
     again = AnimateDiffBackbone.from_pretrained(str(model))
     latents = torch.randn(1, 4, 3, 8, 6)
-    expected = backbone.predict_noise(latents, 400, prompt, 3.0)
-    assert torch.equal(again.predict_noise(latents, 400, prompt, 3.0), expected)
+    expected = predict_noise(backbone, latents, 400, prompt, 3.0)
+    assert torch.equal(predict_noise(again, latents, 400, prompt, 3.0), expected)
 
 
 def truncate(file):

@@ -16,6 +16,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from transformers.models.t5.modeling_t5 import T5Attention
 
 from i4vgen.backbones.lavie import BASE, FURTHEST, MODEL, LaVieBackbone, LaVieUNet, distance_buckets
+from i4vgen.backbones.prediction import EpsilonPrediction
 from i4vgen.backbones.stable_diffusion import PromptEmbeds
 from i4vgen.errors import ModelError
 from i4vgen.events import Candidate, Result
@@ -25,6 +26,7 @@ from tests import parity
 from tests.conftest import ROOT
 from tests.support.layouts_lavie import CHANNELS, TEXT, lavie_weights, write_lavie
 from tests.support.layouts_rewards import write_hub_cache
+from tests.support.predicting import predict_noise, timesteps
 
 REFERENCE = ROOT / "tests" / "data" / "lavie_i4vgen_reference.safetensors"
 
@@ -131,27 +133,27 @@ def test_a_single_frame_is_an_image_of_stable_diffusion(backbone, prompt, size):
     latents = noise(3, 4, 1, *size)
     with torch.no_grad():
         expected = images(latents[:, :, 0], 500, prompt.prompt.expand(3, -1, -1)).sample
-    torch.testing.assert_close(backbone.predict_noise(latents, 500, prompt, 1.0)[:, :, 0], expected)
+    torch.testing.assert_close(predict_noise(backbone, latents, 500, prompt, 1.0)[:, :, 0], expected)
 
 
 def test_frames_differ_from_images_once_they_move_together(backbone, prompt):
     latents = noise(1, 4, 5, 8, 6)
-    video = backbone.predict_noise(latents, 500, prompt, 1.0)
-    images = backbone.predict_noise(latents.transpose(0, 2), 500, prompt, 1.0)
+    video = predict_noise(backbone, latents, 500, prompt, 1.0)
+    images = predict_noise(backbone, latents.transpose(0, 2), 500, prompt, 1.0)
     assert not torch.allclose(video, images.transpose(0, 2), atol=1e-2)
 
 
 def test_frames_know_their_order(backbone, prompt):
     latents = noise(1, 4, 5, 8, 6)
-    forwards = backbone.predict_noise(latents, 500, prompt, 1.0)
-    backwards = backbone.predict_noise(latents.flip(2), 500, prompt, 1.0)
+    forwards = predict_noise(backbone, latents, 500, prompt, 1.0)
+    backwards = predict_noise(backbone, latents.flip(2), 500, prompt, 1.0)
     assert not torch.allclose(forwards, backwards.flip(2), atol=1e-2)
 
 
 def test_videos_in_one_batch_do_not_mix(backbone, prompt):
     latents = noise(2, 4, 3, 8, 6)
-    together = backbone.predict_noise(latents, 300, prompt, 4.0)
-    alone = torch.cat([backbone.predict_noise(z[None], 300, prompt, 4.0) for z in latents])
+    together = predict_noise(backbone, latents, 300, prompt, 4.0)
+    alone = torch.cat([predict_noise(backbone, z[None], 300, prompt, 4.0) for z in latents])
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
 
 
@@ -166,9 +168,9 @@ def test_half_precision(model, tiny_model_dir, backbone, prompt):
     lean = LaVieBackbone.from_pretrained(str(model), str(tiny_model_dir), dtype=torch.bfloat16)
     assert lean.dtype == torch.bfloat16
     latents = noise(1, 4, 3, 8, 6)
-    rough = lean.predict_noise(latents, 500, prompt, 1.0)
+    rough = predict_noise(lean, latents, 500, prompt, 1.0)
     assert rough.dtype == torch.float32
-    torch.testing.assert_close(rough, backbone.predict_noise(latents, 500, prompt, 1.0), rtol=0.1, atol=0.1)
+    torch.testing.assert_close(rough, predict_noise(backbone, latents, 500, prompt, 1.0), rtol=0.1, atol=0.1)
 
 
 # Samplers and the whole chain
@@ -176,20 +178,19 @@ def test_half_precision(model, tiny_model_dir, backbone, prompt):
 
 def test_the_samplers_are_those_of_the_authors(backbone):
     """Their diffusers (0.16) shifts the timesteps of DDIM by the base's steps_offset, those of DDPM not."""
-    assert backbone.sampler("ddpm", 50).timesteps == list(range(980, -1, -20))
-    assert backbone.sampler("ddim", 50).timesteps == list(range(981, 0, -20))
-    assert backbone.sampler("ddpm", 50, last=40).timesteps == list(range(780, -1, -20))
+    assert timesteps(backbone.sampler("ddpm", 50)) == list(range(980, -1, -20))
+    assert timesteps(backbone.sampler("ddim", 50)) == list(range(981, 0, -20))
+    assert timesteps(backbone.sampler("ddpm", 50, last=40)) == list(range(780, -1, -20))
 
 
 def test_ddpm_adds_noise_at_every_step_but_the_last(backbone):
     sampler = backbone.sampler("ddpm", 5)
     latents, predicted = noise(1, 4, 2, 8, 6), noise(1, 4, 2, 8, 6, seed=1)
-    for t in sampler.timesteps:
-        steps = [
-            sampler.step(predicted, t, latents, [torch.Generator().manual_seed(seed)]) for seed in (1, 1, 2)
-        ]
+    for level in sampler.levels:
+        prediction = EpsilonPrediction(level, latents, predicted)
+        steps = [sampler.step(prediction, [torch.Generator().manual_seed(seed)]) for seed in (1, 1, 2)]
         assert torch.equal(steps[0], steps[1])
-        assert torch.equal(steps[0], steps[2]) == (t == 0)
+        assert torch.equal(steps[0], steps[2]) == (level.timestep == 0)
 
 
 def test_defaults(model, tiny_model_dir):
@@ -204,7 +205,7 @@ def test_defaults(model, tiny_model_dir):
 
 def test_the_noise_schedule_and_the_step_sizes(backbone):
     betas = torch.linspace(0.0001, 0.02, 1000, dtype=torch.float64)
-    assert backbone.noise_level(500) == pytest.approx(1 - (1 - betas)[:501].prod().item(), rel=1e-5)
+    assert backbone.level(500).weight == pytest.approx(1 - (1 - betas)[:501].prod().item(), rel=1e-5)
     assert [backbone.ni_vsds_step_size(i) for i in (0, 1, 40)] == [1.0, 1.0, 1.0]
 
 
@@ -244,7 +245,7 @@ def test_models_load_from_an_offline_hub_cache(tmp_path, monkeypatch, tiny_model
     loaded = LaVieBackbone.from_pretrained(dtype=torch.float32)
     latents = noise(1, 4, 3, 8, 6)
     torch.testing.assert_close(
-        loaded.predict_noise(latents, 500, prompt, 1.0), backbone.predict_noise(latents, 500, prompt, 1.0)
+        predict_noise(loaded, latents, 500, prompt, 1.0), predict_noise(backbone, latents, 500, prompt, 1.0)
     )
 
 
@@ -253,7 +254,7 @@ def test_a_checkpoint_may_be_the_bare_state_dict(tmp_path, tiny_model_dir, backb
     loaded = LaVieBackbone.from_pretrained(str(tmp_path), str(tiny_model_dir))
     latents = noise(1, 4, 2, 8, 6)
     torch.testing.assert_close(
-        loaded.predict_noise(latents, 500, prompt, 1.0), backbone.predict_noise(latents, 500, prompt, 1.0)
+        predict_noise(loaded, latents, 500, prompt, 1.0), predict_noise(backbone, latents, 500, prompt, 1.0)
     )
 
 

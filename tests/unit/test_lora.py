@@ -25,6 +25,7 @@ from tests.support.layouts_animatediff import (
     write_motion_lora,
     write_stable_diffusion,
 )
+from tests.support.predicting import predict_noise
 
 WEIGHT = 0.7
 
@@ -195,9 +196,9 @@ def test_only_the_video_changes_with_a_motion_lora(models, load, plain):
     prompt = plain.encode_prompt("a red rocket", "")
     video = torch.randn(1, 4, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     image = video[:, :, :1]
-    before, after = (b.predict_noise(image, 500, prompt, 3.0) for b in (plain, backbone))
+    before, after = (predict_noise(b, image, 500, prompt, 3.0) for b in (plain, backbone))
     assert torch.equal(before, after)
-    before, after = (b.predict_noise(video, 500, prompt, 3.0) for b in (plain, backbone))
+    before, after = (predict_noise(b, video, 500, prompt, 3.0) for b in (plain, backbone))
     assert (before - after).abs().max() > 1e-3
 
 

@@ -11,6 +11,7 @@ from i4vgen.backbones.memory import GB, Memory, choose_memory, suggest_memory
 from i4vgen.errors import OutOfMemoryError
 from i4vgen.events import Result
 from i4vgen.runtime import Runtime
+from tests.support.predicting import predict_noise
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def fails_above(network: torch.nn.Module, batch: int) -> list[int]:
 
 def predict(backbone: AnimateDiffBackbone) -> torch.Tensor:
     latents = torch.randn(3, 4, 2, 8, 6, generator=torch.Generator().manual_seed(0))
-    return backbone.predict_noise(latents, 500, backbone.encode_prompt("a red rocket", ""), 3.0)
+    return predict_noise(backbone, latents, 500, backbone.encode_prompt("a red rocket", ""), 3.0)
 
 
 def test_a_batch_that_does_not_fit_is_computed_entry_by_entry(backbone):

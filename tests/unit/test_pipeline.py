@@ -15,6 +15,7 @@ from i4vgen.events import STAGES, VIDEOS, Candidate, Preview, Progress, Result, 
 from i4vgen.generation_config import InvalidInputError
 from i4vgen.noise import SeedNoise
 from i4vgen.pipeline import Anchor, I4VGenPipeline
+from tests.support import predicting
 
 
 def only(events, kind):
@@ -114,7 +115,7 @@ def test_previews_keep_to_their_share_of_the_time(pipeline, make_config, monkeyp
 
 
 def test_previews_of_large_videos_are_smaller(pipeline, make_config, monkeypatch):
-    monkeypatch.setattr("i4vgen.tracking.PREVIEW_SIDE", 4)  # of latents of 8 x 6
+    monkeypatch.setattr("i4vgen.backbones.base.PREVIEW_SIDE", 4)  # of latents of 8 x 6
     seen = only(pipeline.comparison("vanilla", make_config(), previews=math.inf), Preview)
     assert {p.frames.shape for p in seen} == {(4, 16, 12, 3)}
 
@@ -212,16 +213,17 @@ def test_p_re_starts_later(pipeline, make_config):
     events = list(pipeline.animate(config, Anchor.from_candidate(candidate)))
     assert [s.total for s in only(events, Stage)] == [1, 3]
     timesteps = [p.timestep for p in only(events, Progress) if p.stage == "regeneration"]
-    assert timesteps == pipeline.backbone.sampler("ddim", 10).timesteps[-3:]
+    assert timesteps == predicting.timesteps(pipeline.backbone.sampler("ddim", 10))[-3:]
 
 
 def test_values_that_are_not_numbers_are_an_error_and_no_black_video(pipeline, make_config, monkeypatch):
-    right = pipeline.backbone.predict_noise
+    right = pipeline.backbone.predict
 
-    def overflow(latents, t, *others):
-        return right(latents, t, *others) * (float("nan") if latents.shape[2] > 1 else 1)
+    def overflow(latents, *others):
+        prediction = right(latents, *others)
+        return replace(prediction, output=prediction.output * (float("nan") if latents.shape[2] > 1 else 1))
 
-    monkeypatch.setattr(pipeline.backbone, "predict_noise", overflow)
+    monkeypatch.setattr(pipeline.backbone, "predict", overflow)
     seen = []
     with pytest.raises(ModelError, match="not numbers"):
         seen.extend(pipeline.run(make_config()))  # keeps what came before

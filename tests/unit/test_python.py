@@ -64,9 +64,9 @@ def test_the_initial_noise_is_where_the_vanilla_video_starts(pipe, out):
     assert noise.shape == (1, 4, 4, 8, 6) and noise.device.type == "cpu"
     prompt_embeds = pipe.backbone.encode_prompt(PROMPT, "")
     sampler = pipe.backbone.sampler(out.config.sampler, out.config.num_inference_steps)
-    for t in sampler.timesteps:
-        predicted = pipe.backbone.predict_noise(latents, t, prompt_embeds, out.config.guidance_scale)
-        latents = sampler.step(predicted, t, latents, [])
+    for level in sampler.levels:
+        prediction = pipe.backbone.predict(latents, level, prompt_embeds, out.config.guidance_scale)
+        latents = sampler.step(prediction, [])
     assert np.array_equal(latents[0].numpy(), out.videos["vanilla"].latents)
 
 

@@ -27,6 +27,7 @@ from tests.support.layouts_animatediff import (
     write_sparse_controlnet,
     write_stable_diffusion,
 )
+from tests.support.predicting import predict_noise
 
 BASE = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 ADAPTER = "guoyww/animatediff-motion-adapter-v1-5-3"
@@ -136,9 +137,8 @@ def test_agrees_with_diffusers_pipeline(models, prompt, noise, photo, norms):
     (control, _), (unet, _) = recorders
     conditioned = backbone.condition(prompt, control[0][1]["controlnet_cond"][:, :, :1])
     latents, sampler = noise, backbone.sampler("ddim", 2)
-    for t in sampler.timesteps:
-        predicted = backbone.predict_noise(latents, t, conditioned, SCALE)
-        latents = sampler.step(predicted, t, latents, [])
+    for level in sampler.levels:
+        latents = sampler.step(backbone.predict(latents, level, conditioned, SCALE), [])
     torch.testing.assert_close(latents, theirs)
     assert (theirs - noise).abs().max() > 0.1
 
@@ -164,7 +164,7 @@ def test_only_the_first_frame_is_shown(backbone, prompt, noise, anchor):
     features = []
     for picture in (anchor, anchor + 1):
         calls, hook = calls_of(backbone.unet)
-        backbone.predict_noise(noise, TIMESTEP, backbone.condition(prompt, picture), 1.0)
+        predict_noise(backbone, noise, TIMESTEP, backbone.condition(prompt, picture), 1.0)
         hook.remove()
         features.append(calls[0][1]["down_block_additional_residuals"])
     differ = [(a - b).flatten(1).any(1).tolist() for a, b in zip(*features, strict=True)]
@@ -172,10 +172,10 @@ def test_only_the_first_frame_is_shown(backbone, prompt, noise, anchor):
 
 
 def test_the_anchor_reaches_every_frame(backbone, text_to_video, prompt, noise, anchor):
-    free = text_to_video.predict_noise(noise, TIMESTEP, prompt, SCALE)
-    assert torch.equal(backbone.predict_noise(noise, TIMESTEP, prompt, SCALE), free)
+    free = predict_noise(text_to_video, noise, TIMESTEP, prompt, SCALE)
+    assert torch.equal(predict_noise(backbone, noise, TIMESTEP, prompt, SCALE), free)
     for picture in (anchor, -anchor):
-        bound = backbone.predict_noise(noise, TIMESTEP, backbone.condition(prompt, picture), SCALE)
+        bound = predict_noise(backbone, noise, TIMESTEP, backbone.condition(prompt, picture), SCALE)
         moved = (bound - free).abs().amax(dim=(0, 1, 3, 4))
         assert moved.min() > 1e-3
         free = bound
@@ -184,9 +184,9 @@ def test_the_anchor_reaches_every_frame(backbone, text_to_video, prompt, noise, 
 def test_images_are_drawn_without_the_anchor(backbone, text_to_video, prompt, noise, anchor):
     image = noise[:, :, :1]
     calls, hook = calls_of(backbone.controlnet)
-    drawn = backbone.predict_noise(image, TIMESTEP, backbone.condition(prompt, anchor), SCALE)
+    drawn = predict_noise(backbone, image, TIMESTEP, backbone.condition(prompt, anchor), SCALE)
     hook.remove()
-    assert not calls and torch.equal(drawn, text_to_video.predict_noise(image, TIMESTEP, prompt, SCALE))
+    assert not calls and torch.equal(drawn, predict_noise(text_to_video, image, TIMESTEP, prompt, SCALE))
 
 
 def test_conditioning_leaves_the_prompt_as_it_was(backbone, prompt, anchor):
@@ -197,10 +197,10 @@ def test_conditioning_leaves_the_prompt_as_it_was(backbone, prompt, anchor):
 def test_lean_memory_gives_the_same_video(models, backbone, prompt, noise, anchor):
     conditioned = backbone.condition(prompt, anchor)
     videos = torch.cat([noise, -noise])
-    expected = backbone.predict_noise(videos, TIMESTEP, conditioned, SCALE)
+    expected = predict_noise(backbone, videos, TIMESTEP, conditioned, SCALE)
     sliced = load(models, memory=Memory.SLICED)
     calls, _ = calls_of(sliced.controlnet)
-    torch.testing.assert_close(sliced.predict_noise(videos, TIMESTEP, conditioned, SCALE), expected)
+    torch.testing.assert_close(predict_noise(sliced, videos, TIMESTEP, conditioned, SCALE), expected)
     assert [len(call[0][0]) for call in calls] == [1] * 4
 
 
@@ -211,8 +211,8 @@ def test_networks_are_listed_as_a_run_needs_them(backbone):
 def test_half_precision(models, prompt, noise, anchor):
     backbone = load(models, dtype=torch.float16)
     assert backbone.controlnet.dtype == torch.float16
-    predicted = backbone.predict_noise(noise, TIMESTEP, backbone.condition(prompt, anchor), SCALE)
-    expected = load(models).predict_noise(noise, TIMESTEP, backbone.condition(prompt, anchor), SCALE)
+    predicted = predict_noise(backbone, noise, TIMESTEP, backbone.condition(prompt, anchor), SCALE)
+    expected = predict_noise(load(models), noise, TIMESTEP, backbone.condition(prompt, anchor), SCALE)
     assert predicted.dtype == torch.float32
     assert (predicted - expected).abs().max() < 0.05 * expected.abs().max()
 
@@ -336,8 +336,8 @@ def test_everything_comes_from_the_cache_when_offline(models, offline, tmp_path,
     assert backbone.defaults == expected.defaults
     prompt = backbone.condition(backbone.encode_prompt("a rocket", "dull"), anchor)
     assert torch.equal(
-        backbone.predict_noise(noise, TIMESTEP, prompt, SCALE),
-        expected.predict_noise(noise, TIMESTEP, prompt, SCALE),
+        predict_noise(backbone, noise, TIMESTEP, prompt, SCALE),
+        predict_noise(expected, noise, TIMESTEP, prompt, SCALE),
     )
 
 
