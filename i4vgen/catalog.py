@@ -34,8 +34,10 @@ def _network(folder: str, stem: str = "diffusion_pytorch_model") -> tuple[str, .
 
 ENCODERS = (*_network("vae/"), *_network("text_encoder/", "model"), "tokenizer/*")
 DIFFUSERS_MODEL = (
-    *_network("unet/"), *ENCODERS, "scheduler/*", *_network("motion_adapter/"), "reward/*", "i4vgen.json",
+    *_network("unet/"), *_network("transformer/"), *ENCODERS, "scheduler/*", *_network("motion_adapter/"),
+    "reward/*", "model_index.json", "i4vgen.json",
 )  # fmt: skip
+WAN_MODEL = (*_network("transformer/"), *ENCODERS, "scheduler/*", "model_index.json")
 ROOT_NETWORK = _network("")
 
 
@@ -57,7 +59,8 @@ class Entry:
 
     Attributes:
         title: What people call it.
-        implementation: The class that runs it, or where that is, as in "module:Class".
+        implementation: The class that runs it, or where that is, as in "module:Class"; None for the one that
+            the model's own model_index.json asks for.
         parts: What its class methods are given, by the names of their parameters.
         rewards: Names from `REWARDS`; the first one selects the anchor.
         takes: Which of "base" and "loras" a person may choose.
@@ -68,7 +71,7 @@ class Entry:
     """
 
     title: str
-    implementation: type[Backbone] | str
+    implementation: type[Backbone] | str | None
     parts: Mapping[str, Part]
     rewards: tuple[str, ...]
     takes: tuple[str, ...] = ()
@@ -80,8 +83,12 @@ class Entry:
 
     @property
     def backbone(self) -> type[Backbone]:
-        """The class that runs it, imported if need be."""
-        return _resolve(self.implementation)
+        """The class that runs it, imported if need be.
+
+        Raises:
+            ModelError: It depends on the model, which cannot be found.
+        """
+        return _resolve(self.implementation or _find_family(self.sources["model"]))
 
     @property
     def sources(self) -> dict[str, str]:
@@ -146,7 +153,17 @@ CLIP = Part(
 )
 POCKET = Part(str(bundled.POCKET), ())
 
+WAN_1_3B = Part("Wan-AI/Wan2.1-T2V-1.3B-Diffusers@0fad780a534b6463e45facd96134c9f345acfa5b", WAN_MODEL)
+WAN_5B = Part("Wan-AI/Wan2.2-TI2V-5B-Diffusers@b8fff7315c768468a5333511427288870b2e9635", WAN_MODEL)
+
 ANIMATEDIFF = "i4vgen.backbones.animatediff:AnimateDiffBackbone"
+WAN = "i4vgen.backbones.wan:WanBackbone"
+WAN_IMAGE_TO_VIDEO = "i4vgen.backbones.wan:WanImageToVideoBackbone"
+
+FAMILIES = {"WanPipeline": WAN, "WanImageToVideoPipeline": WAN_IMAGE_TO_VIDEO}
+"""Who runs a model that is in no catalogue, by the class of its diffusers pipeline. All others: AnimateDiff."""
+
+UNSEEN = "NI-VSDS has AnimateDiff's noise levels and step sizes here; nobody has judged them on this model."
 
 MODELS = {
     "pocket": Entry(
@@ -192,6 +209,36 @@ MODELS = {
         licence="CreativeML OpenRAIL-M (Stable Diffusion), Apache-2.0 (AnimateDiff)",
         download=7.9,
         memory=12,
+    ),
+    "wan": Entry(
+        "Wan 2.1",
+        WAN,
+        {"model": WAN_1_3B},
+        ("image_reward",),
+        licence="Apache-2.0",
+        download=30.7,
+        memory=20,
+        about=UNSEEN,
+    ),
+    "wan-5b": Entry(
+        "Wan 2.2 5B",
+        WAN,
+        {"model": WAN_5B},
+        ("image_reward",),
+        licence="Apache-2.0",
+        download=36.0,
+        memory=30,
+        about=UNSEEN,
+    ),
+    "wan-5b-i2v": Entry(
+        "Wan 2.2 5B, image to video",
+        WAN_IMAGE_TO_VIDEO,
+        {"model": WAN_5B},
+        ("image_reward",),
+        licence="Apache-2.0",
+        download=36.0,
+        memory=30,
+        about=UNSEEN,
     ),
 }
 
@@ -333,12 +380,20 @@ def find(spec: ModelSpec) -> Entry:
 def _find_model(model: str) -> Entry:
     if model in MODELS:
         return MODELS[model]
-    parts, rewards = {"model": Part(model, DIFFUSERS_MODEL)}, ("own",)
     if not Path(model).exists() and "+" in model:
         base, adapter = model.split("+", 1)
         parts = {"model": Part(base, DIFFUSERS_MODEL), "motion_adapter": Part(adapter, ROOT_NETWORK)}
-        rewards = ("image_reward",)
-    return Entry(Path(model).name, ANIMATEDIFF, parts, rewards, takes=("base", "loras"))
+        return Entry(Path(model).name, ANIMATEDIFF, parts, ("image_reward",), takes=("base", "loras"))
+    parts = {"model": Part(model, DIFFUSERS_MODEL)}
+    return Entry(Path(model).name, None, parts, ("own",), takes=("base", "loras"))
+
+
+def _find_family(model: str) -> str:
+    """Where the class is that runs a model, a folder or a hub id, in the diffusers layout."""
+    from i4vgen import hub  # imports torch
+
+    index = hub.read_json(model, "model_index.json") or {}
+    return FAMILIES.get(index.get("_class_name", ""), ANIMATEDIFF)
 
 
 def _resolve(implementation: Any) -> Any:

@@ -119,6 +119,7 @@ class Defaults:
     size_multiple: int = 8
     sampler: str = "ddim"
     samplers: tuple[str, ...] = ("ddim", "dpm++")
+    negative_prompt: str = ""
 
     def latent_frames(self, num_frames: int) -> int:
         """How many frames of latents stand for so many frames of a video."""
@@ -207,7 +208,7 @@ class GenerationConfig:
     sampler: str = parameter(
         "ddim",
         label="Sampler",
-        help="ddim, ddpm or dpm++, of those that the model can be run with.",
+        help="ddim, ddpm, dpm++ or unipc, of those that the model can be run with.",
         metavar="NAME",
     )
     p_ni_vsds: float = parameter(

@@ -260,16 +260,16 @@ def load_vae(model: str, dtype: torch.dtype) -> AutoencoderKL:
     return load(AutoencoderKL, model, "vae", torch.float32 if config.get("force_upcast") else dtype)
 
 
-def default_dtype(device: str) -> torch.dtype:
-    """float16 on CUDA, float32 elsewhere."""
-    return torch.float16 if torch.device(device).type == "cuda" else torch.float32
+def default_dtype(device: str, half: torch.dtype = torch.float16) -> torch.dtype:
+    """A half precision on CUDA, float32 elsewhere."""
+    return half if torch.device(device).type == "cuda" else torch.float32
 
 
-def fastest_dtype(device: str) -> torch.dtype:
+def fastest_dtype(device: str, half: torch.dtype = torch.float16) -> torch.dtype:
     """`default_dtype`, but bfloat16 on CPUs that compute in it natively; others emulate it slowly."""
     if torch.device(device).type == "cpu" and computes_in_bfloat16():
         return torch.bfloat16
-    return default_dtype(device)
+    return default_dtype(device, half)
 
 
 def computes_in_bfloat16() -> bool:

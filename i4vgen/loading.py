@@ -73,7 +73,7 @@ def load(
     device = pick_device(device)
     loras = {"loras": entry.loras} if entry.loras else {}
     backbone = entry.backbone.from_pretrained(
-        **entry.sources, **loras, device=device, dtype=dtype or hub.fastest_dtype(device)
+        **entry.sources, **loras, device=device, dtype=dtype or hub.fastest_dtype(device, entry.backbone.half)
     )
     if compiled:
         backbone.compile()

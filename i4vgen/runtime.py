@@ -14,7 +14,7 @@ import torch
 import transformers
 
 import i4vgen
-from i4vgen import catalog, hub
+from i4vgen import catalog
 from i4vgen.backbones.memory import free_cache
 from i4vgen.events import Event
 from i4vgen.generation_config import Defaults, GenerationConfig
@@ -71,7 +71,7 @@ class Runtime:
         self.spec = replace(spec, rewards=self.entry.rewards)
         self.device = pick_device(device)
         self.compiled = compiled
-        self.dtype = dtype or hub.fastest_dtype(self.device)
+        self.dtype = dtype
         self._pipeline: I4VGenPipeline | None = None
 
     @cached_property

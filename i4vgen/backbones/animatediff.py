@@ -7,7 +7,6 @@ One set of weights draws images (the motion modules are skipped) and videos. Wha
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,8 +17,10 @@ from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from i4vgen import hub
+from i4vgen.backbones import own_settings
 from i4vgen.backbones.lora import fuse_loras
 from i4vgen.backbones.memory import Memory
+from i4vgen.backbones.own_settings import read_config
 from i4vgen.backbones.stable_diffusion import StableDiffusionBackbone
 from i4vgen.errors import ModelError
 from i4vgen.generation_config import Defaults
@@ -121,7 +122,6 @@ class AnimateDiffBackbone(StableDiffusionBackbone):
     @staticmethod
     def read_defaults(model: str, motion_adapter: str | None = None) -> Defaults:
         """The model's defaults, from its i4vgen.json and its networks' configurations. Reads no weights."""
-        own = hub.read_json(model, "i4vgen.json") or {}
         unet, vae = read_config(model, "unet"), read_config(model, "vae")
         max_frames = (_motion_config(model, motion_adapter) or unet)["motion_max_seq_length"]
         multiple = 2 ** (len(vae["block_out_channels"]) - 1)
@@ -130,14 +130,11 @@ class AnimateDiffBackbone(StableDiffusionBackbone):
         if isinstance(side, int):
             values |= {"height": side * multiple, "width": side * multiple}
         values["num_frames"] = min(Defaults.num_frames, max_frames)
-        names = {f.name for f in fields(Defaults)}
-        return Defaults(**values | {k: v for k, v in own.items() if k in names})
+        return own_settings.override(Defaults(**values), model)
 
     @staticmethod
     def read_vocabulary(model: str, **_: str) -> Vocabulary | None:
-        """All words that the model was trained on, if its i4vgen.json lists them."""
-        own = hub.read_json(model, "i4vgen.json") or {}
-        return Vocabulary(frozenset(own["words"]), own.get("phrases", {})) if "words" in own else None
+        return own_settings.vocabulary(model)
 
     def call_unet(
         self,
@@ -151,15 +148,6 @@ class AnimateDiffBackbone(StableDiffusionBackbone):
         return self.unet(latents, timestep, encoder_hidden_states=embeds).sample
 
 
-def read_config(model: str, subfolder: str = "") -> dict:
-    """A network's configuration. Raises `ModelError` if there is none."""
-    file = f"{subfolder}/config.json".lstrip("/")
-    config = hub.read_json(model, file)
-    if config is None:
-        raise ModelError(f"{model} has no {file}: it is not a model in the diffusers layout")
-    return config
-
-
 def load_parts(
     model: str, motion_adapter: str | None, dtype: torch.dtype, loras: Sequence[str]
 ) -> dict[str, Any]:
@@ -170,24 +158,11 @@ def load_parts(
         "vae": hub.load_vae(model, dtype),
         "text_encoder": hub.load(CLIPTextModel, model, "text_encoder", dtype),
         "tokenizer": hub.load_tokenizer(CLIPTokenizer, model, "tokenizer"),
-        "step_sizes": _read_step_sizes(model, motion_adapter),
+        # They belong to a schedule: a motion adapter of its own brings AnimateDiff's (`_load_scheduler`).
+        "step_sizes": (None if motion_adapter else own_settings.step_sizes(model)) or STEP_SIZES,
     }
     fuse_loras(loras, parts["unet"], parts["text_encoder"])
     return parts
-
-
-def _read_step_sizes(model: str, motion_adapter: str | None) -> tuple[float, ...]:
-    """Those of the model's i4vgen.json, or AnimateDiff's. They belong to a schedule, so a model with one of its
-    own has step sizes of its own; a motion adapter of its own brings AnimateDiff's (`_load_scheduler`).
-    """
-    own = {} if motion_adapter else hub.read_json(model, "i4vgen.json") or {}
-    sizes = own.get("ni_vsds_step_sizes", STEP_SIZES)
-    numbers = isinstance(sizes, list | tuple) and all(isinstance(s, int | float) and s > 0 for s in sizes)
-    if not numbers or not sizes:
-        raise ModelError(
-            f"{model}/i4vgen.json: ni_vsds_step_sizes must be a list of positive numbers, not {sizes!r}"
-        )
-    return tuple(map(float, sizes))
 
 
 def _has_motion(unet_config: dict) -> bool:

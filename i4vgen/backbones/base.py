@@ -62,6 +62,7 @@ class Backbone(Protocol):
 
     Attributes:
         image_to_video: Whether its videos show an anchor (`condition`). Of the class: read before loading.
+        half: The half precision of its networks on a GPU. Likewise of the class.
         defaults: What it is best run with, and its limits.
         noisiest: The noisiest level of its schedule at which a trace of a video is left.
         device: Where it computes.
@@ -70,6 +71,7 @@ class Backbone(Protocol):
     """
 
     image_to_video: bool = False
+    half: torch.dtype = torch.float16
     defaults: Defaults
     noisiest: NoiseLevel
     device: torch.device

@@ -5,15 +5,14 @@ from __future__ import annotations
 import enum
 import functools
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, TypeVar
+from typing import Any, TypeVar
 
 import torch
+from accelerate import cpu_offload_with_hook
+from accelerate.hooks import remove_hook_from_module
 from torch import nn
 
 from i4vgen.errors import OutOfMemoryError
-
-if TYPE_CHECKING:
-    from i4vgen.backbones.stable_diffusion import StableDiffusionBackbone
 
 T = TypeVar("T")
 
@@ -61,12 +60,11 @@ def suggest_memory(free: int, weights: int) -> Memory:
 def leaner_when_full(method: Callable[..., T]) -> Callable[..., T]:
     """Lets a backbone's method run again in a leaner mode when the device is out of memory.
 
-    The backbone has `memory` and `set_memory`. The method must not leave anything half done. Raises
-    `OutOfMemoryError` when there is no leaner mode.
+    The method must not leave anything half done. Raises `OutOfMemoryError` when there is no leaner mode.
     """
 
     @functools.wraps(method)
-    def attempt(self: StableDiffusionBackbone, *args: object, **kwargs: object) -> T:
+    def attempt(self: PlacedNetworks, *args: object, **kwargs: object) -> T:
         while True:
             try:
                 return method(self, *args, **kwargs)
@@ -82,6 +80,44 @@ def leaner_when_full(method: Callable[..., T]) -> Callable[..., T]:
             self.set_memory(self.memory.leaner)
 
     return attempt
+
+
+class PlacedNetworks:
+    """The networks of a backbone on their device, in one of the modes of `Memory`.
+
+    networks: in the order in which a run needs them. vae: the one that decodes. memory_format: of the networks
+    on a GPU.
+    """
+
+    device: torch.device
+    memory: Memory
+    vae: Any
+    memory_format: torch.memory_format = torch.contiguous_format
+
+    @property
+    def networks(self) -> list[nn.Module]:
+        raise NotImplementedError
+
+    def set_memory(self, memory: Memory) -> None:
+        """Rearranges the networks for a mode."""
+        self.memory = memory
+        self._place()
+
+    @leaner_when_full
+    def _place(self) -> None:
+        for network in self.networks:
+            remove_hook_from_module(network)
+            layout = self.memory_format if self.device.type == "cuda" else torch.contiguous_format
+            place = torch.device("cpu") if self.memory is Memory.OFFLOADED else self.device
+            network.to(place, memory_format=layout)  # pyright: ignore[reportCallIssue]  not in torch's overloads
+        if self.memory is Memory.OFFLOADED:
+            free_cache()
+            hook = None
+            for network in self.networks:
+                _, hook = cpu_offload_with_hook(network, self.device, prev_module_hook=hook)
+        if self.memory is not Memory.FULL and self.vae is not None:
+            self.vae.enable_slicing()
+            self.vae.enable_tiling()
 
 
 def free_cache() -> None:

@@ -19,9 +19,9 @@ from i4vgen.backbones.animatediff import (
     AnimateDiffBackbone,
     adopt_motion_modules,
     load_parts,
-    read_config,
 )
 from i4vgen.backbones.memory import Memory
+from i4vgen.backbones.own_settings import read_config
 from i4vgen.backbones.stable_diffusion import PromptEmbeds
 from i4vgen.errors import ModelError
 from i4vgen.generation_config import Defaults

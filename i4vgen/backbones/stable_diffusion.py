@@ -10,14 +10,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from accelerate import cpu_offload_with_hook
-from accelerate.hooks import remove_hook_from_module
 from diffusers import AutoencoderKL, DDIMScheduler, ModelMixin
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from i4vgen.backbones.base import Backbone
-from i4vgen.backbones.memory import Memory, choose_memory, free_cache, leaner_when_full
+from i4vgen.backbones.guidance import guide
+from i4vgen.backbones.memory import Memory, PlacedNetworks, choose_memory, leaner_when_full
 from i4vgen.backbones.prediction import PREDICTIONS, NoiseLevel, Prediction
 from i4vgen.backbones.samplers import DiffusersSampler, noise_levels
 from i4vgen.generation_config import Defaults
@@ -40,10 +39,12 @@ class PromptEmbeds:
     anchor: torch.Tensor | None = None
 
 
-class StableDiffusionBackbone(Backbone):
+class StableDiffusionBackbone(PlacedNetworks, Backbone):
     """Implements `Backbone`, where the methods are described, but for how it is loaded. A subclass has
     `from_pretrained`, `read_defaults` and `call_unet`.
     """
+
+    memory_format = torch.channels_last  # on a GPU convolutions are faster like that
 
     def __init__(
         self,
@@ -80,30 +81,7 @@ class StableDiffusionBackbone(Backbone):
 
     @property
     def networks(self) -> list[nn.Module]:
-        """In the order in which a run needs them."""
         return [network for network in (self.text_encoder, self.unet, self.vae) if network is not None]
-
-    @leaner_when_full
-    def _place(self) -> None:
-        for network in self.networks:
-            remove_hook_from_module(network)
-            # On a GPU convolutions are faster with the channels last.
-            layout = torch.channels_last if self.device.type == "cuda" else torch.contiguous_format
-            place = torch.device("cpu") if self.memory is Memory.OFFLOADED else self.device
-            network.to(place, memory_format=layout)  # pyright: ignore[reportCallIssue]  not in torch's overloads
-        if self.memory is Memory.OFFLOADED:
-            free_cache()
-            hook = None
-            for network in self.networks:
-                _, hook = cpu_offload_with_hook(network, self.device, prev_module_hook=hook)
-        if self.memory is not Memory.FULL and self.vae is not None:
-            self.vae.enable_slicing()
-            self.vae.enable_tiling()
-
-    def set_memory(self, memory: Memory) -> None:
-        """Rearranges the networks for a mode (see `Memory`)."""
-        self.memory = memory
-        self._place()
 
     def compile(self) -> None:
         """Compiles the network for the shapes that it will see; each takes a while at its first step."""
@@ -145,19 +123,16 @@ class StableDiffusionBackbone(Backbone):
     def predict(
         self, latents: torch.Tensor, level: NoiseLevel, prompt_embeds: PromptEmbeds, guidance_scale: float
     ) -> Prediction:
-        guided = guidance_scale > 1
-        embeds = [prompt_embeds.negative, prompt_embeds.prompt] if guided else [prompt_embeds.prompt]
-        embeds = torch.cat([e.expand(len(latents), -1, -1) for e in embeds]).to(self.dtype)
-        inputs = torch.cat([latents] * (1 + guided)).to(self.dtype)
         # Filled in on the device: a number sent there by a copy would wait for everything queued there.
         timestep = torch.full((), level.timestep, device=self.device)
-        at_once = len(inputs) if self.memory is Memory.FULL else 1
-        parts = zip(inputs.split(at_once), embeds.split(at_once), strict=True)
-        output = [self.call_unet(part, timestep, embeds, prompt_embeds.anchor) for part, embeds in parts]
-        output = torch.cat(output).float()
-        if guided:
-            unconditional, conditional = output.chunk(2)
-            output = unconditional + guidance_scale * (conditional - unconditional)
+        output = guide(
+            lambda part, embeds: self.call_unet(part, timestep, embeds, prompt_embeds.anchor),
+            latents.to(self.dtype),
+            prompt_embeds.prompt.to(self.dtype),
+            prompt_embeds.negative.to(self.dtype),
+            guidance_scale,
+            at_once=None if self.memory is Memory.FULL else 1,
+        )
         return self._prediction(level, latents, output)
 
     def call_unet(

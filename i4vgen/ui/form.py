@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from i4vgen import catalog
-from i4vgen.backbones.samplers import SCHEDULERS
+from i4vgen.backbones.samplers import NAMES
 from i4vgen.bounds import MAX_NAME, MAX_TEXT, check_text
 from i4vgen.catalog import REWARDS, ModelSpec
 from i4vgen.comparisons import COMPARISONS
@@ -152,7 +152,7 @@ def from_query(query: Mapping[str, str]) -> tuple[dict[str, object], list[str]]:
 def _choices(name: str) -> tuple[str, ...]:
     """All values of a text field that is no free text."""
     if name == "sampler":
-        return (OWN, *SCHEDULERS)
+        return (OWN, *NAMES)
     return SETTINGS[name].choices if name in SETTINGS else ()
 
 

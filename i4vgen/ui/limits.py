@@ -34,7 +34,7 @@ class Limits:
         if self.largest_run is None:
             return
         usual = GenerationConfig.for_model(defaults, prompt="-")
-        times = work(config, compare) / work(usual, ("vanilla",))
+        times = work(config, compare, defaults) / work(usual, ("vanilla",), defaults)
         if times > self.largest_run:
             raise InvalidInputError(strings.too_long(times, self.largest_run))
 
@@ -53,9 +53,9 @@ def check_size(config: GenerationConfig, defaults: Defaults) -> None:
         raise InvalidInputError(strings.too_large(config.height, config.width, most))
 
 
-def work(config: GenerationConfig, compare: Iterable[str]) -> int:
-    """What a run computes: denoised frames, times their pixels."""
+def work(config: GenerationConfig, compare: Iterable[str], defaults: Defaults) -> int:
+    """What a run computes: denoised frames of latents, times their pixels."""
     steps = config.ni_vsds_steps + config.regeneration_steps
     steps += sum(comparison.steps(config) for comparison in find_comparisons(compare))
-    frames = config.image_steps(config.num_candidates) + steps * config.num_frames
+    frames = config.image_steps(config.num_candidates) + steps * defaults.latent_frames(config.num_frames)
     return frames * config.height * config.width

@@ -141,7 +141,7 @@ def main(model: str, other: str, folder: Path) -> None:
     from i4vgen.generation_config import GenerationConfig
     from i4vgen.runtime import StopToken, get_runtime
 
-    hub.default_dtype = lambda device: torch.float32  # as on the CPU, so that events can be compared
+    hub.default_dtype = lambda *_: torch.float32  # as on the CPU, so that events can be compared
     runtime = get_runtime(model)
     backbone = runtime.load_here().backbone
     report = {"main": os.getpid(), "device": str(backbone.unet.device), "workers": []}

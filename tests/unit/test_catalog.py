@@ -13,7 +13,7 @@ from PIL import Image
 
 from i4vgen import catalog
 from i4vgen.__main__ import main
-from i4vgen.backbones import lavie
+from i4vgen.backbones import lavie, wan
 from i4vgen.catalog import MODELS, Entry, ModelSpec
 from i4vgen.errors import InvalidInputError
 from i4vgen.generation_config import GenerationConfig
@@ -36,6 +36,7 @@ from tests.support.layouts_rewards import (
     write_open_clip,
     write_pick_score,
 )
+from tests.support.layouts_wan import write_wan, write_wan_5b
 
 REAL = [name for name in MODELS if name != "pocket"]
 ZOOM_IN = "guoyww/animatediff-motion-lora-zoom-in"
@@ -51,6 +52,8 @@ WRITERS = {
     catalog.OPEN_CLIP: write_open_clip,
     catalog.HPSV2: write_hpsv2,
     catalog.CLIP: write_clip,
+    catalog.WAN_1_3B: write_wan,
+    catalog.WAN_5B: write_wan_5b,
 }
 
 
@@ -72,6 +75,8 @@ def warm(downloads, offline, monkeypatch) -> None:
     """Offline, with that cache."""
     shutil.copytree(downloads, offline)
     monkeypatch.setattr(lavie, "DEFAULTS", replace(lavie.DEFAULTS, height=32, width=48, num_frames=4))
+    monkeypatch.setattr(wan, "DEFAULTS", replace(wan.DEFAULTS, height=32, width=64))
+    monkeypatch.setattr(wan, "LARGER", {})
 
 
 def test_the_cache_of_these_tests_has_all_that_the_catalogue_names(downloads):
@@ -83,7 +88,7 @@ def test_the_cache_of_these_tests_has_all_that_the_catalogue_names(downloads):
 @pytest.mark.parametrize("model", REAL)
 def test_the_command_line_makes_a_video(model, warm, tmp_path, capsys):
     out = tmp_path / "out"
-    options = ["--model", model, "--steps", "2", "--candidates", "2", "--frames", "4", "--out", str(out)]
+    options = ["--model", model, "--steps", "2", "--candidates", "2", "--frames", "5", "--out", str(out)]
     options += ["--compare", "vanilla,freeinit", "--reward", "image_reward,pick_score,hpsv2,clip"]
     options += ["--lora", f"{ZOOM_IN}@0.8"] if "loras" in MODELS[model].takes else []
     status = main(["a corgi", *options])
@@ -105,7 +110,7 @@ def test_the_app_makes_a_video_with_every_model(warm, pocket_dir):
     try:
         for model in MODELS:
             client = gradio_client.Client(url, verbose=False)
-            form = {"prompt": "a car", "num_candidates": 2, "num_inference_steps": 2, "num_frames": 4}
+            form = {"prompt": "a car", "num_candidates": 2, "num_inference_steps": 2, "num_frames": 5}
             form |= {"model": model, "rewards": [*MODELS[model].rewards, "hpsv2"]}
             form |= {"compare": ["vanilla", "freeinit"]}
             made = client.predict(**form, api_name="/generate")

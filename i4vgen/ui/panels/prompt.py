@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from i4vgen.backbones.samplers import SCHEDULERS
+from i4vgen.backbones.samplers import NAMES
 from i4vgen.catalog import MODELS, REWARDS
 from i4vgen.comparisons import COMPARISONS
 from i4vgen.errors import InvalidInputError, ModelError
@@ -204,7 +204,7 @@ def draw_setting(name: str, about: Parameter, defaults: Defaults) -> Component:
     value = getattr(defaults, name, about.default)
     common = {"label": about.label, "info": about.help, "min_width": 240}
     if name == "sampler":
-        return gr.Dropdown([(strings.OWN_SAMPLER, OWN), *SCHEDULERS], value=OWN, **common)
+        return gr.Dropdown([(strings.OWN_SAMPLER, OWN), *NAMES], value=OWN, **common)
     if about.slider:
         low, high, step = about.slider
         return gr.Slider(low, high or defaults.max_frames, value, step=step, **common)
