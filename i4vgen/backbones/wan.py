@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from torch import nn
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderModel
+from transformers import PreTrainedTokenizerBase, T5TokenizerFast, UMT5EncoderModel
 
 from i4vgen import hub
 from i4vgen.backbones import animatediff, own_settings
@@ -144,7 +144,7 @@ class WanBackbone(PlacedNetworks, Backbone):
             hub.load(AutoencoderKLWan, model, "vae", torch.float32),
             defaults,
             hub.load(UMT5EncoderModel, model, "text_encoder", dtype),
-            hub.load_tokenizer(AutoTokenizer, model, "tokenizer"),
+            hub.load_tokenizer(T5TokenizerFast, model, "tokenizer"),
             expand_timesteps=bool(index.get("expand_timesteps")),
             step_sizes=own_settings.step_sizes(model),
             device=device,
