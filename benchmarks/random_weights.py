@@ -7,23 +7,29 @@ runs once per run and takes no time that counts.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderKLWan,
     DDIMScheduler,
     MotionAdapter,
     SparseControlNetModel,
     UNet2DConditionModel,
     UNetMotionModel,
+    WanTransformer3DModel,
 )
 from torch import nn
 
-from i4vgen.backbones import lavie
+from i4vgen.backbones import lavie, stable_diffusion, wan
 from i4vgen.backbones.animatediff import SCHEDULE, STEP_SIZES, AnimateDiffBackbone, adopt_motion_modules
+from i4vgen.backbones.base import Backbone
 from i4vgen.backbones.lavie import LaVieBackbone, LaVieUNet
+from i4vgen.backbones.samplers import flow_schedule
 from i4vgen.backbones.sparsectrl import SparseCtrlBackbone
-from i4vgen.backbones.stable_diffusion import PromptEmbeds, StableDiffusionBackbone
+from i4vgen.backbones.wan import WanBackbone
 from i4vgen.generation_config import Defaults
 from i4vgen.hub import default_dtype, quiet
 
@@ -52,28 +58,76 @@ CONTROLNET = {
     "conditioning_channels": 4,
 }
 
-DEFAULTS = {"animatediff": Defaults(), "sparsectrl": Defaults(), "lavie": lavie.DEFAULTS}
+WAN = {
+    "wan": {
+        "transformer": {"num_attention_heads": 12, "ffn_dim": 8960, "num_layers": 30},
+        "vae": {},
+        "schedule": {"flow_shift": 3.0},
+        "defaults": replace(wan.DEFAULTS, size_multiple=16),
+    },
+    "wan-5b": {
+        "transformer": {
+            "num_attention_heads": 24,
+            "ffn_dim": 14336,
+            "num_layers": 30,
+            "in_channels": 48,
+            "out_channels": 48,
+        },
+        "vae": {
+            "base_dim": 160,
+            "decoder_base_dim": 256,
+            "z_dim": 48,
+            "latents_mean": [0.0] * 48,
+            "latents_std": [1.0] * 48,
+            "is_residual": True,
+            "in_channels": 12,
+            "out_channels": 12,
+            "patch_size": 2,
+            "scale_factor_spatial": 16,
+        },
+        "schedule": {"flow_shift": 5.0},
+        "defaults": replace(wan.DEFAULTS, size_multiple=32, **wan.LARGER),
+    },
+}
+
+DEFAULTS = {
+    "animatediff": Defaults(),
+    "sparsectrl": Defaults(),
+    "lavie": lavie.DEFAULTS,
+    **{name: sizes["defaults"] for name, sizes in WAN.items()},
+}
 
 
-def backbone(model: str, device: str) -> StableDiffusionBackbone:
-    """A model of the catalogue. Raises `KeyError` for one that is not listed in `MAKERS`."""
+def backbone(model: str, device: str) -> Backbone:
+    """A model of the catalogue. Raises `KeyError` for one that is not listed in `MAKERS`.
+
+    device: "meta" has neither weights nor memory; FLOPs can be counted there.
+    """
     torch.manual_seed(0)
-    made = MAKERS[model](device, default_dtype(device))
-    made.encode_prompt = lambda *_: PromptEmbeds(
-        *torch.randn(2, 1, TOKENS, TEXT_WIDTH, device=device, dtype=made.dtype)
+    make = MAKERS[model]
+    if model in WAN:
+        made = make(device, default_dtype(device, WanBackbone.half))
+        kind, texts, shape = wan.PromptEmbeds, 3, (wan.TOKENS, made.transformer.config["text_dim"])
+    else:
+        made = make(device, default_dtype(device))
+        kind, texts, shape = stable_diffusion.PromptEmbeds, 2, (TOKENS, TEXT_WIDTH)
+    made.encode_prompt = lambda *_: kind(
+        *torch.randn(texts, 1, *shape, device=device, dtype=made.dtype).unbind()
     )
     return made
 
 
-def _vae(dtype: torch.dtype) -> AutoencoderKL:
-    return _ready(AutoencoderKL(**VAE), dtype)
+def _vae(device: str, dtype: torch.dtype) -> AutoencoderKL:
+    with torch.device(device):
+        return _ready(AutoencoderKL(**VAE), dtype)
 
 
-def _motion_unet(dtype: torch.dtype, mid_block: bool) -> UNetMotionModel:
-    adapter = MotionAdapter(**MOTION, use_motion_mid_block=mid_block)
-    with quiet():
-        unet = UNetMotionModel.from_unet2d(UNet2DConditionModel(**UNET), adapter)
-    return _ready(adopt_motion_modules(unet), dtype)
+def _motion_unet(device: str, dtype: torch.dtype, mid_block: bool) -> UNetMotionModel:
+    with torch.device(device):
+        adapter = MotionAdapter(**MOTION, use_motion_mid_block=mid_block)
+        with quiet():
+            unet = UNetMotionModel.from_unet2d(UNet2DConditionModel(**UNET), adapter)
+        return _ready(adopt_motion_modules(unet), dtype)
 
 
 def _ready(network: nn.Module, dtype: torch.dtype) -> nn.Module:
@@ -83,35 +137,57 @@ def _ready(network: nn.Module, dtype: torch.dtype) -> nn.Module:
 
 def _animatediff(device: str, dtype: torch.dtype) -> AnimateDiffBackbone:
     return AnimateDiffBackbone(
-        _motion_unet(dtype, mid_block=True),
+        _motion_unet(device, dtype, mid_block=True),
         DDIMScheduler(**SCHEDULE),
         DEFAULTS["animatediff"],
-        _vae(dtype),
+        _vae(device, dtype),
         step_sizes=STEP_SIZES,
         device=device,
     )
 
 
 def _sparsectrl(device: str, dtype: torch.dtype) -> SparseCtrlBackbone:
-    controlnet = adopt_motion_modules(_ready(SparseControlNetModel(**CONTROLNET), dtype))
+    with torch.device(device):
+        controlnet = adopt_motion_modules(_ready(SparseControlNetModel(**CONTROLNET), dtype))
     return SparseCtrlBackbone(
         controlnet,
-        unet=_motion_unet(dtype, mid_block=False),
+        unet=_motion_unet(device, dtype, mid_block=False),
         scheduler=DDIMScheduler(**SCHEDULE),
         defaults=DEFAULTS["sparsectrl"],
-        vae=_vae(dtype),
+        vae=_vae(device, dtype),
         step_sizes=STEP_SIZES,
         device=device,
     )
 
 
 def _lavie(device: str, dtype: torch.dtype) -> LaVieBackbone:
-    unet, scheduler = _ready(LaVieUNet(), dtype), DDIMScheduler(**lavie.SCHEDULE)
-    return LaVieBackbone(unet, scheduler, DEFAULTS["lavie"], _vae(dtype), device=device)
+    with torch.device(device):
+        unet = _ready(LaVieUNet(), dtype)
+    scheduler = DDIMScheduler(**lavie.SCHEDULE)
+    return LaVieBackbone(unet, scheduler, DEFAULTS["lavie"], _vae(device, dtype), device=device)
 
 
-MAKERS: dict[str, Callable[[str, torch.dtype], StableDiffusionBackbone]] = {
+def _wan(model: str, device: str, dtype: torch.dtype) -> WanBackbone:
+    sizes = WAN[model]
+    with torch.device(device):
+        transformer = WanTransformer3DModel(**sizes["transformer"]).requires_grad_(False).eval()
+        vae = AutoencoderKLWan(**sizes["vae"]).requires_grad_(False).eval()
+    for name, weight in transformer.named_parameters():  # as they are loaded: some stay in float32
+        if not any(kept in name for kept in transformer._keep_in_fp32_modules):
+            weight.data = weight.data.to(dtype)
+    return WanBackbone(
+        transformer,
+        flow_schedule(sizes["schedule"]),
+        vae,
+        sizes["defaults"],
+        expand_timesteps=model == "wan-5b",
+        device=device,
+    )
+
+
+MAKERS: dict[str, Callable[[str, torch.dtype], Backbone]] = {
     "animatediff": _animatediff,
     "sparsectrl": _sparsectrl,
     "lavie": _lavie,
+    **{name: partial(_wan, name) for name in WAN},
 }

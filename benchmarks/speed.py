@@ -3,6 +3,7 @@
     python -m benchmarks.speed                                   # the pocket model
     python -m benchmarks.speed --model animatediff --random-weights --preset fast
     python -m benchmarks.speed --model animatediff --random-weights --authors CHECKOUT PYTHON
+    python -m benchmarks.speed --model wan --flops               # counted only, without weights
 
 Runs candidates, NI-VSDS, regeneration and the vanilla video through the pipeline that the product runs,
 decoding included, files not. Loading is counted apart. FLOPs are counted in the networks' own calls; the rate
@@ -30,10 +31,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import random_weights
 from i4vgen.backbones.animatediff import SCHEDULE
+from i4vgen.backbones.base import Backbone
 from i4vgen.catalog import default_model
 from i4vgen.errors import InvalidInputError
 from i4vgen.events import Candidate, Result, Stage
-from i4vgen.generation_config import GenerationConfig
+from i4vgen.generation_config import Defaults, GenerationConfig
 from i4vgen.hub import default_dtype
 from i4vgen.pipeline import Anchor, I4VGenPipeline
 from i4vgen.runtime import Runtime, pick_device
@@ -54,7 +56,7 @@ class Cost:
 
 def measure(pipeline: I4VGenPipeline, config: GenerationConfig) -> dict[str, Cost]:
     """One run, stage by stage."""
-    flops = count_flops(pipeline, config)
+    flops = count_flops(pipeline.backbone, config)
     cuda = pipeline.backbone.device.type == "cuda"
     costs, stage, start = {}, "", 0.0
     for event in pipeline.run(config, None if pipeline.rewards else 0):
@@ -82,12 +84,11 @@ def preview_cost(pipeline: I4VGenPipeline, config: GenerationConfig) -> float:
 
 
 @torch.inference_mode()
-def count_flops(pipeline: I4VGenPipeline, config: GenerationConfig) -> dict[str, float]:
+def count_flops(backbone: Backbone, config: GenerationConfig) -> dict[str, float]:
     """FLOPs of the denoiser per stage: those of one call times the number of calls.
 
     They are those of the network as it is written: while FLOPs are counted, torch compiles nothing.
     """
-    backbone = pipeline.backbone
     prompt = backbone.encode_prompt(config.prompt, config.negative_prompt)
     shape = backbone.latent_shape(config.height, config.width)
 
@@ -172,16 +173,7 @@ def report(args: argparse.Namespace) -> dict:
     """Everything that is measured, as JSON types."""
     device = torch.device(pick_device(args.device))
     runtime = None if args.random_weights else Runtime(args.model, str(device), args.compile)
-    config = GenerationConfig.for_model(
-        runtime.defaults if runtime else random_weights.DEFAULTS[args.model],
-        prompt=PROMPT,
-        num_candidates=args.candidates,
-        num_inference_steps=args.steps,
-        num_frames=args.frames,
-        height=args.height,
-        width=args.width,
-        preset=args.preset,
-    )
+    config = make_config(args, runtime.defaults if runtime else random_weights.DEFAULTS[args.model])
     authors = None
     if args.authors:  # first, while the device is empty
         authors = time_authors(*args.authors, config, device, default_dtype(str(device)), args.warm_up)
@@ -224,14 +216,44 @@ def report(args: argparse.Namespace) -> dict:
     }
 
 
+def show_flops(model: str, config: GenerationConfig) -> None:
+    """The FLOPs of a full-size model, counted on tensors without content."""
+    flops = count_flops(random_weights.backbone(model, "meta"), config)
+    print(f"{model}: {describe(config.to_dict())}")
+    for name, count in flops.items():
+        print(f"  {name:14} {count / 1e12:10.1f} TFLOP")
+    vanilla = flops.pop("vanilla")
+    print(f"  I4VGen computes {sum(flops.values()) / vanilla:.2f} times as much as vanilla.")
+
+
+def describe(request: dict) -> str:
+    """What was asked for."""
+    return (
+        f"{request['preset']}, {request['num_candidates']} candidates, {request['num_inference_steps']} steps,"
+        f" {request['num_frames']} frames of {request['width']} x {request['height']}"
+    )
+
+
+def make_config(args: argparse.Namespace, defaults: Defaults) -> GenerationConfig:
+    """The request that the options describe."""
+    return GenerationConfig.for_model(
+        defaults,
+        prompt=PROMPT,
+        num_candidates=args.candidates,
+        num_inference_steps=args.steps,
+        num_frames=args.frames,
+        height=args.height,
+        width=args.width,
+        preset=args.preset,
+    )
+
+
 def show(found: dict) -> None:
     """The report as a table."""
     config = found["request"]
     print(
         f"{found['model']}{' (random weights)' if found['random_weights'] else ''} on {found['device']},"
-        f" {found['dtype']}, {found['date']}: {config['preset']}, {config['num_candidates']} candidates,"
-        f" {config['num_inference_steps']} steps, {config['num_frames']} frames of {config['width']} x"
-        f" {config['height']}"
+        f" {found['dtype']}, {found['date']}: {describe(config)}"
     )
     print(f"  {'':14} {'seconds':>9} {'TFLOP':>9} {'TFLOP/s':>9} {'GPU GB':>7}")
     for name, cost in found["stages"].items():
@@ -262,6 +284,9 @@ def main() -> None:
         action="store_true",
         help=f"at full size without a download: {', '.join(random_weights.MAKERS)}",
     )
+    parser.add_argument(
+        "--flops", action="store_true", help="only count FLOPs at full size: no weights, no time"
+    )
     parser.add_argument("--device", help="cuda, mps or cpu (default: the best there is)")
     parser.add_argument("--preset", default="faithful", help="faithful or fast")
     parser.add_argument("--compile", action="store_true", help="through torch.compile")
@@ -276,11 +301,13 @@ def main() -> None:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args()
-    if args.random_weights and args.model not in random_weights.MAKERS:
+    if (args.random_weights or args.flops) and args.model not in random_weights.MAKERS:
         parser.error(f"random weights are for {', '.join(random_weights.MAKERS)}")
     if args.authors and not (args.random_weights and args.model == "animatediff"):
         parser.error("--authors goes with --model animatediff --random-weights")
     try:
+        if args.flops:
+            return show_flops(args.model, make_config(args, random_weights.DEFAULTS[args.model]))
         found = report(args)
     except InvalidInputError as error:
         parser.error(str(error))

@@ -66,6 +66,8 @@ class Entry:
         takes: Which of "base" and "loras" a person may choose.
         download: Size in GB.
         memory: Of a GPU at the default settings, an estimate in GB.
+        work: Of denoising a frame of latents, as a multiple of AnimateDiff's for the same size in pixels. From
+            `python -m benchmarks.speed --flops`.
         loras: Those that were chosen.
         about: What people should know before they compare with it.
     """
@@ -78,6 +80,7 @@ class Entry:
     licence: str = ""
     download: float = 0.0
     memory: float = 0.0
+    work: float = 1.0
     loras: tuple[str, ...] = ()
     about: str = ""
 
@@ -218,6 +221,7 @@ MODELS = {
         licence="Apache-2.0",
         download=30.7,
         memory=20,
+        work=4.8,
         about=UNSEEN,
     ),
     "wan-5b": Entry(
@@ -228,6 +232,7 @@ MODELS = {
         licence="Apache-2.0",
         download=36.0,
         memory=30,
+        work=2.8,
         about=UNSEEN,
     ),
     "wan-5b-i2v": Entry(
@@ -238,6 +243,7 @@ MODELS = {
         licence="Apache-2.0",
         download=36.0,
         memory=30,
+        work=2.8,
         about=UNSEEN,
     ),
 }

@@ -121,6 +121,12 @@ class Defaults:
     samplers: tuple[str, ...] = ("ddim", "dpm++")
     negative_prompt: str = ""
 
+    @property
+    def frame_range(self) -> tuple[int, int, int]:
+        """Fewest and most frames of a video, and how many more make the next length."""
+        each = self.frames_per_latent
+        return 1 + each, self.max_frames, each
+
     def latent_frames(self, num_frames: int) -> int:
         """How many frames of latents stand for so many frames of a video."""
         return (num_frames - 1) // self.frames_per_latent + 1
@@ -179,7 +185,7 @@ class GenerationConfig:
         affects=frozenset({ANIMATION, BASELINES}),
         low=2,
         high=1024,
-        slider=(2, None, 1),  # to the model's longest
+        slider=(2, None, 1),  # of the model: `range_for`
         option="frames",
     )
     height: int = parameter(
@@ -371,6 +377,11 @@ def parameters() -> dict[str, Parameter]:
         )
         for each in fields(GenerationConfig)
     }
+
+
+def range_for(name: str, defaults: Defaults) -> tuple[float, float, float]:
+    """Lowest value, highest value and step of a number, as the form offers it for one model."""
+    return defaults.frame_range if name == "num_frames" else parameters()[name].range
 
 
 def offered_parameters() -> dict[str, Parameter]:

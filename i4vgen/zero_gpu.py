@@ -25,7 +25,7 @@ from i4vgen.catalog import ModelSpec
 from i4vgen.comparisons import COMPARISONS
 from i4vgen.errors import I4VGenError
 from i4vgen.events import Event
-from i4vgen.generation_config import GenerationConfig
+from i4vgen.generation_config import Defaults, GenerationConfig
 from i4vgen.pipeline import Anchor, I4VGenPipeline
 
 # Seconds on the GPU, for `estimate`. Guesses, measured nowhere: some twice what half precision should need.
@@ -35,6 +35,7 @@ STARTING = 15  # fork, CUDA, the weights from disk to the GPU
 PER_CALL = 0.05  # of the network, however small it is
 PER_FRAME = 0.02  # and call, of 512 x 512 pixels, for networks of Stable Diffusion's size
 PER_DECODED = 0.04  # frame of 512 x 512 pixels
+AS_ANIMATEDIFF = Defaults()
 LONGEST = 80
 """ZeroGPU refuses durations above a limit that is not documented. Visitors without a subscription are said to
 get 120 seconds, and `spaces` multiplies what is asked for by 1.5 on the slower kind of GPU.
@@ -108,9 +109,12 @@ class RemotePipeline:
                 yield event
 
 
-def duration(spec: ModelSpec, method: str, arguments: dict[str, Any]) -> int:  # noqa: ARG001  the same for all
+def duration(spec: ModelSpec, method: str, arguments: dict[str, Any]) -> int:
     """The seconds to ask ZeroGPU for. Takes the arguments of `_run`, as `spaces` wants it."""
-    seconds = STARTING if method == "score" else estimate(method, **arguments)
+    if method == "score":
+        return STARTING
+    model = ZeroGPURuntime.known(spec)
+    seconds = estimate(method, **arguments, defaults=model.defaults, work=model.entry.work)
     return min(math.ceil(seconds), LONGEST)
 
 
@@ -135,8 +139,12 @@ def estimate(
     first: int = 0,
     judge: bool = False,  # noqa: ARG001  rewards are fast
     name: str = "",
+    defaults: Defaults = AS_ANIMATEDIFF,
+    work: float = 1.0,
 ) -> float:
-    """Seconds that a method of the pipeline will take on a GPU, generously. Takes the method's arguments."""
+    """Seconds that a method of the pipeline will take on a GPU, generously. Takes the method's arguments, the
+    model's defaults and how much work a frame of its latents is (`catalog.Entry`).
+    """
     steps = config.sampling.steps
     draws = method == "candidates" or (method == "run" and not isinstance(anchor, Anchor))
     candidates = config.num_candidates - first if draws else 0
@@ -146,10 +154,10 @@ def estimate(
     videos += [COMPARISONS[each].steps(config) for each in (*compare, name) if each in COMPARISONS]
 
     calls = steps * math.ceil(candidates / config.candidate_batch_size) + sum(videos)
-    frames = config.image_steps(candidates) + sum(videos) * config.num_frames
+    frames = config.image_steps(candidates) + sum(videos) * defaults.latent_frames(config.num_frames)
     decoded = candidates * (2 if config.sketch_steps else 1) + len(videos) * config.num_frames
     if config.guidance_scale > 1:  # every frame with the prompt and without
         frames *= 2
     size = config.height * config.width / 512**2
-    seconds = PER_CALL * calls + size * (PER_FRAME * frames + PER_DECODED * decoded)
+    seconds = PER_CALL * calls + size * (PER_FRAME * work * frames + PER_DECODED * decoded)
     return STARTING + seconds * (1 + previews)

@@ -73,12 +73,13 @@ class FlowSampler:
         steps begin with, before the shift.
         """
         # UniPC's way of dividing the schedule, of which Wan's authors make use, whoever solves it.
-        way = UniPCMultistepScheduler.from_config(schedule)
+        # Any: by its annotations it could also be a pair.
+        way: Any = UniPCMultistepScheduler.from_config(dict(schedule))
         cleanest = 1 / way.config["num_train_timesteps"]
         way.set_timesteps(sigmas=np.linspace(first_sigma, cleanest, num_inference_steps + 1)[:-1])
         self._scheduler = way
         if name != "unipc":
-            self._scheduler = FLOW_SCHEDULERS[name].from_config(schedule)
+            self._scheduler = FLOW_SCHEDULERS[name].from_config(dict(schedule))
             self._scheduler.set_timesteps(num_inference_steps)
             self._scheduler.sigmas, self._scheduler.timesteps = way.sigmas, way.timesteps
         first = 0 if last is None else num_inference_steps - last
@@ -94,7 +95,8 @@ def flow_schedule(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """A flow model's schedule, whichever of diffusers' schedulers it was saved with."""
     flow = {"prediction_type": "flow_prediction", "use_flow_sigmas": True}
     if config.get("_class_name") == "UniPCMultistepScheduler":
-        return UniPCMultistepScheduler.from_config(config, **flow).config
+        own: Any = UniPCMultistepScheduler.from_config(dict(config), **flow)  # a pair only if asked for one
+        return own.config
     flow["flow_shift"] = config.get("flow_shift", config.get("shift", 1.0))
     flow["num_train_timesteps"] = config.get("num_train_timesteps", 1000)
     return UniPCMultistepScheduler(**flow).config

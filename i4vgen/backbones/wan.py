@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from torch import nn
-from transformers import PreTrainedTokenizerBase, T5TokenizerFast, UMT5EncoderModel
+from transformers import PreTrainedTokenizerBase, T5Tokenizer, UMT5EncoderModel
 
 from i4vgen import hub
 from i4vgen.backbones import animatediff, own_settings
@@ -144,7 +144,7 @@ class WanBackbone(PlacedNetworks, Backbone):
             hub.load(AutoencoderKLWan, model, "vae", torch.float32),
             defaults,
             hub.load(UMT5EncoderModel, model, "text_encoder", dtype),
-            hub.load_tokenizer(T5TokenizerFast, model, "tokenizer"),
+            hub.load_tokenizer(T5Tokenizer, model, "tokenizer"),
             expand_timesteps=bool(index.get("expand_timesteps")),
             step_sizes=own_settings.step_sizes(model),
             device=device,
@@ -215,12 +215,13 @@ class WanBackbone(PlacedNetworks, Backbone):
             return_tensors="pt",
         )
         place = torch.device("cpu") if self.memory is Memory.OFFLOADED else self.device
+        encoder: Any = self.text_encoder  # Any: transformers' annotations of `to` are for another argument
         try:
-            encoder: Any = self.text_encoder.to(place)  # Any: transformers leaves open what `to` returns
+            encoder.to(place)
             mask = tokens.attention_mask.to(place)
             embeds = encoder(tokens.input_ids.to(place), mask).last_hidden_state
         finally:
-            self.text_encoder.to("cpu")
+            encoder.to("cpu")
         return embeds.masked_fill(mask[..., None] == 0, 0)
 
     # Diffusion
@@ -324,8 +325,8 @@ class WanBackbone(PlacedNetworks, Backbone):
     def preview(self, latents: torch.Tensor) -> np.ndarray:
         """Colours that follow from the latents by a linear map: the VAE would take longer than the step."""
         if self._colours is None:
-            self.decode(latents[:, :, :1])
-        colours = torch.einsum("cfhw,cd->dfhw", _with_one(latents[0]), self._colours.to(latents.device))
+            self._to_pixels(latents[:, :, :1])
+        colours = torch.einsum("cfhw,cd->dfhw", _with_one(latents[0]), self._colours)
         frames = _to_uint8(colours).permute(1, 2, 3, 0).cpu().numpy()
         each = self.defaults.frames_per_latent
         return np.concatenate([frames[:1], frames[1:].repeat(each, axis=0)])
@@ -339,9 +340,11 @@ class WanBackbone(PlacedNetworks, Backbone):
         """The inverse of `_to_latents`. From the first frame it also learns what previews need."""
         mean, std = self._latent_statistics()
         pixels = self.vae.decode((latents * std + mean).to(self.vae.dtype)).sample.float()
-        small = F.adaptive_avg_pool2d(pixels[:, :, 0], latents.shape[3:])
+        height, width = latents.shape[3:]
+        small = F.adaptive_avg_pool2d(pixels[:, :, 0], (height, width))
         known = _with_one(latents[0, :, :1]).flatten(1).T.cpu()
-        self._colours = torch.linalg.lstsq(known, small[0].flatten(1).T.cpu(), driver="gelsd").solution
+        colours = torch.linalg.lstsq(known, small[0].flatten(1).T.cpu(), driver="gelsd").solution
+        self._colours = colours.to(latents.device)
         return pixels
 
     def _latent_statistics(self) -> tuple[torch.Tensor, torch.Tensor]:

@@ -13,7 +13,14 @@ from i4vgen.bounds import MAX_NAME, MAX_TEXT, check_text
 from i4vgen.catalog import REWARDS, ModelSpec
 from i4vgen.comparisons import COMPARISONS
 from i4vgen.errors import InvalidInputError
-from i4vgen.generation_config import MAX_SEED, Defaults, GenerationConfig, Parameter, offered_parameters
+from i4vgen.generation_config import (
+    MAX_SEED,
+    Defaults,
+    GenerationConfig,
+    Parameter,
+    offered_parameters,
+    range_for,
+)
 from i4vgen.ui import strings
 from i4vgen.ui.limits import check_size
 
@@ -174,8 +181,10 @@ def _fit(name: str, value: object, defaults: Defaults) -> object:
         number = about.check(name, value)
     except InvalidInputError:
         return value if value is None else own  # None: nothing typed yet
-    low, high, _ = about.slider or (about.low, about.high, None)
-    return min(max(number, low), high or defaults.max_frames)
+    low, high, step = range_for(name, defaults)
+    if about.kind is int:  # of which a slider takes every step-th
+        number = low + (number - low + step // 2) // step * step
+    return min(max(number, low), high)
 
 
 def _read(name: str, text: str) -> object:

@@ -7,7 +7,6 @@ import sys
 
 import pytest
 import torch
-from diffusers import DDIMScheduler
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import random_weights, speed
@@ -113,24 +112,33 @@ def test_what_the_authors_do_not_run_is_said(stand_in, given, message):
 
 
 # AnimateDiff v2 and v3: as many as the authors' UNet has, built by their code from their configurations. The
-# others are, at 4 bytes each, what the released files weigh: SparseCtrl RGB 1.85 GiB, lavie_base.pt 3.64 GB.
+# others are, at 4 bytes each, what the released files weigh: SparseCtrl RGB 1.85 GiB, lavie_base.pt 3.64 GB,
+# Wan's transformers 5.68 and 20.0 GB, its VAEs 0.51 and 2.82 GB.
 STABLE_DIFFUSION = 859_520_964
 RELEASED = {
     "animatediff": {"unet": STABLE_DIFFUSION + 453_209_280},
     "sparsectrl": {"unet": STABLE_DIFFUSION + 417_137_600, "controlnet": 496_730_880},
     "lavie": {"unet": 909_124_100},
+    "wan": {"transformer": 1_418_996_800, "vae": 126_892_531},
+    "wan-5b": {"transformer": 4_999_787_712, "vae": 704_688_668},
 }
 
 
 @pytest.mark.parametrize("model", random_weights.MAKERS)
-def test_random_weights_have_the_full_size(model, monkeypatch):
+def test_random_weights_have_the_full_size(model):
     """Built without memory for the weights; the numbers of parameters are those of the released models."""
-    monkeypatch.setattr(random_weights, "_ready", lambda network, dtype: network)
-    scheduler = DDIMScheduler()  # its numbers are needed
-    monkeypatch.setattr(random_weights, "DDIMScheduler", lambda **_: scheduler)
-    monkeypatch.setattr("i4vgen.backbones.stable_diffusion.StableDiffusionBackbone.set_memory", lambda *_: None)
-    with torch.device("meta"):
-        backbone = random_weights.MAKERS[model]("cpu", torch.float32)
-    for name, parameters in (RELEASED[model] | {"vae": 83_653_863}).items():
+    backbone = random_weights.MAKERS[model]("meta", torch.float32)
+    for name, parameters in ({"vae": 83_653_863} | RELEASED[model]).items():
         assert sum(p.numel() for p in getattr(backbone, name).parameters()) == parameters, name
-    assert backbone.vae.config.sample_size == 512
+    assert model in random_weights.WAN or backbone.vae.config.sample_size == 512
+
+
+def test_flops_of_a_full_size_model_are_counted_without_its_weights(monkeypatch, capsys):
+    monkeypatch.setitem(random_weights.WAN["wan"]["transformer"], "num_layers", 2)
+    run(monkeypatch, "--model", "wan", "--flops", "--frames", "5", "--height", "64", "--width", "64")
+    lines = capsys.readouterr().out.splitlines()
+    assert "wan: faithful, 16 candidates, 50 steps, 5 frames of 64 x 64" in lines[0]
+    counted = {line.split()[0]: float(line.split()[1]) for line in lines[1:5]}
+    # At least two FLOPs for every weight of the blocks' feed-forward layers and token, twice with guidance.
+    assert counted["vanilla"] > 50 * 2 * 2 * 2 * (2 * 1536 * 8960) * (2 * 4 * 4) / 1e12
+    assert counted["ni_vsds"] == pytest.approx(counted["vanilla"] * 31 / 50, rel=0.01)

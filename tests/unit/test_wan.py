@@ -359,7 +359,7 @@ def test_defaults_come_from_the_configurations(models, tmp_path):
         assert (defaults.sampler, defaults.guidance_scale) == ("unipc", 5.0)
         config = GenerationConfig.for_model(defaults, prompt=PROMPT)
         assert config.negative_prompt == NEGATIVE_PROMPT and "still picture" in config.negative_prompt
-        with pytest.raises(InvalidInputError, match="a multiple of 4, plus 1, .*not 16: try 13 or 17"):
+        with pytest.raises(InvalidInputError, match=r"a multiple of 4, plus 1, .*not 16: try 13 or 17"):
             GenerationConfig.for_model(defaults, prompt=PROMPT, num_frames=16)
     shutil.copytree(models / "1.3b", tmp_path / "own")
     (tmp_path / "own" / "i4vgen.json").write_text(json.dumps({"height": 64, "ni_vsds_step_sizes": [7, 2]}))

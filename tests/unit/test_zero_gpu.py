@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 
 from i4vgen import runtime as runtime_module
+from i4vgen.catalog import ModelSpec
 from i4vgen.comparisons import COMPARISONS, Comparison
-from i4vgen.generation_config import GenerationConfig
+from i4vgen.generation_config import Defaults, GenerationConfig
 from i4vgen.pipeline import Anchor
 from tests.conftest import ROOT
 from tests.support.zero_gpu_emulation import ANIMATE, REQUEST, TOKEN
@@ -159,9 +160,19 @@ def test_a_comparison_asks_for_the_time_of_its_steps(zero_gpu, monkeypatch):
 
 
 def test_the_duration_stays_within_what_zero_gpu_grants(zero_gpu):
+    spec = ModelSpec("pocket")
     arguments = {"name": "vanilla", "config": big(num_inference_steps=500, height=1024, width=1024)}
-    assert zero_gpu.duration(None, "comparison", arguments) == zero_gpu.LONGEST
-    assert zero_gpu.duration(None, "comparison", {"name": "vanilla", "config": big()}) < zero_gpu.LONGEST
+    assert zero_gpu.duration(spec, "comparison", arguments) == zero_gpu.LONGEST
+    assert zero_gpu.duration(spec, "comparison", {"name": "vanilla", "config": big()}) < zero_gpu.LONGEST
+
+
+def test_what_counts_are_frames_of_latents_and_what_each_of_them_takes(zero_gpu):
+    config, folded = big(num_frames=17), Defaults(frames_per_latent=4)
+    plain, fewer, heavier = (
+        zero_gpu.estimate("comparison", config, name="vanilla", **given)
+        for given in ({}, {"defaults": folded}, {"defaults": folded, "work": 3.0})
+    )
+    assert fewer < plain and fewer < heavier
 
 
 def test_off_zero_gpu_the_same_code_runs_in_this_process(zero_gpu, tiny_model_dir, make_config, runtime):

@@ -14,7 +14,7 @@ from i4vgen.backbones.samplers import NAMES
 from i4vgen.catalog import MODELS, REWARDS
 from i4vgen.comparisons import COMPARISONS
 from i4vgen.errors import InvalidInputError, ModelError
-from i4vgen.generation_config import Defaults, Parameter
+from i4vgen.generation_config import Defaults, Parameter, range_for
 from i4vgen.runtime import Runtime
 from i4vgen.ui import layout, strings
 from i4vgen.ui.context import AppContext, RunButtons, View
@@ -172,13 +172,14 @@ class PromptPanel:
     def show_model(self, runtime: Runtime) -> dict:
         """The form for another model: its own defaults and limits."""
         form, entry, defaults = self.form, runtime.entry, runtime.defaults
+        low, high, step = defaults.frame_range
         settings = {
             form[name]: getattr(defaults, name)
             for name in SETTINGS
             if hasattr(defaults, name) and name not in ("num_candidates", "sampler")
         }
         return settings | {
-            form["num_frames"]: gr.update(value=defaults.num_frames, maximum=defaults.max_frames),
+            form["num_frames"]: gr.update(value=defaults.num_frames, minimum=low, maximum=high, step=step),
             form["sampler"]: OWN,
             form["model"]: gr.update(value=runtime.spec.model, info=strings.model_facts(entry)),
             form["base"]: gr.update(value="", visible="base" in entry.takes),
@@ -206,8 +207,8 @@ def draw_setting(name: str, about: Parameter, defaults: Defaults) -> Component:
     if name == "sampler":
         return gr.Dropdown([(strings.OWN_SAMPLER, OWN), *NAMES], value=OWN, **common)
     if about.slider:
-        low, high, step = about.slider
-        return gr.Slider(low, high or defaults.max_frames, value, step=step, **common)
+        low, high, step = range_for(name, defaults)
+        return gr.Slider(low, high, value, step=step, **common)
     if about.choices:
         choices = [(choice.capitalize(), choice) for choice in about.choices]
         return gr.Radio(choices, value=value, **common)
