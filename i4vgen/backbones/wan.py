@@ -128,13 +128,16 @@ class WanBackbone(PlacedNetworks, Backbone):
         device: str = "cpu",
         dtype: torch.dtype | None = None,
         memory: Memory | None = None,
+        loras: Sequence[str] = (),
     ) -> WanBackbone:
         """Loads a model in the diffusers layout.
 
         model: a folder or hub id. dtype: of the transformer and the text encoder, by default bfloat16 on CUDA
         and float32 elsewhere; the VAE is always in float32. memory: None decides by what is free on the device.
-        Raises `ModelError` if anything is missing or damaged, or for a model of another kind.
+        Raises `ModelError` if anything is missing or damaged, for a model of another kind, and for LoRAs.
         """
+        if loras:
+            raise ModelError(f"{model} is a Wan model, which cannot be run with LoRAs here: leave out --lora")
         defaults = cls.read_defaults(model)
         dtype = dtype or hub.default_dtype(device, cls.half)
         index = hub.read_json(model, "model_index.json") or {}

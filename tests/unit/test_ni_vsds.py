@@ -1,7 +1,6 @@
 """Equation 5, checked by hand on a model whose noise prediction is known."""
 
 import itertools
-import math
 from dataclasses import dataclass
 from fractions import Fraction
 

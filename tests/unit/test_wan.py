@@ -380,6 +380,8 @@ def test_models_that_cannot_be_used(models, tmp_path):
 
     assert "other" in refusal()
     shutil.copytree(models / "1.3b", tmp_path / "other")
+    with pytest.raises(ModelError, match="leave out --lora"):
+        WanBackbone.from_pretrained(str(tmp_path / "other"), loras=["style.safetensors"])
     assert "does not continue images" in refusal(WanImageToVideoBackbone)
     change("model_index.json", boundary_ratio=0.875)
     assert "two transformers" in refusal()
