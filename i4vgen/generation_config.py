@@ -329,10 +329,10 @@ class GenerationConfig:
             )
         each = defaults.frames_per_latent
         if surplus := (self.num_frames - 1) % each:
-            lower = self.num_frames - surplus
+            lower = max(self.num_frames - surplus, each + 1)
             raise InvalidInputError(
                 f"num_frames must be a multiple of {each}, plus 1, for this model, not {self.num_frames}:"
-                f" try {max(lower, each + 1)} or {max(lower, 1) + each}"
+                f" try {lower} or {lower + each}"
             )
         if self.sampler not in defaults.samplers:
             known = ", ".join(defaults.samplers)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from diffusers import MotionAdapter, UNet2DConditionModel, UNetMotionModel
 
 from i4vgen.backbones.animatediff import AnimateDiffBackbone, adopt_motion_modules
-from i4vgen.backbones.prediction import EpsilonPrediction
+from i4vgen.backbones.prediction import EpsilonPrediction, VPrediction
 from i4vgen.backbones.stable_diffusion import PromptEmbeds
 from i4vgen.errors import ModelError
 from tests.support.predicting import predict_noise, timesteps
@@ -228,3 +229,23 @@ def test_pickled_weights_are_not_read(model):
 def test_no_such_model():
     with pytest.raises(ModelError, match="use pocket, a folder, or a hub id"):
         AnimateDiffBackbone.from_pretrained("no such model")
+
+
+def test_models_of_v_are_run_as_such(model):
+    file = model / "scheduler" / "scheduler_config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps(config | {"prediction_type": "v_prediction"}))
+    backbone = AnimateDiffBackbone.from_pretrained(str(model))
+    clean, noise = torch.randn(2, 1, 4, 2, 8, 6)
+    for name in ("ddim", "dpm++"):
+        sampler = backbone.sampler(name, 10)
+        latents = sampler.levels[0].add_noise(clean, noise)
+        for level in sampler.levels:
+            v = level.alpha * noise - level.sigma * clean
+            prediction = backbone.predict(latents, level, backbone.encode_prompt("a car", ""), 1.0)
+            assert isinstance(prediction, VPrediction)
+            latents = sampler.step(replace(prediction, output=v), [])
+        torch.testing.assert_close(latents, clean, atol=0.05, rtol=0.05)
+    file.write_text(json.dumps(config | {"prediction_type": "sample"}))
+    with pytest.raises(ModelError, match="only epsilon and v_prediction"):
+        AnimateDiffBackbone.from_pretrained(str(model))

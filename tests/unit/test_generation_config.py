@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from i4vgen.generation_config import Defaults, GenerationConfig, InvalidInputError
+from i4vgen.generation_config import Defaults, GenerationConfig, InvalidInputError, range_for
 
 DEFAULTS = Defaults(num_frames=8, height=64, width=96, guidance_scale=4.0, max_frames=12, size_multiple=8)
 
@@ -88,3 +88,13 @@ def test_wrong_values_say_what_to_do_in_one_line(given, words):
 def test_missing_values_are_named():
     with pytest.raises(InvalidInputError, match="num_frames is missing"):
         GenerationConfig.from_dict({"prompt": "a cat"})
+
+
+def test_videos_whose_latents_fold_time_have_a_multiple_of_frames_plus_one():
+    folded = Defaults(num_frames=9, height=64, width=96, max_frames=21, frames_per_latent=4)
+    assert range_for("num_frames", folded) == (5, 21, 4) and range_for("num_frames", DEFAULTS) == (2, 12, 1)
+    assert [folded.latent_frames(count) for count in (1, 5, 9, 21)] == [1, 2, 3, 6]
+    assert GenerationConfig.for_model(folded, prompt="a car", num_frames=13).num_frames == 13
+    for wrong, advice in ((8, "try 5 or 9"), (3, "try 5 or 9"), (11, "try 9 or 13")):
+        with pytest.raises(InvalidInputError, match=f"not {wrong}: {advice}"):
+            GenerationConfig.for_model(folded, prompt="a car", num_frames=wrong)
