@@ -25,6 +25,7 @@ from i4vgen.ui.panels.video import VideoPanel
 from i4vgen.ui.run_queue import limit_runs
 from i4vgen.ui.run_store import RunStore
 from i4vgen.ui.theme import Studio
+from i4vgen.ui.turns import take_turns
 
 HERE = Path(__file__).parent
 
@@ -74,6 +75,7 @@ def build_app(
         demo.unload(context.on_stop)
     guard_events(demo)
     limit_runs(demo, limits)
+    take_turns(demo)
     return demo
 
 

@@ -24,7 +24,7 @@ from i4vgen.ui.errors import failure, refusal
 from i4vgen.ui.form import SETTINGS, Form
 from i4vgen.ui.limits import PRIVATE, Limits
 from i4vgen.ui.models import OfferedModels
-from i4vgen.ui.queueing import CHECKED, ON_DEVICE, QUICK
+from i4vgen.ui.queueing import IN_TURN, ON_DEVICE, QUICK
 from i4vgen.ui.run_store import RunStore
 from i4vgen.ui.state import AnchorSelection, Baselines, CandidateSet, make_anchor, settled
 from i4vgen.ui.stops import Stops
@@ -223,7 +223,7 @@ class AppContext:
             before,
             {self.phase, *self.tab},
             [*every_button, status, self.phase, *clear],
-            **CHECKED,
+            **IN_TURN,
         )
         checked.success(None, js=SHOW_PANEL.format(buttons.name), api_visibility="private")
         started = checked.success(
@@ -235,19 +235,19 @@ class AppContext:
             api_visibility="private",
             **ON_DEVICE,
         )
-        started.success(self.to_idle, state, ends, **QUICK)
-        started.failure(self.to_idle, state, ends, **QUICK)  # then() alone would not follow an error
-        buttons.leave.click(leave_queue, state, [*ends, status], cancels=[started], **QUICK)
+        started.success(self.to_idle, state, ends, **IN_TURN)
+        started.failure(self.to_idle, state, ends, **IN_TURN)  # then() alone would not follow an error
+        buttons.leave.click(leave_queue, state, [*ends, status], cancels=[started], **IN_TURN)
         return started
 
     def connect_save(self, button: gr.Button, make: Callable, inputs: Component | Sequence[Component]) -> None:
         """Connects a button that saves what `make(*inputs)` writes; it returns the path of a file."""
-        button.click(make, inputs, self.saved, **CHECKED).success(
+        button.click(make, inputs, self.saved, **QUICK).success(
             None, self.saved, None, js=SAVE_FILE, api_visibility="private"
         )
 
     def connect_stops(self) -> None:
-        """The Stop buttons act outside of the queue, within the step in progress; so does closing the tab."""
+        """The Stop buttons act within the step in progress; so does closing the tab."""
         for buttons in (self.drawing, self.animating):
             buttons.stop.click(self.on_stop, None, None, **QUICK)
 

@@ -1,15 +1,29 @@
-"""How events are queued and shown: the options that Gradio takes for an event, by what the event does."""
+"""How events are queued and shown: the options that Gradio takes for an event, by what the event does.
+
+All events go through the queue, where they are limited (`run_queue`, `turns`); only from there Gradio shows what
+an event refuses.
+"""
 
 from __future__ import annotations
 
-QUICK = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-"""For events that only touch the page."""
+from gradio.block_function import BlockFunction
+from gradio.queueing import Event
 
-CHECKED = QUICK | {"queue": True, "concurrency_limit": None}
-"""For events that may refuse: Gradio shows messages only from its queue. Any number of these run at once."""
+QUICK = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
+"""For events that take a moment, and read nothing that another one may just be changing."""
 
-IN_TURN = CHECKED | {"concurrency_id": "in-turn", "concurrency_limit": 1}
-"""For quick events that change what the one before may just be changing: each reads what that one wrote."""
+IN_TURN = QUICK | {"concurrency_id": "in-turn"}
+"""For events that read what the one before may just be changing: those of a tab wait for each other."""
 
 ON_DEVICE = {"concurrency_id": "device", "concurrency_limit": 1}
 """One run on the device at a time, whoever asked for it; Gradio's queue holds the rest in order."""
+
+
+def is_run(event: Event | BlockFunction) -> bool:
+    """Whether it needs the device."""
+    return event.concurrency_id == ON_DEVICE["concurrency_id"]
+
+
+def in_turn(event: Event | BlockFunction) -> bool:
+    """Whether it waits for the one before, of the same tab."""
+    return event.concurrency_id == IN_TURN["concurrency_id"]

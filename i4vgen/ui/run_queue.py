@@ -16,7 +16,7 @@ from gradio.server_messages import EventMessage
 
 from i4vgen.ui import strings
 from i4vgen.ui.limits import Limits
-from i4vgen.ui.queueing import ON_DEVICE
+from i4vgen.ui.queueing import ON_DEVICE, is_run
 from i4vgen.ui.visitors import host_of
 
 UNHEARD = 10.0
@@ -24,17 +24,14 @@ UNHEARD = 10.0
 
 
 def limit_runs(demo: gr.Blocks, limits: Limits) -> None:
-    """Lets runs wait for the device within these limits, and all other events without any.
-
-    To be called before the app is launched.
-    """
-    demo.queue(max_size=None)
+    """Lets runs wait for the device within these limits. To be called before the app is launched."""
+    demo.queue(max_size=None, api_open=False)  # nobody goes past the queue
     queue: Any = demo._queue  # Gradio has no public way to refuse an event
     push, send = queue.push, queue.send_message
 
     async def limited_push(body: Any, request: Any, username: str | None) -> tuple:
         function = demo.fns.get(body.fn_index)
-        if function is None or function.concurrency_id != ON_DEVICE["concurrency_id"]:
+        if function is None or not is_run(function):
             return await push(body, request, username)
         host = host_of(request)
         runs = list(runs_of(queue))
@@ -61,11 +58,10 @@ def limit_runs(demo: gr.Blocks, limits: Limits) -> None:
 
 def runs_of(queue: Queue) -> Iterator[Event]:
     """The runs that wait for the device, and the one that has it."""
-    name = ON_DEVICE["concurrency_id"]
-    waiting = queue.event_queue_per_concurrency_id.get(name)
+    waiting = queue.event_queue_per_concurrency_id.get(ON_DEVICE["concurrency_id"])
     yield from waiting.queue if waiting else ()
     for job in queue.active_jobs:
-        yield from (event for event in job or () if event.concurrency_id == name and event.alive)
+        yield from (event for event in job or () if is_run(event) and event.alive)
 
 
 async def end_unheard(queue: Queue, session: str) -> None:

@@ -221,6 +221,7 @@ GONE = "This run has expired on the server. Its settings are in the form: the sa
 NO_RUN = "No run in this file"
 OUT_OF_STEP = "The page and the server are out of step. Reload the page."
 QUEUE_FULL = "Too many runs are waiting already. Try again in a few minutes."
+TOO_MANY_CLICKS = "Too many clicks of yours are waiting already. Try again in a moment."
 TOO_MANY_RUNS = "{most} runs of yours are waiting or under way. Start another one when one of them is done."
 OTHER_MODEL = "This run was made with {model}, which this app does not offer. Draw with another model."
 NOT_IN_FORM = "The form does not go as far as this run: {names}. The closest it can say is in it now."

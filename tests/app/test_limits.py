@@ -17,7 +17,7 @@ from i4vgen.ui import api, errors, run_queue
 from i4vgen.ui.app import launch_options
 from i4vgen.ui.limits import PRIVATE, Limits
 from i4vgen.ui.models import OfferedModels
-from i4vgen.ui.queueing import CHECKED
+from i4vgen.ui.queueing import QUICK
 from i4vgen.ui.run_queue import limit_runs, runs_of
 from i4vgen.ui.run_store import RunStore
 
@@ -33,7 +33,7 @@ def demo(runtime, tmp_path_factory):
     limits = Limits(largest_run=1e6, waiting=4, waiting_per_visitor=3)
     with gr.Blocks(analytics_enabled=False) as demo:
         api.register(OfferedModels(runtime), RunStore(tmp_path_factory.mktemp("runs")), limits)
-        gr.api(click, api_name="click", concurrency_limit=CHECKED["concurrency_limit"])
+        gr.api(click, api_name="click", concurrency_limit=QUICK["concurrency_limit"])
     limit_runs(demo, limits)
     options = launch_options() | {"theme": None, "css_paths": None, "js": None}
     demo.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, **options)

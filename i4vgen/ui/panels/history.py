@@ -24,7 +24,7 @@ from i4vgen.ui.context import AppContext, check_idle
 from i4vgen.ui.errors import refusal, warn
 from i4vgen.ui.examples import Example, StoredRuns
 from i4vgen.ui.form import FIELDS, Form, from_query
-from i4vgen.ui.queueing import CHECKED, QUICK
+from i4vgen.ui.queueing import IN_TURN, QUICK
 from i4vgen.ui.run_io import OpenedRun
 from i4vgen.ui.state import make_anchor
 from i4vgen.ui.visitors import current_visitor
@@ -122,15 +122,15 @@ class HistoryPanel:
         self.examples, self.offered, self.stored = examples, offered, stored
         context, form = self.context, set(self.context.form.values())
         page = self.page
-        demo.load(self.on_load, {self.memory, *form}, [*page, *self.outputs], **CHECKED)
+        demo.load(self.on_load, {self.memory, *form}, [*page, *self.outputs], **IN_TURN)
         events = (
             (offered.click, self.on_example, offered),
             (self.gallery.select, self.on_history, self.memory),
             (self.file.upload, self.on_file, self.file),
         )
         for opens, handler, given in events:
-            self.write_link(opens(handler, {given, context.phase, *form}, page, **CHECKED))
-        self.forget.click(lambda: self.show_memory([]), None, self.outputs, **QUICK)
+            self.write_link(opens(handler, {given, context.phase, *form}, page, **IN_TURN))
+        self.forget.click(lambda: self.show_memory([]), None, self.outputs, **IN_TURN)
         self.copy.click(
             None, None, None, js=COPY_LINK.replace("COPIED", strings.COPIED), api_visibility="private"
         )
@@ -139,7 +139,7 @@ class HistoryPanel:
         self.write_link(gr.on(starts, lambda: "", None, context.run_token, **QUICK))
         inputs = {context.animation, self.memory, *form}
         remembered = context.animated.success(
-            self.remember, inputs, [context.run_token, *self.outputs], **CHECKED
+            self.remember, inputs, [context.run_token, *self.outputs], **IN_TURN
         )
         self.write_link(remembered)
 

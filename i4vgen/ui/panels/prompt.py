@@ -22,7 +22,7 @@ from i4vgen.ui.errors import warn
 from i4vgen.ui.examples import Example
 from i4vgen.ui.form import FIELDS, OWN, SETTINGS, Form
 from i4vgen.ui.models import OfferedModels
-from i4vgen.ui.queueing import CHECKED, QUICK
+from i4vgen.ui.queueing import IN_TURN, QUICK
 
 ROLL = "() => Math.floor(Math.random() * 2 ** 31)"
 
@@ -114,9 +114,9 @@ class PromptPanel:
         """Another model brings its own defaults, unknown words are named, chips make a prompt."""
         form = self.form
         everything = set(form.values())
-        self.dice.click(None, None, form["seed"], js=ROLL, queue=False, api_visibility="private")
+        self.dice.click(None, None, form["seed"], js=ROLL, api_visibility="private")
         form["model"].input(
-            self.on_model, [form["model"], self.shown_model], self.context.form_view.outputs, **CHECKED
+            self.on_model, [form["model"], self.shown_model], self.context.form_view.outputs, **IN_TURN
         ).success(self.on_prompt, everything, self.note, **QUICK)
         form["prompt"].change(self.on_prompt, everything, self.note, trigger_mode="always_last", **QUICK)
         for group, chips in self.chips.items():

@@ -17,7 +17,7 @@ from i4vgen.ui.components.compare import ComparePlayer
 from i4vgen.ui.components.live import LiveView, live_value
 from i4vgen.ui.components.report import Report, report_value
 from i4vgen.ui.context import AppContext, Tab, View
-from i4vgen.ui.queueing import CHECKED
+from i4vgen.ui.queueing import IN_TURN
 from i4vgen.ui.state import Animation
 
 
@@ -69,7 +69,7 @@ class VideoPanel:
             self.live,
             clear=self.show_report(None),
         )
-        run.success(self.show_report, context.animation, self.report_outputs, **CHECKED)
+        run.success(self.show_report, context.animation, self.report_outputs, **IN_TURN)
         context.animated = run
         context.connect_save(self.side, save_side_by_side, context.animation)
         context.connect_save(self.gif, save_gif, context.animation)
