@@ -1,7 +1,7 @@
 """How events are queued and shown: the options that Gradio takes for an event, by what the event does.
 
-All events go through the queue, where they are limited (`run_queue`, `turns`); only from there Gradio shows what
-an event refuses.
+All events go through the queue, where they are limited (`run_queue`, `turns`); only from there does Gradio show
+what an event refuses.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ WAITING_PER_VISITOR = 100
 
 
 def take_turns(demo: gr.Blocks) -> None:
-    """Lets the events of this app run in fair turns. To be called once its queue is set up, before the launch."""
+    """Lets the events of this app run in fair turns. To be called between `limit_runs` and the launch."""
     queue: Any = demo._queue  # Gradio has no public way to choose the next event
     push = queue.push
 
