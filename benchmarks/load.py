@@ -77,7 +77,7 @@ class Visitor:
         self.headers = {"x-forwarded-for": f"10.1.{number // 250}.{number % 250 + 1}"}
         self.http = httpx.Client(timeout=120, headers=self.headers)
         values = {each["id"]: each["props"].get("value") for each in config["components"]}
-        self.event = next(e for e in config["dependencies"] if e["targets"][0][1] == "load" and e["inputs"])
+        self.event = next(e for e in config["dependencies"] if e["api_name"] == "on_load")
         self.data = [values.get(component) for component in self.event["inputs"]]
 
     def act(self) -> None:

@@ -72,11 +72,21 @@ def build_app(
         history.connect(demo, known, prompt.examples, stored)
         context.connect_stops()
         api.register(models, run_store, limits)
-        demo.unload(context.on_stop)
     guard_events(demo)
     limit_runs(demo, limits)
     take_turns(demo)
+    end_heartbeat(demo)
     return demo
+
+
+def end_heartbeat(demo: gr.Blocks) -> None:
+    """Lets no page hold a request open while nothing happens: browsers open six over HTTP/1.1, for all tabs
+    together, and a sixth tab would never load.
+
+    Gradio hears by it that a page has gone. A run hears it without: it is told through a request of its own.
+    """
+    with_heartbeat = demo.get_config_file
+    demo.get_config_file = lambda: with_heartbeat() | {"connect_heartbeat": False}
 
 
 def launch_options() -> dict:

@@ -247,12 +247,12 @@ class AppContext:
         )
 
     def connect_stops(self) -> None:
-        """The Stop buttons act within the step in progress; so does closing the tab."""
+        """The Stop buttons act within the step in progress."""
         for buttons in (self.drawing, self.animating):
             buttons.stop.click(self.on_stop, None, None, **QUICK)
 
     def on_stop(self, http: gr.Request) -> None:
-        """Ends this tab's run: it was told to, or the tab was closed."""
+        """Ends this tab's run."""
         self.stops.stop(http.session_hash)
 
     # What the form asks for

@@ -23,7 +23,8 @@ from i4vgen.ui import files, pictures
 from i4vgen.ui.context import AppContext
 from i4vgen.ui.form import FIELDS, OWN, Form, from_query
 from i4vgen.ui.models import OfferedModels
-from i4vgen.ui.panels.history import REMEMBER, HistoryPanel, entry
+from i4vgen.ui.panels.history import HistoryPanel
+from i4vgen.ui.remembering import REMEMBER, entry
 from i4vgen.ui.run_store import SAFE_FOR, RunStore
 from tests.conftest import ROOT
 

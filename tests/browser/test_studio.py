@@ -17,7 +17,7 @@ from PIL import Image, ImageSequence
 from playwright.sync_api import Page, expect
 
 from i4vgen.media import read_video
-from tests.browser.test_browser import CARDS, PATIENCE, captions, draw, fill_form
+from tests.browser.test_browser import CARDS, PATIENCE, captions, draw, fill_form, set_number
 from tests.support.browsing import quiet_page
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
@@ -190,6 +190,46 @@ def test_runs_come_back_from_history_link_and_file(browser, url, page, tmp_path)
         (tmp_path / "other.json").write_text("{}")
         other.locator("#runs input[type=file]").set_input_files(tmp_path / "other.json")
         expect(other.get_by_text("other.json holds no run")).to_be_visible()
+
+
+def test_tabs_share_what_they_remember(browser, url):
+    cards = "#history button.thumbnail-lg"
+    with quiet_page(browser, url) as first:
+        second = first.context.new_page()
+        second.goto(url)
+        for tab, seed in ((first, 71), (second, 72)):
+            expect(tab.locator(CARDS)).to_have_count(16)
+            fill_form(tab, candidates=2, steps=2)
+            set_number(tab, "Frames", 4)
+            tab.get_by_label("Seed", exact=True).fill(str(seed))
+            draw(tab, 2)
+            animate(tab)
+        for tab in (first, second):
+            expect(tab.locator(cards)).to_have_count(2)
+            expect(tab.locator(cards).first).to_contain_text("seed 72")
+            expect(tab.locator(cards).last).to_contain_text("seed 71")
+        first.reload()
+        expect(first.locator(cards)).to_have_count(2)
+        first.locator(cards).last.click()
+        expect(first.get_by_label("Seed", exact=True)).to_have_value("71")
+        first.locator("#forget").click()
+        for tab in (first, second):
+            expect(tab.locator(cards)).to_have_count(0)
+
+
+def test_any_number_of_tabs_load_and_a_closed_one_frees_the_device(browser, url):
+    with quiet_page(browser, url) as first:
+        fill_form(first, candidates=64, steps=60)
+        first.get_by_role("button", name="Draw candidates").click()
+        expect(first.locator("#stop-candidates")).to_be_visible()
+        tabs = [first.context.new_page() for _ in range(7)]
+        for tab in tabs:
+            tab.goto(url)
+        for tab in tabs:
+            expect(tab.locator(CARDS)).to_have_count(16)
+        first.close()
+        fill_form(tabs[-1], candidates=2, steps=2)
+        draw(tabs[-1], 2)
 
 
 def test_a_run_json_can_be_dropped_anywhere_on_the_page(page):

@@ -2,45 +2,26 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
 
 import gradio as gr
-import numpy as np
 from gradio.components import Component
 from gradio.events import Dependency
-from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
 
-from i4vgen.bounds import MAX_TEXT
 from i4vgen.errors import InvalidInputError, ModelError
 from i4vgen.runs import SavedRun, open_run
-from i4vgen.ui import layout, pictures, run_io, strings
+from i4vgen.ui import layout, run_io, strings
 from i4vgen.ui.components.live import live_value
 from i4vgen.ui.context import AppContext, check_idle
 from i4vgen.ui.errors import refusal, warn
 from i4vgen.ui.examples import Example, StoredRuns
 from i4vgen.ui.form import FIELDS, Form, from_query
 from i4vgen.ui.queueing import IN_TURN, QUICK
+from i4vgen.ui.remembering import ADD, FORGET, RECALL, REMEMBER, WATCH, RememberedRun, entry
 from i4vgen.ui.run_io import OpenedRun
 from i4vgen.ui.state import make_anchor
 from i4vgen.ui.visitors import current_visitor
-
-STORAGE_KEY = "i4vgen-runs"
-
-SECRET = "not a secret"
-
-REMEMBER = 24
-"""Number of runs that a browser remembers."""
-
-THUMBNAIL = 96  # pixels
-
-Text = Annotated[str, Field(max_length=MAX_TEXT)]
-Setting = Text | bool | int | float | Annotated[list[Text], Field(max_length=32)] | None
-"""What a browser may remember of a field of the form."""
 
 RUN = "run"
 """The parameter of a link that names a finished run which the server may still have."""
@@ -66,13 +47,16 @@ class HistoryPanel:
     """Draws panel 4, empty.
 
     Attributes:
-        memory: What the browser remembers: a list of `entry(...)`, newest first.
+        memory: What the browser remembers, as far as the page shows it: a list of `entry(...)`, newest first.
+        newest: A run that the browser is to remember.
     """
 
     def __init__(self, context: AppContext) -> None:
         self.context = context
         with layout.panel(4, strings.RUNS, strings.RUNS_HINT, "runs"):
-            self.memory = gr.BrowserState([], storage_key=STORAGE_KEY, secret=SECRET)
+            self.memory = gr.JSON([], visible=False)
+            self.newest = gr.JSON(visible=False)
+            self.recall = gr.Button(visible="hidden", elem_id="recall")
             with gr.Row(elem_classes="tools"):
                 self.file = gr.UploadButton(
                     strings.OPEN_RUN, file_types=[".json", ".zip"], size="sm", elem_id="open-run"
@@ -122,7 +106,11 @@ class HistoryPanel:
         self.examples, self.offered, self.stored = examples, offered, stored
         context, form = self.context, set(self.context.form.values())
         page = self.page
-        demo.load(self.on_load, {self.memory, *form}, [*page, *self.outputs], **IN_TURN)
+        in_browser = {"api_visibility": "private"}
+        demo.load(None, None, None, js=WATCH, **in_browser)
+        demo.load(None, self.memory, self.memory, js=RECALL, **in_browser).success(
+            self.on_load, {self.memory, *form}, [*page, *self.outputs], **IN_TURN
+        )
         events = (
             (offered.click, self.on_example, offered),
             (self.gallery.select, self.on_history, self.memory),
@@ -130,18 +118,19 @@ class HistoryPanel:
         )
         for opens, handler, given in events:
             self.write_link(opens(handler, {given, context.phase, *form}, page, **IN_TURN))
-        self.forget.click(lambda: self.show_memory([]), None, self.outputs, **IN_TURN)
-        self.copy.click(
-            None, None, None, js=COPY_LINK.replace("COPIED", strings.COPIED), api_visibility="private"
-        )
+        self.copy.click(None, None, None, js=COPY_LINK.replace("COPIED", strings.COPIED), **in_browser)
         # Whatever is started now is another run than the one in the address.
         starts = [*context.drawing.triggers, *context.animating.triggers]
         self.write_link(gr.on(starts, lambda: "", None, context.run_token, **QUICK))
-        inputs = {context.animation, self.memory, *form}
-        remembered = context.animated.success(
-            self.remember, inputs, [context.run_token, *self.outputs], **IN_TURN
-        )
+        inputs, outputs = {context.animation, *form}, [context.run_token, self.newest]
+        remembered = context.animated.success(self.remember, inputs, outputs, **IN_TURN)
         self.write_link(remembered)
+        for changed in (
+            remembered.success(None, [self.newest, self.memory], self.memory, js=ADD, **in_browser),
+            self.forget.click(None, None, self.memory, js=FORGET, **in_browser),
+            self.recall.click(None, self.memory, self.memory, js=RECALL, **in_browser),
+        ):
+            changed.success(self.show_memory, self.memory, self.outputs, **IN_TURN)
 
     @property
     def page(self) -> list[Component]:
@@ -243,64 +232,16 @@ class HistoryPanel:
     def remember(self, values: dict) -> dict:
         """A finished run is kept on the server, and its thumbnail in this browser."""
         context, animation = self.context, values[self.context.animation]
+        nothing = {context.run_token: "", self.newest: None}
         if animation is None or "i4vgen" not in {clip.name for clip in animation.clips}:
-            return {context.run_token: ""}
+            return nothing
         try:
             token = context.run_store.keep(
                 lambda path: run_io.pack_animation(animation, path), current_visitor()
             )
         except InvalidInputError as error:
             warn(str(error))
-            return {context.run_token: ""}
+            return nothing
         form = context.read_form(values).with_run(animation.config, animation.spec, animation.compare)
         item = entry(token, animation.clips[-1].frames[-1], form.values())
-        memory = remember(values[self.memory], item)
-        return {context.run_token: token} | self.show_memory(memory)
-
-
-class RememberedForm(BaseModel):
-    """The form's values. Nothing is asked of the further fields yet, but their size: see `Form.fitted`."""
-
-    model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, Setting] = Field(init=False)
-
-    prompt: Text
-    seed: int
-    model: Text
-
-
-class RememberedRun(BaseModel):
-    """What a browser remembers of a run: a few kilobytes.
-
-    Attributes:
-        run: Its token.
-        picture: Its thumbnail: WebP, in base64.
-        settings: The form's values.
-    """
-
-    run: Text
-    picture: Annotated[str, Field(max_length=2**15)]
-    settings: RememberedForm
-
-    def thumbnail(self) -> Image.Image:
-        """Raises `ValueError` or `OSError` if it is none: a few bytes can be a huge picture."""
-        picture = Image.open(io.BytesIO(base64.b64decode(self.picture)), formats=["WEBP"])
-        if max(picture.size) > THUMBNAIL:
-            raise ValueError("larger than a thumbnail")
-        picture.load()
-        return picture
-
-
-def entry(token: str, picture: np.ndarray, settings: dict) -> dict:
-    """What a browser remembers of a run: JSON types, a few kilobytes.
-
-    picture: uint8 [H, W, 3]. settings: the form's values.
-    """
-    image = Image.fromarray(picture)
-    image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
-    return {"run": token, "picture": pictures.webp(image, quality=80), "settings": settings}
-
-
-def remember(memory: list, new: dict) -> list:
-    """The memory with one more run in front."""
-    return [new, *(memory or [])][:REMEMBER]
+        return {context.run_token: token, self.newest: item}
