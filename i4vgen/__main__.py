@@ -143,6 +143,8 @@ def run(args: argparse.Namespace) -> None:
 
     if unknown := runtime.unknown_words(config.prompt):
         print(f"i4vgen: the model does not know: {', '.join(unknown)}", file=sys.stderr)
+    if unread := runtime.unread(config.prompt):
+        print(f"i4vgen: the prompt is too long, the model does not read: {unread}", file=sys.stderr)
     listener = JsonLines() if args.json else Bars() if sys.stderr.isatty() else Lines()
     folder = None
     for event in runtime.stream(lambda pipeline: pipeline.run(config, anchor, compare)):

@@ -12,6 +12,7 @@ from functools import cached_property
 import diffusers
 import torch
 import transformers
+from transformers import PreTrainedTokenizerBase
 
 import i4vgen
 from i4vgen import catalog
@@ -20,7 +21,7 @@ from i4vgen.events import Event
 from i4vgen.generation_config import Defaults, GenerationConfig
 from i4vgen.loading import download, load, pick_device
 from i4vgen.pipeline import I4VGenPipeline
-from i4vgen.vocabulary import Vocabulary
+from i4vgen.vocabulary import Vocabulary, cut_off
 
 
 class StopToken:
@@ -87,6 +88,15 @@ class Runtime:
     def vocabulary(self) -> Vocabulary | None:
         """The words that the model knows; None if it reads any text."""
         return self.entry.backbone.read_vocabulary(**self.entry.sources)
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase | None:
+        """What tells how far the model reads; None if it reads texts of any length."""
+        return self.entry.backbone.read_tokenizer(**self.entry.sources)
+
+    def unread(self, prompt: str) -> str:
+        """The end of the prompt that the model does not read; empty if it reads all."""
+        return cut_off(self.tokenizer, prompt) if self.tokenizer else ""
 
     def unknown_words(self, prompt: str) -> list[str]:
         """The words of the prompt that the model does not know, in order, without repetition."""

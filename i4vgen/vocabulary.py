@@ -1,10 +1,12 @@
-"""The words of a model that was trained on few: which ones it does not know, and prompts made of them."""
+"""What a model reads of a prompt: the words that it knows, if it was trained on few, and how far it reads."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+
+from transformers import PreTrainedTokenizerBase
 
 COLOUR = "colour"  # the group whose phrases stand before the subject
 
@@ -55,3 +57,16 @@ class Vocabulary:
         ways = (way for ways in self.phrases.get(group, ()) for way in ways)
         known = "|".join(map(re.escape, sorted(ways, key=len, reverse=True)))
         return re.search(rf"\b({known})\b", prompt) if known else None
+
+
+def cut_off(tokenizer: PreTrainedTokenizerBase, prompt: str) -> str:
+    """The end of the prompt that the text encoder never sees, in whole words; empty if it reads all."""
+    # Without truncation, which would change the tokenizer: other threads may be using it.
+    tokens = tokenizer(prompt, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    room = tokenizer.model_max_length - tokenizer.num_special_tokens_to_add()
+    offsets = tokens["offset_mapping"]
+    if len(offsets) <= room:
+        return ""
+    start, _ = offsets[room]
+    before = re.search(r"\S*$", prompt[:start])
+    return prompt[before.start() if before else start :].strip()

@@ -136,6 +136,10 @@ class AnimateDiffBackbone(StableDiffusionBackbone):
     def read_vocabulary(model: str, **_: str) -> Vocabulary | None:
         return own_settings.vocabulary(model)
 
+    @staticmethod
+    def read_tokenizer(model: str, **_: str) -> CLIPTokenizer:
+        return hub.load_tokenizer(CLIPTokenizer, model, "tokenizer")
+
     def call_unet(
         self,
         latents: torch.Tensor,
@@ -157,7 +161,7 @@ def load_parts(
         "unet": _load_unet(model, motion_adapter, dtype),
         "vae": hub.load_vae(model, dtype),
         "text_encoder": hub.load(CLIPTextModel, model, "text_encoder", dtype),
-        "tokenizer": hub.load_tokenizer(CLIPTokenizer, model, "tokenizer"),
+        "tokenizer": AnimateDiffBackbone.read_tokenizer(model),
         # They belong to a schedule: a motion adapter of its own brings AnimateDiff's (`_load_scheduler`).
         "step_sizes": (None if motion_adapter else own_settings.step_sizes(model)) or STEP_SIZES,
     }

@@ -22,6 +22,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 import torch.nn.functional as F
+from transformers import PreTrainedTokenizerBase
 
 from i4vgen.backbones.memory import Memory
 from i4vgen.backbones.prediction import NoiseLevel, Prediction
@@ -109,6 +110,11 @@ class Backbone(Protocol):
     @staticmethod
     def read_vocabulary(**sources: str) -> Vocabulary | None:  # noqa: ARG004
         """All words that the model understands; None if it was trained on any text."""
+        return None
+
+    @staticmethod
+    def read_tokenizer(**sources: str) -> PreTrainedTokenizerBase | None:  # noqa: ARG004
+        """What tells how far the model reads (`vocabulary.cut_off`); None if it reads texts of any length."""
         return None
 
     def compile(self) -> None:

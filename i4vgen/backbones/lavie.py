@@ -445,7 +445,7 @@ class LaVieBackbone(StableDiffusionBackbone):
             defaults,
             vae,
             text_encoder,
-            hub.load_tokenizer(CLIPTokenizer, base, "tokenizer"),
+            cls.read_tokenizer(base),
             device=device,
             memory=memory,
         )
@@ -461,6 +461,10 @@ class LaVieBackbone(StableDiffusionBackbone):
         if vae is None:
             raise ModelError(f"{base} has no vae/config.json: it is not a model in the diffusers layout")
         return replace(DEFAULTS, size_multiple=2 ** (len(vae["block_out_channels"]) - 1))
+
+    @staticmethod
+    def read_tokenizer(base: str = BASE, **_: str) -> CLIPTokenizer:
+        return hub.load_tokenizer(CLIPTokenizer, base, "tokenizer")
 
     def sampler(
         self,

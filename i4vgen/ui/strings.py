@@ -60,6 +60,11 @@ def unknown_words(words: list[str]) -> str:
     return f"{quoted} {is_are} this model has never seen. It will draw the rest of the prompt."
 
 
+def unread(words: str) -> str:
+    """The note under the prompt (HTML). words: already escaped."""
+    return f"This prompt is longer than what the model reads: <b>{words}</b> is cut off."
+
+
 # 2 Choose the anchor
 CHOOSE = "Choose the anchor"
 CHOOSE_HINT = "The candidate with the highest reward is selected. Click another one to override it."

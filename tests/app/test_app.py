@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
 import json
 import pickle
@@ -29,7 +30,7 @@ from i4vgen.ui.context import AppContext, Tab
 from i4vgen.ui.form import Form
 from i4vgen.ui.models import OfferedModels
 from i4vgen.ui.panels.candidates import CandidatesPanel, select_upload
-from i4vgen.ui.panels.prompt import show_unknown_words
+from i4vgen.ui.panels.prompt import show_note
 from i4vgen.ui.progress import Tracker
 from i4vgen.ui.run_store import RunStore
 from i4vgen.ui.state import (
@@ -211,10 +212,17 @@ def test_an_animation_keeps_the_size_of_its_candidates(runtime, tmp_path):
 
 
 def test_unknown_words_are_named_and_cannot_inject_html(runtime):
-    note = show_unknown_words(runtime, "a red zyzzyva <img src=x>")
+    note = show_note(runtime, "a red zyzzyva <img src=x>")
     assert note["visible"] and "<b>zyzzyva</b>" in note["value"] and "<img" not in note["value"]
-    assert not show_unknown_words(runtime, "a red rocket")["visible"]
-    assert not show_unknown_words(runtime, None)["visible"]
+    assert not show_note(runtime, "a red rocket")["visible"]
+    assert not show_note(runtime, None)["visible"]
+
+
+def test_what_the_text_encoder_cuts_off_is_said(runtime):
+    long = "a red rocket rising over the blue sea in the night " * 2 + "<img src=x>"
+    note, unread = show_note(runtime, long), runtime.unread(long)
+    assert note["visible"] and unread.endswith("<img src=x>") and "<img" not in note["value"]
+    assert f"<b>{html.escape(unread)}</b> is cut off" in note["value"]
 
 
 def test_the_examples_are_ones_that_the_form_takes(runtime):

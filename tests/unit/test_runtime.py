@@ -4,6 +4,7 @@ import shutil
 import threading
 
 import pytest
+import torch
 
 from i4vgen import runtime as runtime_module
 from i4vgen.catalog import ModelSpec
@@ -83,6 +84,25 @@ def test_the_pipeline_is_loaded_once(runtime):
 def test_words(runtime):
     assert {"rocket", "sea"} <= runtime.vocabulary.words
     assert runtime.unknown_words("A RED Zeppelin, over the sea; zeppelin's night!") == ["zeppelin", "s"]
+
+
+def test_the_words_that_the_model_does_not_read_are_those_that_change_nothing(runtime, pipeline):
+    long = "a red car in the blue sea over the rocket falling a car"
+    unread = runtime.unread(long)
+    assert unread and long.endswith(f" {unread}")
+    embeds = [pipeline.backbone.encode_prompt(prompt, "").prompt for prompt in (long, f"{long} at night")]
+    assert torch.equal(*embeds), "what comes after the end of what is read"
+    read = long.removesuffix(unread)
+    assert runtime.unread(read) == ""
+    longest = pipeline.backbone.encode_prompt(read, "").prompt
+    assert torch.equal(longest, embeds[0]), "all that was read is left"
+    shorter = pipeline.backbone.encode_prompt(read.rsplit(maxsplit=1)[0], "").prompt
+    assert not torch.equal(shorter, longest)
+
+
+def test_a_word_that_is_read_in_part_counts_as_not_read(runtime):
+    assert runtime.unread("zyzzyvazyzzyva red") == "zyzzyvazyzzyva red"
+    assert runtime.unread("") == runtime.unread("a red rocket") == ""
 
 
 def test_model_that_reads_any_text(tiny_model_dir, tmp_path):

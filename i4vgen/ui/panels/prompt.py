@@ -111,7 +111,7 @@ class PromptPanel:
         context.form_view = View([*self.form.values(), self.shown_model], self.show)
 
     def connect(self) -> None:
-        """Another model brings its own defaults, unknown words are named, chips make a prompt."""
+        """Another model brings its own defaults, what it does not read is said, chips make a prompt."""
         form = self.form
         everything = set(form.values())
         self.dice.click(None, None, form["seed"], js=ROLL, api_visibility="private")
@@ -138,7 +138,7 @@ class PromptPanel:
         """The note under the prompt."""
         form = self.context.read_form(values)
         try:
-            return show_unknown_words(self.context.models.runtime_for(form.spec()), form.prompt)
+            return show_note(self.context.models.runtime_for(form.spec()), form.prompt)
         except (ModelError, InvalidInputError):  # said when the run is started
             return gr.update(visible=False)
 
@@ -259,10 +259,9 @@ def draw_model(models: OfferedModels) -> Mapping[str, Component]:
     return {"model": model, "base": base, "loras": loras, "rewards": rewards}
 
 
-def show_unknown_words(runtime: Runtime, prompt: str) -> dict:
+def show_note(runtime: Runtime, prompt: str) -> dict:
     """The note under the prompt: visible only when there is something to say."""
-    unknown = runtime.unknown_words(prompt or "")
-    if not unknown:
-        return gr.update(value="", visible=False)
-    words = [html.escape(word) for word in unknown]
-    return gr.update(value=f'<p role="status">{strings.unknown_words(words)}</p>', visible=True)
+    unknown, unread = runtime.unknown_words(prompt or ""), runtime.unread(prompt or "")
+    notes = [strings.unknown_words([html.escape(word) for word in unknown])] if unknown else []
+    notes += [strings.unread(html.escape(unread))] if unread else []
+    return gr.update(value="".join(f'<p role="status">{note}</p>' for note in notes), visible=bool(notes))
