@@ -150,9 +150,10 @@ def read_video(path: str | os.PathLike, most: tuple[int, int, int] | None = None
     most: (F, H, W) that it may have at most, enlarged as `write_video` does: a small file can be a huge video.
     Raises `InvalidInputError` above that, and for a file that is no video.
     """
-    with open(path, "rb") as file:
-        if file.read(12)[4:8] != b"ftyp":  # ffmpeg reads whatever the content is, playlists and drawings too
-            raise InvalidInputError(f"{Path(path).name} cannot be read as a video: it is no mp4 file")
+    if not is_whole(Path(path)):  # ffmpeg reads whatever it can: half a video, playlists and drawings too
+        raise InvalidInputError(
+            f"{Path(path).name} cannot be read as a video: it is no mp4 file, or a part of one"
+        )
     try:
         with _imageio.get_reader(str(path), "FFMPEG", input_params=["-f", "mp4"]) as reader:
             meta = reader.get_meta_data()

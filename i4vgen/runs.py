@@ -243,8 +243,9 @@ class SavedRun:
         most = self._picture_size * len(self.file.candidate_indices)
         data = self._source.read(LATENTS, most * np.dtype(np.float32).itemsize + HEADER)
         latents = load_tensors(data) if data else {}
-        if any(one.dtype != np.float32 or one.ndim != 4 or one.shape[1] != 1 for one in latents.values()):
-            raise InvalidInputError(f"{LATENTS} does not hold the latents of images: export the run again")
+        for one in latents.values():
+            if one.dtype != np.float32 or one.ndim != 4 or one.shape[1] != 1 or not np.isfinite(one).all():
+                raise InvalidInputError(f"{LATENTS} does not hold the latents of images: export the run again")
         return latents
 
     def _picture(self, name: str) -> np.ndarray | None:
