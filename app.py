@@ -14,6 +14,8 @@ from pathlib import Path
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before Gradio is imported: nobody is counted
 if HAS_OWN_CACHE := "GRADIO_TEMP_DIR" not in os.environ:  # not that of all Gradio apps: it is kept clean
     os.environ["GRADIO_TEMP_DIR"] = str(Path(tempfile.gettempdir(), "i4vgen-studio"))
+if os.environ.get("SPACE_ID"):  # behind the proxies of Hugging Face, which say whose requests they pass on
+    os.environ.setdefault("FORWARDED_ALLOW_IPS", "127.0.0.1,::1,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16")
 if ON_ZERO_GPU := bool(os.environ.get("SPACES_ZERO_GPU")):  # set by Hugging Face
     import i4vgen.zero_gpu  # noqa: F401  before all that uses torch
 
@@ -51,6 +53,13 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         default=[],
         metavar="NAME",
         help="a folder or hub id that visitors may name all the same, as a model, base or LoRA; repeatable",
+    )
+    parser.add_argument(
+        "--allow-origin",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="another site whose pages may use the app, such as https://example.org; repeatable",
     )
     parser.add_argument(
         "--largest-run",
@@ -138,5 +147,5 @@ if __name__ == "__main__":
         mcp_server=args.mcp or None,
         auth=read_login(args.auth),
         ssr_mode=False,
-        **launch_options(),
+        **launch_options(args.allow_origin),
     )

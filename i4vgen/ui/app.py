@@ -18,6 +18,7 @@ from i4vgen.ui.headers import SafeHeaders
 from i4vgen.ui.limits import PRIVATE, Limits
 from i4vgen.ui.models import OfferedModels
 from i4vgen.ui.opening import before_and_after
+from i4vgen.ui.origins import OwnPagesOnly
 from i4vgen.ui.panels.candidates import CandidatesPanel
 from i4vgen.ui.panels.history import HistoryPanel
 from i4vgen.ui.panels.prompt import PromptPanel
@@ -89,10 +90,13 @@ def end_heartbeat(demo: gr.Blocks) -> None:
     demo.get_config_file = lambda: with_heartbeat() | {"connect_heartbeat": False}
 
 
-def launch_options() -> dict:
-    """What Gradio takes at launch, not when the app is built: the look of the page, and who may do what."""
+def launch_options(allowed_origins: Collection[str] = ()) -> dict:
+    """What Gradio takes at launch, not when the app is built: the look of the page, and who may do what.
+
+    allowed_origins: see `OwnPagesOnly`.
+    """
     return {
-        "app_kwargs": {"middleware": [Middleware(SafeHeaders)]},
+        "app_kwargs": {"middleware": [Middleware(SafeHeaders), Middleware(OwnPagesOnly, allowed_origins)]},
         "max_file_size": LARGEST_UPLOAD,
         "state_session_capacity": SESSIONS,
         "enable_monitoring": False,  # anybody could look at it

@@ -35,7 +35,7 @@ def demo(runtime, tmp_path_factory):
         api.register(OfferedModels(runtime), RunStore(tmp_path_factory.mktemp("runs")), limits)
         gr.api(click, api_name="click", concurrency_limit=QUICK["concurrency_limit"])
     limit_runs(demo, limits)
-    options = launch_options() | {"theme": None, "css_paths": None, "js": None}
+    options = launch_options(["https://friend.example"]) | {"theme": None, "css_paths": None, "js": None}
     demo.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, **options)
     yield demo
     demo.close()
@@ -135,3 +135,28 @@ def test_every_answer_says_who_may_frame_it(url):
         assert "frame-ancestors 'self'" in headers["content-security-policy"]
         assert headers["x-content-type-options"] == "nosniff"
     assert httpx.get(f"{url}/monitoring").status_code != 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "welcome"),
+    [
+        ({}, True),
+        ({"origin": "{own}"}, True),
+        ({"origin": "https://friend.example"}, True),
+        ({"origin": "https://studio.example", "x-forwarded-host": "studio.example"}, True),
+        ({"origin": "https://studio.example", "sec-fetch-site": "same-origin"}, True),
+        ({"origin": "https://evil.example"}, False),
+        ({"origin": "https://evil.example", "sec-fetch-site": "cross-site"}, False),
+        ({"origin": "http://127.0.0.1:1"}, False),
+        ({"origin": "null"}, False),
+    ],
+    ids=str,
+)
+def test_pages_of_other_sites_get_nothing(url, headers, welcome):
+    headers = {name: value.replace("{own}", url) for name, value in headers.items()}
+    start, config = f"{url}/gradio_api/call/click", f"{url}/config"
+    answers = [httpx.post(start, json={"data": []}, headers=headers), httpx.get(config, headers=headers)]
+    if welcome:
+        assert [answer.status_code for answer in answers] == [200, 200]
+    else:
+        assert all(answer.status_code == 403 and "other sites" in answer.text for answer in answers)

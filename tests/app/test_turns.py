@@ -15,6 +15,7 @@ from i4vgen.ui.limits import PUBLIC
 from i4vgen.ui.queueing import IN_TURN, QUICK
 from i4vgen.ui.run_queue import limit_runs
 from i4vgen.ui.turns import AT_ONCE, AT_ONCE_PER_VISITOR, WAITING_PER_VISITOR, take_turns
+from i4vgen.ui.visitors import host_of
 
 PATIENCE = 30
 
@@ -38,6 +39,10 @@ class Gate:
             assert self.waiting.acquire(timeout=PATIENCE)
 
 
+def who(request: gr.Request) -> str:
+    return host_of(request)
+
+
 class Studio:
     """An app with the events of this test, and its visitors."""
 
@@ -49,6 +54,7 @@ class Studio:
             button.click(self.note, [log, number], [log, shown], **IN_TURN)
             button.click(self.hold, [log, number], [log, shown], **IN_TURN)
             button.click(self.look, number, shown, **QUICK)
+            gr.api(who, api_name="who")
         limit_runs(self.demo, PUBLIC)
         take_turns(self.demo)
         self.demo.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False)
@@ -135,6 +141,15 @@ def test_nobody_piles_up_clicks(studio):
     assert set(codes) == {200} and refused.status_code == 503 and "Too many clicks" in refused.text
     assert studio.click("c", "note", 5, visitor="10.0.0.2").status_code == 200
     assert studio.answers("c") == [[5]]
+
+
+@pytest.mark.parametrize(("local", "seen"), [("127.0.0.1", "10.9.9.9"), ("127.0.0.2", "127.0.0.2")])
+def test_whose_request_it_is_a_proxy_may_say_and_nobody_else(studio, local, seen):
+    headers = {"x-forwarded-for": "10.9.9.9"}
+    with httpx.Client(transport=httpx.HTTPTransport(local_address=local), headers=headers) as client:
+        event = client.post(f"{studio.url}/call/who", json={"data": []}).json()["event_id"]
+        answer = client.get(f"{studio.url}/call/who/{event}", timeout=PATIENCE).text
+    assert f'data: ["{seen}"]' in answer
 
 
 def test_nothing_of_the_app_goes_past_the_queue(runtime):

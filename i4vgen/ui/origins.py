@@ -1,0 +1,39 @@
+"""Whose pages may talk to the app: by itself Gradio answers the pages of any site, with the visitor's login."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from i4vgen.ui import strings
+
+
+class OwnPagesOnly:
+    """Refuses what pages of other sites ask for in the name of whoever looks at them.
+
+    A browser names the page's origin in all that a page sends, and in all whose answer it may read. Programs
+    name none.
+    """
+
+    def __init__(self, app: ASGIApp, allowed: Collection[str] = ()) -> None:
+        """allowed: further origins, such as https://example.org."""
+        self.app = app
+        self.allowed = {origin.rstrip("/") for origin in allowed}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        answer: ASGIApp = self.app
+        if scope["type"] == "http" and not self.is_welcome(Headers(scope=scope)):
+            answer = JSONResponse({"detail": strings.FOREIGN_PAGE}, status_code=403)
+        await answer(scope, receive, send)
+
+    def is_welcome(self, headers: Headers) -> bool:
+        """Whether a request with these headers comes from no page, one of the app's own or an allowed one."""
+        origin = headers.get("origin")
+        if origin is None or origin in self.allowed or headers.get("sec-fetch-site") == "same-origin":
+            return True
+        return urlsplit(origin).netloc in (headers.get("host"), headers.get("x-forwarded-host"))
