@@ -99,10 +99,10 @@ def is_public(args: argparse.Namespace) -> bool:
 
 
 def keep_clean(cache: Path, run_store: RunStore) -> None:
-    """Sweeps the files of all pages, now and every hour."""
+    """Sweeps the files of all pages, now and again and again."""
     while True:
         files.sweep(cache, spare=run_store.root)
-        time.sleep(3600)
+        time.sleep(files.CLEAN_EVERY)
 
 
 def first_runtime(model: str | None, compiled: bool) -> Runtime:

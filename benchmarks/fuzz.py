@@ -9,7 +9,6 @@ words), answers that take more than five seconds, tracebacks in the log, and wha
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import random
@@ -23,7 +22,7 @@ import httpx
 from PIL import Image
 from tqdm import tqdm
 
-from benchmarks.serving import Server, running_server
+from benchmarks.serving import Server, main
 
 SLOW = 5.0  # seconds
 API = "/gradio_api"
@@ -264,18 +263,5 @@ def run(server: Server, requests: int, seed: int) -> dict:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.fuzz",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--requests", type=int, default=10_000)
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
-    with running_server("--public") as server:
-        print(json.dumps(run(server, args.requests, args.seed), indent=2))
-
-
 if __name__ == "__main__":
-    main()
+    main("benchmarks.fuzz", __doc__, {"requests": 10_000, "seed": 0}, run)

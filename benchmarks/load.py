@@ -9,22 +9,19 @@ this seed gave the first time, and nobody else's. Reports waiting times, refusal
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import json
 import random
 import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import httpx
 import numpy as np
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 
-from benchmarks.serving import Server, running_server
+from benchmarks.serving import Server, main
 
 RUN = {"prompt": "a red car", "num_candidates": 1, "num_inference_steps": 2, "compare": []}
 RUNS_SHARE = 0.3
@@ -74,6 +71,7 @@ class Visitor:
     def __init__(self, number: int, url: str, config: dict, report: Report, stop: threading.Event):
         self.seed, self.url, self.report, self.stop = number, url, report, stop
         self.rng = random.Random(number)
+        self.session = f"visitor{number}"
         self.headers = {"x-forwarded-for": f"10.1.{number // 250}.{number % 250 + 1}"}
         self.http = httpx.Client(timeout=120, headers=self.headers)
         values = {each["id"]: each["props"].get("value") for each in config["components"]}
@@ -109,11 +107,10 @@ class Visitor:
 
     def click(self) -> None:
         """The event with which the page begins."""
-        session = f"visitor{self.seed}"
-        body = {"fn_index": self.event["id"], "data": self.data, "session_hash": session}
+        body = {"fn_index": self.event["id"], "data": self.data, "session_hash": self.session}
         start = time.monotonic()
         self.http.post(f"{self.url}/gradio_api/queue/join", json=body).raise_for_status()
-        with self.http.stream("GET", f"{self.url}/gradio_api/queue/data?session_hash={session}") as stream:
+        with self.http.stream("GET", f"{self.url}/gradio_api/queue/data?session_hash={self.session}") as stream:
             for line in stream.iter_lines():
                 if '"process_completed"' in line:
                     if '"success":true' not in line:
@@ -144,22 +141,5 @@ def load(server: Server, visitors: int, minutes: float) -> dict:
     return report.to_dict(server) | {"tracebacks": dict(server.tracebacks())}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.load",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--visitors", type=int, default=50)
-    parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--out", type=Path, help="also write the report to this file")
-    args = parser.parse_args()
-    with running_server("--public") as server:
-        text = json.dumps(load(server, args.visitors, args.minutes), indent=2)
-    print(text)
-    if args.out:
-        args.out.write_text(text + "\n")
-
-
 if __name__ == "__main__":
-    main()
+    main("benchmarks.load", __doc__, {"visitors": 50, "minutes": 10.0}, load)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import re
 import subprocess
@@ -9,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +76,30 @@ def running_server(*arguments: str) -> Iterator[Server]:
         finally:
             process.terminate()
             process.wait(30)
+
+
+def main(name: str, doc: str | None, numbers: dict[str, float], measure: Callable[..., dict]) -> None:
+    """The command line of a benchmark: prints what it measures on a public app, as JSON.
+
+    Args:
+        name: Of the module.
+        doc: Its docstring.
+        numbers: The options and their defaults.
+        measure: Called with the server and the options.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {name}", description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    for option, default in numbers.items():
+        parser.add_argument(f"--{option}", type=type(default), default=default)
+    parser.add_argument("--out", type=Path, help="also write the report to this file")
+    args = vars(parser.parse_args())
+    out = args.pop("out")
+    with running_server("--public") as server:
+        text = json.dumps(measure(server, **args), indent=2)
+    print(text)
+    if out:
+        out.write_text(text + "\n")
 
 
 def wait_for_url(log: Path, process: subprocess.Popen) -> str:

@@ -13,6 +13,7 @@ from i4vgen.runtime import Runtime
 from i4vgen.ui import api, layout, strings
 from i4vgen.ui.context import AppContext
 from i4vgen.ui.examples import StoredRuns, read_examples
+from i4vgen.ui.files import CLEAN_EVERY, MAX_AGE
 from i4vgen.ui.guard import guard_events
 from i4vgen.ui.headers import SafeHeaders
 from i4vgen.ui.limits import PRIVATE, Limits
@@ -35,9 +36,6 @@ LARGEST_UPLOAD = "100mb"
 SESSIONS = 300
 """Number of tabs and clients that are remembered, the latest: one that shows a run takes over a megabyte."""
 
-CLEAN_UP = (3600, 24 * 3600)
-"""Every hour, media files older than a day are deleted."""
-
 
 def build_app(
     runtime: Runtime,
@@ -59,7 +57,7 @@ def build_app(
     known = read_examples(examples)
     stored = StoredRuns(known)
     opening = before_and_after(stored.open(stored.first).animation) if stored.first else ""
-    with gr.Blocks(title=strings.TITLE, analytics_enabled=False, delete_cache=CLEAN_UP) as demo:
+    with gr.Blocks(title=strings.TITLE, analytics_enabled=False, delete_cache=(CLEAN_EVERY, MAX_AGE)) as demo:
         layout.header(runtime, opening)
         context = AppContext(models, run_store, limits)
         prompt = PromptPanel(context, known)

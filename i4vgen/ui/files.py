@@ -1,4 +1,9 @@
-"""Files that a browser may fetch: made in Gradio's cache, where they are cleaned up with its own."""
+"""Files that a browser may fetch: made in Gradio's cache, where they are cleaned up with its own.
+
+Two clean there, by the same clock. Gradio (`delete_cache`) knows the files that its components made, and
+deletes them all when the app ends; it does not know what it copied for the session of a page. `sweep` takes
+whatever is old, in a folder that is this app's alone.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +22,10 @@ from i4vgen.generation_config import GenerationConfig
 from i4vgen.media import write_image, write_video
 from i4vgen.ui.state import Clip
 
+CLEAN_EVERY = 3600
 MAX_AGE = 24 * 3600
 MAX_BYTES = 8 * 2**30
-"""Of the files of all pages: seconds, and bytes."""
+"""Of the files of all pages: seconds, seconds, and bytes."""
 
 NEW = 60
 """Seconds for which a folder may be empty: somebody is about to write into it."""
@@ -34,8 +40,6 @@ def fresh(name: str) -> Path:
 
 def sweep(folder: Path, spare: Path, age: float = MAX_AGE, most: int = MAX_BYTES) -> None:
     """Deletes files that nobody can want any more, and the folders that they leave empty.
-
-    Gradio cleans its cache as well, but not of what it copied for the session of a page.
 
     Args:
         folder: Holds nothing but the files of this app.

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import gc
+import threading
+
+import httpx
+import psutil
 import pytest
+from gradio.state_holder import SessionState
 
 from benchmarks import fuzz, load
 from benchmarks.serving import running_server
 from i4vgen.errors import InvalidInputError
 from i4vgen.ui import guard
+from i4vgen.ui.app import build_app, launch_options
+from i4vgen.ui.limits import PUBLIC
+from i4vgen.ui.run_store import RunStore
 
 
 def test_what_nobody_should_send_is_refused_in_words():
@@ -25,6 +34,27 @@ def test_visitors_get_what_they_asked_for():
         found = load.load(server, visitors=4, minutes=0.25)
     assert found["problems"] == {} and found["tracebacks"] == {}
     assert found["runs"] >= 1 and found["clicks"] >= 1
+
+
+def test_page_loads_leave_nothing_behind(runtime, tmp_path):
+    demo = build_app(runtime, run_store=RunStore(tmp_path), limits=PUBLIC)
+    options = launch_options() | {"state_session_capacity": 5}
+    demo.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, **options)
+    url, this, held = demo.local_url.rstrip("/"), psutil.Process(), []
+    try:
+        visitor = load.Visitor(0, url, httpx.get(f"{url}/config").json(), load.Report(), threading.Event())
+        for number in range(30):
+            visitor.http.get(url).raise_for_status()
+            visitor.session = f"tab{number}"
+            visitor.click()
+            if number in (9, 29):
+                gc.collect()
+                sessions = sum(isinstance(each, SessionState) for each in gc.get_objects())
+                held.append((sessions, this.num_threads(), this.num_fds()))
+    finally:
+        demo.close()
+    assert not visitor.report.problems and len(visitor.report.clicks) == 30
+    assert all(later <= earlier + 2 for earlier, later in zip(*held, strict=True)), held
 
 
 def test_the_fuzzer_notices_failures_and_silence(tmp_path):

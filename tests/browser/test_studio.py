@@ -17,6 +17,7 @@ from PIL import Image, ImageSequence
 from playwright.sync_api import Page, expect
 
 from i4vgen.media import read_video
+from i4vgen.ui.remembering import ADD, STORAGE_KEY, entry
 from tests.browser.test_browser import CARDS, PATIENCE, captions, draw, fill_form, set_number
 from tests.support.browsing import quiet_page
 
@@ -194,16 +195,20 @@ def test_runs_come_back_from_history_link_and_file(browser, url, page, tmp_path)
 
 def test_tabs_share_what_they_remember(browser, url):
     cards = "#history button.thumbnail-lg"
+    earlier = entry("x" * 16, np.zeros((8, 8, 3), np.uint8), {"prompt": "a", "seed": 71, "model": "pocket"})
     with quiet_page(browser, url) as first:
         second = first.context.new_page()
         second.goto(url)
-        for tab, seed in ((first, 71), (second, 72)):
-            expect(tab.locator(CARDS)).to_have_count(16)
-            fill_form(tab, candidates=2, steps=2)
-            set_number(tab, "Frames", 4)
-            tab.get_by_label("Seed", exact=True).fill(str(seed))
-            draw(tab, 2)
-            animate(tab)
+        expect(second.locator(CARDS)).to_have_count(16)
+        first.evaluate(f"(run) => ({ADD})(run)", earlier)  # as after a run of the first tab
+        expect(second.locator(cards)).to_have_count(1)
+        second.evaluate(f"() => localStorage.setItem('{STORAGE_KEY}', 'damaged')")
+        first.evaluate(f"(run) => ({ADD})(run, [])", earlier)
+        fill_form(second, candidates=2, steps=2)
+        set_number(second, "Frames", 4)
+        second.get_by_label("Seed", exact=True).fill("72")
+        draw(second, 2)
+        animate(second)
         for tab in (first, second):
             expect(tab.locator(cards)).to_have_count(2)
             expect(tab.locator(cards).first).to_contain_text("seed 72")

@@ -19,6 +19,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import signal
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -198,17 +199,34 @@ def main(model: str, other: str, folder: Path) -> None:
         )
         yield "done"
 
+    def die():
+        """The system kills the process with the GPU: out of memory, a driver that fails."""
+        worker, long = 0, make_config(num_inference_steps=400)
+        try:
+            for event in runtime.stream(lambda pipeline: pipeline.candidates(long)):
+                if isinstance(event, int):
+                    worker = event
+                if isinstance(event, Progress):
+                    os.kill(worker, signal.SIGKILL)
+        except gr.Error as error:
+            report["death"] = str(error)
+        report["dead"] = worker
+        report["next"], *events = runtime.stream(lambda pipeline: pipeline.candidates(make_config()))
+        keep("after death", events)
+        yield "done"
+
     jobs = (draw_and_animate, stop, fail, take_another_model)
     with gr.Blocks() as demo:
         said = gr.Textbox()
-        for job in jobs:
+        for job in (*jobs, die):
             gr.Button().click(job, None, said)
     demo.launch(prevent_thread_lock=True, quiet=True)  # packs the weights
     client = Client(demo.local_url, verbose=False, headers={"X-IP-Token": TOKEN})
     for job in jobs:
         client.predict(api_name=f"/{job.__name__}")
     report["cuda initialised"] = torch.cuda.is_initialized()
-    report["api"] = log
+    report["api"] = list(log)
+    client.predict(api_name="/die")
     (folder / "report.json").write_text(json.dumps(report))
     for worker in multiprocessing.active_children():  # it still waits for work, as on a Space
         worker.kill()

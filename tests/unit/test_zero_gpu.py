@@ -89,6 +89,14 @@ def test_an_error_keeps_its_words(space):
     assert space("report")["error"].startswith("the anchor must be the index of a candidate")
 
 
+def test_after_the_other_process_has_died_the_next_run_works(space, runtime, make_config):
+    report = space("report")
+    assert "aborted" in report["death"]
+    assert report["next"] not in (report["dead"], report["main"]), "a process of its own"
+    config = make_config(**REQUEST)
+    assert_same(space("after death"), list(runtime.stream(lambda pipeline: pipeline.candidates(config))))
+
+
 def test_a_model_that_was_not_loaded_before_the_launch_is_loaded_by_the_worker(space, runtime, make_config):
     config = make_config(**REQUEST)
     assert_same(space("other"), list(runtime.stream(lambda pipeline: pipeline.comparison("vanilla", config))))
