@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 from starlette.middleware import Middleware
@@ -84,8 +85,9 @@ def end_heartbeat(demo: gr.Blocks) -> None:
 
     Gradio hears by it that a page has gone. A run hears it without: it is told through a request of its own.
     """
-    with_heartbeat = demo.get_config_file
-    demo.get_config_file = lambda: with_heartbeat() | {"connect_heartbeat": False}
+    blocks: Any = demo  # Gradio has no public way to leave it out
+    with_heartbeat = blocks.get_config_file
+    blocks.get_config_file = lambda: with_heartbeat() | {"connect_heartbeat": False}
 
 
 def launch_options(allowed_origins: Collection[str] = ()) -> dict:

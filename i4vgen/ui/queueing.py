@@ -6,16 +6,18 @@ what an event refuses.
 
 from __future__ import annotations
 
+from typing import Any
+
 from gradio.block_function import BlockFunction
 from gradio.queueing import Event
 
-QUICK = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
+QUICK: dict[str, Any] = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
 """For events that take a moment, and read nothing that another one may just be changing."""
 
-IN_TURN = QUICK | {"concurrency_id": "in-turn"}
+IN_TURN: dict[str, Any] = QUICK | {"concurrency_id": "in-turn"}
 """For events that read what the one before may just be changing: those of a tab wait for each other."""
 
-ON_DEVICE = {"concurrency_id": "device", "concurrency_limit": 1}
+ON_DEVICE: dict[str, Any] = {"concurrency_id": "device", "concurrency_limit": 1}
 """One run on the device at a time, whoever asked for it; Gradio's queue holds the rest in order."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 from gradio.components import Component
@@ -106,7 +107,7 @@ class HistoryPanel:
         self.examples, self.offered, self.stored = examples, offered, stored
         context, form = self.context, set(self.context.form.values())
         page = self.page
-        in_browser = {"api_visibility": "private"}
+        in_browser: dict[str, Any] = {"api_visibility": "private"}
         demo.load(None, None, None, js=WATCH, **in_browser)
         demo.load(None, self.memory, self.memory, js=RECALL, **in_browser).success(
             self.on_load, {self.memory, *form}, [*page, *self.outputs], **IN_TURN
