@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from i4vgen.bounds import shown
 from i4vgen.errors import InvalidInputError
-from i4vgen.generation_config import GenerationConfig
+from i4vgen.generation_config import Defaults, GenerationConfig
 from i4vgen.sampling import DenoiseStep, denoise, make_sampler
 
 if TYPE_CHECKING:
@@ -120,3 +120,18 @@ def find_comparisons(names: str | Iterable[str]) -> list[Comparison]:
         known = " and ".join(COMPARISONS)
         raise InvalidInputError(f"cannot compare with {shown(unknown[0])}: only with {known}")
     return [comparison for name, comparison in COMPARISONS.items() if name in names]
+
+
+def stage_work(config: GenerationConfig, compare: Iterable[str], defaults: Defaults) -> dict[str, int]:
+    """What each stage of a run computes: denoised frames of latents, times their pixels."""
+    steps = {"ni_vsds": config.ni_vsds_steps, "regeneration": config.regeneration_steps}
+    steps |= {comparison.name: comparison.steps(config) for comparison in find_comparisons(compare)}
+    latent_frames = defaults.latent_frames(config.num_frames)
+    frames = {stage: count * latent_frames for stage, count in steps.items()}
+    frames = {"candidates": config.image_steps(config.num_candidates)} | frames
+    return {stage: count * config.height * config.width for stage, count in frames.items()}
+
+
+def work(config: GenerationConfig, compare: Iterable[str], defaults: Defaults) -> int:
+    """What a whole run computes: denoised frames of latents, times their pixels."""
+    return sum(stage_work(config, compare, defaults).values())

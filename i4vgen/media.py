@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Sequence
@@ -50,6 +51,11 @@ def open_picture(path: str | os.PathLike) -> Image.Image:
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         raise InvalidInputError(f"{path} cannot be read as a picture: use a PNG, JPEG or WebP file") from None
     return image
+
+
+def pixels_sha256(image: np.ndarray) -> str:
+    """A name for what a picture shows, uint8 [H, W, 3], whatever file it comes from: SHA-256 in hexadecimal."""
+    return hashlib.sha256(np.ascontiguousarray(image)).hexdigest()
 
 
 def reduced(image: Image.Image, side: int) -> Image.Image:

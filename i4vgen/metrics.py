@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Literal
 
@@ -80,6 +80,11 @@ class Measures:
     motion: float
     consistency: float
     rewards: dict[str, float]
+
+    def to_dict(self) -> dict:
+        """As JSON types, for run.json: what cannot be measured is None, as JSON knows no nan."""
+        figures = {name: None if value != value else value for name, value in asdict(self).items()}
+        return figures | {"rewards": dict(self.rewards)}
 
 
 def measure(frames: np.ndarray, anchor: np.ndarray, rewards: Mapping[str, float]) -> Measures:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from typing import Annotated, Any, TypeVar
 
@@ -12,6 +13,7 @@ from i4vgen.catalog import ModelSpec
 from i4vgen.comparisons import COMPARISONS
 from i4vgen.events import HIGHEST_REWARD, REASONS, UPLOADED
 from i4vgen.generation_config import MAX_CANDIDATES
+from i4vgen.metrics import Measures
 
 
 def _one_of(known: Collection[str]) -> AfterValidator:
@@ -29,19 +31,25 @@ Index = Annotated[int, Field(ge=0, lt=2**31)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Name = Annotated[str, Field(max_length=MAX_NAME)]
 Few = Annotated[list[T], Field(max_length=32)]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Table = Annotated[dict[Annotated[str, Field(max_length=100)], T], Field(max_length=32)]
 OfCandidates = Annotated[list[T], Field(max_length=MAX_CANDIDATES)]
 
 
 class MeasuresFile(BaseModel):
-    """`metrics.Measures` in JSON."""
+    """`metrics.Measures` in JSON (`Measures.to_dict`)."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
-    flicker: Number
-    motion: Number
+    flicker: Number | None
+    motion: Number | None
     consistency: Number
     rewards: Table[Number]
+
+    def measures(self) -> Measures:
+        """The figures; nan where one could not be measured."""
+        figures = {name: math.nan if value is None else value for name, value in self}
+        return Measures(**figures)
 
 
 def _alike(measures: dict[str, MeasuresFile]) -> dict[str, MeasuresFile]:
@@ -66,6 +74,7 @@ class RunFile(BaseModel):
         measures: By the name of the video.
         anchor_index: None for an uploaded image.
         anchor_reason: One of `REASONS`; None before anything is chosen.
+        anchor_sha256: Of the pixels of an uploaded image, as the model saw it (`media.pixels_sha256`).
         device, dtype, memory, versions: See `Runtime.describe`.
     """
 
@@ -85,6 +94,7 @@ class RunFile(BaseModel):
     measures: Annotated[Table[MeasuresFile], AfterValidator(_alike)] = {}
     anchor_index: Index | None = None
     anchor_reason: Annotated[str, _one_of(REASONS)] | None = None
+    anchor_sha256: Digest | None = None
     device: Name = ""
     dtype: Name = ""
     memory: Name = ""

@@ -14,6 +14,7 @@ import csv
 import io
 import json
 import os
+import re
 import time
 import zipfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -34,7 +35,7 @@ from i4vgen.comparisons import COMPARISONS
 from i4vgen.errors import InvalidInputError
 from i4vgen.events import VIDEOS, Candidate, Event, Result, Selected, Stage, latest
 from i4vgen.generation_config import GenerationConfig
-from i4vgen.media import enlargement, write_image, write_video
+from i4vgen.media import enlargement, pixels_sha256, write_image, write_video
 from i4vgen.run_file import RunFile
 from i4vgen.run_source import FolderSource, RunSource, find_source
 
@@ -87,7 +88,7 @@ class RunFolder:
                 self.anchor = event
                 return self._write_image("anchor.png", event.image)
             case Result():
-                self._close_stage()
+                self._close_stage(event.seconds)  # without the time that judging took
                 path = self.path / f"{event.name}.mp4"
                 write_video(path, event.frames, event.fps)
                 return path
@@ -118,8 +119,7 @@ class RunFolder:
         run = {
             "request": config.to_dict(),
             "compare": list(compare),
-            "anchor_index": self.anchor and self.anchor.index,
-            "anchor_reason": self.anchor and self.anchor.reason,
+            **describe_anchor(self.anchor),
             "candidate_indices": [candidate.index for candidate in self.candidates],
             "candidate_scores": [candidate.score for candidate in self.candidates],
             "sketches": [candidate.index for candidate in self.candidates if candidate.sketch],
@@ -159,9 +159,10 @@ class RunFolder:
                     [_picture(candidate.index), config.seed, candidate.index, rank, starred, *scores]
                 )
 
-    def _close_stage(self) -> None:
+    def _close_stage(self, seconds: float | None = None) -> None:
+        """Notes how long the stage took: by the clock, where nobody measured it."""
         if self._stage is not None:
-            self.seconds[self._stage] = time.perf_counter() - self._since
+            self.seconds[self._stage] = time.perf_counter() - self._since if seconds is None else seconds
             self._stage = None
 
     def _write_image(self, name: str, image: np.ndarray) -> Path:
@@ -305,6 +306,24 @@ def open_run(path: str | os.PathLike) -> SavedRun:
     if shown * config.height * config.width > MAX_RUN_PIXELS:
         raise InvalidInputError(f"{path} is a run of larger videos than can be opened")
     return SavedRun(file, config, file.spec(), source)
+
+
+def describe_anchor(anchor: Selected | None) -> dict:
+    """The anchor as JSON types, for run.json: its index, or for an uploaded image the digest of its pixels."""
+    if anchor is None:
+        return {"anchor_index": None, "anchor_reason": None}
+    digest = {} if anchor.index is not None else {"anchor_sha256": pixels_sha256(anchor.image)}
+    return {"anchor_index": anchor.index, "anchor_reason": anchor.reason, **digest}
+
+
+def run_name(config: GenerationConfig, most: int = 60) -> str:
+    """What the folder of a run is called: a-rocket-rising-7.
+
+    Args:
+        most: Characters of the prompt's words.
+    """
+    words = re.sub(r"[^\w]+", "-", config.prompt.lower()).strip("-")[:most]
+    return f"{words or 'run'}-{config.seed}"
 
 
 def _number(index: int) -> str:

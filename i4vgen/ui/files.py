@@ -7,7 +7,6 @@ whatever is old, in a folder that is this app's alone.
 
 from __future__ import annotations
 
-import re
 import secrets
 import time
 from contextlib import suppress
@@ -20,6 +19,7 @@ from gradio.utils import get_upload_folder
 from i4vgen.events import Result
 from i4vgen.generation_config import GenerationConfig
 from i4vgen.media import write_image, write_video
+from i4vgen.runs import run_name
 from i4vgen.ui.state import Clip
 
 CLEAN_EVERY = 3600
@@ -69,8 +69,7 @@ def sweep(folder: Path, spare: Path, age: float = MAX_AGE, most: int = MAX_BYTES
 
 def name_of(config: GenerationConfig, kind: str, suffix: str) -> str:
     """What a download is called: i4vgen-a-rocket-rising-7-candidates.zip."""
-    words = re.sub(r"[^\w]+", "-", config.prompt.lower()).strip("-")[:40]
-    return f"i4vgen-{words}-{config.seed}-{kind}.{suffix}"
+    return f"i4vgen-{run_name(config, 40)}-{kind}.{suffix}"
 
 
 def save_picture(image: np.ndarray) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from i4vgen.comparisons import find_comparisons
+from i4vgen.comparisons import work
 from i4vgen.errors import InvalidInputError
 from i4vgen.generation_config import Defaults, GenerationConfig
 from i4vgen.ui import strings
@@ -51,11 +51,3 @@ def check_size(config: GenerationConfig, defaults: Defaults) -> None:
     most = MAX_AREA * defaults.height * defaults.width
     if config.height * config.width > most:
         raise InvalidInputError(strings.too_large(config.height, config.width, most))
-
-
-def work(config: GenerationConfig, compare: Iterable[str], defaults: Defaults) -> int:
-    """What a run computes: denoised frames of latents, times their pixels."""
-    steps = config.ni_vsds_steps + config.regeneration_steps
-    steps += sum(comparison.steps(config) for comparison in find_comparisons(compare))
-    frames = config.image_steps(config.num_candidates) + steps * defaults.latent_frames(config.num_frames)
-    return frames * config.height * config.width

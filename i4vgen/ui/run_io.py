@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,6 @@ import numpy as np
 from i4vgen.errors import InvalidInputError
 from i4vgen.events import PICKED, Selected
 from i4vgen.media import read_video, side_by_side, write_gif, write_video
-from i4vgen.metrics import Measures
 from i4vgen.runs import RunFolder, SavedRun
 from i4vgen.ui import files, strings
 from i4vgen.ui.state import AnchorSelection, Animation, CandidateSet, Clip, in_order, make_anchor
@@ -67,7 +66,7 @@ def pack_animation(animation: Animation, path: Path) -> Path:
             write_gif(target.with_suffix(".gif"), clip.frames, clip.fps)
             folder.seconds[clip.name] = clip.seconds
         write_side_by_side(animation, folder.path / "side_by_side.mp4")
-        measures = {name: asdict(figures) for name, figures in animation.measures.items()}
+        measures = {name: figures.to_dict() for name, figures in animation.measures.items()}
         folder.finish(
             animation.config,
             animation.compare,
@@ -107,7 +106,7 @@ def unpack(run: SavedRun) -> tuple[CandidateSet, AnchorSelection, Animation | No
     clips = {name: _clip(name, data, run) for name, data in videos.items()}
     if len({clip.frames.shape[1:] for clip in clips.values()}) > 1:
         raise InvalidInputError("the videos of this run are not of one size")
-    measures = {name: Measures(**dict(figures)) for name, figures in run.file.measures.items()}
+    measures = {name: figures.measures() for name, figures in run.file.measures.items()}
     panes = in_order(files.save_anchor(picture), clips)
     return (
         candidate_set,
