@@ -6,7 +6,7 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -34,16 +34,26 @@ class JsonLines:
     """Every event as one line of JSON on stdout; pictures and videos as the files that hold them."""
 
     def show(self, event: Event, file: Path | None) -> None:
-        values = {f.name: getattr(event, f.name) for f in dataclasses.fields(event)}
-        values = {name: value for name, value in values.items() if not isinstance(value, np.ndarray)}
-        if isinstance(event, Candidate):
-            values["score"] = event.score
-        if file is not None:
-            values["file"] = str(file)
-        print(json.dumps({"event": type(event).__name__.lower(), **values}), flush=True)
+        say_json(**describe_event(event, file))
 
     def finish(self, run: Path) -> None:
-        print(json.dumps({"event": "done", "file": str(run)}), flush=True)
+        say_json(event="done", file=str(run))
+
+
+def describe_event(event: Event, file: Path | None) -> dict[str, Any]:
+    """An event as JSON types, without its pictures and numbers."""
+    values = {f.name: getattr(event, f.name) for f in dataclasses.fields(event)}
+    values = {name: value for name, value in values.items() if not isinstance(value, np.ndarray)}
+    if isinstance(event, Candidate):
+        values["score"] = event.score
+    if file is not None:
+        values["file"] = str(file)
+    return {"event": type(event).__name__.lower(), **values}
+
+
+def say_json(**values: object) -> None:
+    """Prints a line of JSON."""
+    print(json.dumps(values), flush=True)
 
 
 class Lines:

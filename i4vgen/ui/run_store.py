@@ -7,14 +7,12 @@ import re
 import secrets
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import rmtree
 
-import psutil
-
+from i4vgen.drafts import draft_folder, is_draft, remove_abandoned
 from i4vgen.errors import InvalidInputError
 from i4vgen.runs import SavedRun, open_run
 from i4vgen.ui import strings
@@ -31,7 +29,6 @@ SAFE_FOR = 3600
 NOBODY = "nobody"
 
 _TOKEN = re.compile(r"[0-9A-Za-z_-]{16}")
-_DRAFT = re.compile(r"draft-(\d+)-\w+")
 
 
 @dataclass(frozen=True)
@@ -64,21 +61,11 @@ class RunStore:
         """
         base = os.environ.get("GRADIO_TEMP_DIR") or Path(tempfile.gettempdir(), "gradio")
         self.root = root or Path(base, "i4vgen-runs")
-        for draft in self.root.glob("draft-*"):
-            match = _DRAFT.fullmatch(draft.name)
-            # A process that has this one's number now was this one before it was started again.
-            if match and (int(match[1]) == os.getpid() or not psutil.pid_exists(int(match[1]))):
-                rmtree(draft, ignore_errors=True)
+        remove_abandoned(self.root)
 
-    @contextmanager
-    def workspace(self) -> Iterator[Path]:
+    def workspace(self) -> AbstractContextManager[Path]:
         """A folder for a run under way. It is gone afterwards, at the latest when a server starts again."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        path = Path(tempfile.mkdtemp(prefix=f"draft-{os.getpid()}-", dir=self.root))
-        try:
-            yield path
-        finally:
-            rmtree(path, ignore_errors=True)
+        return draft_folder(self.root)
 
     def keep(self, pack: Callable[[Path], object], owner: str = NOBODY) -> str:
         """Keeps what `pack(path)` writes.
@@ -122,7 +109,7 @@ class RunStore:
             owner = path.parent.name if path.parent != self.root else NOBODY
             with suppress(FileNotFoundError):  # another thread is at it too
                 about = path.stat()
-                if not _DRAFT.fullmatch(owner):
+                if not is_draft(owner):
                     found.append(KeptRun(path, owner, about.st_size, about.st_mtime))
         return sorted(found, key=lambda run: run.made_at)
 

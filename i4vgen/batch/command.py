@@ -1,0 +1,126 @@
+"""The command `i4vgen batch`: a file of prompts becomes a folder of runs, summary.csv and index.html."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from i4vgen.batch.prompts import read_prompts
+from i4vgen.errors import InvalidInputError
+from i4vgen.options import Parser, add_run_options, chosen_model, given_settings
+
+if TYPE_CHECKING:
+    from i4vgen.batch.summary import Entry
+    from i4vgen.batch.tasks import Task
+
+DESCRIPTION = """\
+Makes the videos of many prompts: one folder per run, as a single run writes it, a table (summary.csv) and a
+page to look at them (index.html). What is finished already is not made again: stopped or killed, the same
+command goes on. Exit status: 0 if all runs are done, 1 if some failed, 2 for a command that cannot be run,
+130 if it was stopped.
+"""
+
+MAX_SEEDS = 10_000
+
+
+def run_batch(argv: Sequence[str]) -> int:
+    """Runs the command. Returns its exit status."""
+    args = parse(argv)
+    rows = read_prompts(args.prompts)
+    # Reading these takes seconds; --help and a mistyped column should not.
+    from i4vgen.batch.executor import DRAFTS, LocalExecutor
+    from i4vgen.batch.progress import make_batch_listener
+    from i4vgen.batch.summary import DONE, FAILED, Summary
+    from i4vgen.batch.tasks import Task, plan
+    from i4vgen.batch.vbench import VBenchLayout, fitting
+    from i4vgen.drafts import remove_abandoned
+    from i4vgen.runtime import Runtime
+
+    runtime = Runtime(chosen_model(args), args.device, args.compile)
+    beside = {"compare": args.compare, "anchor": args.anchor, "anchor_image": args.anchor_image}
+    options = given_settings(args) | {name: value for name, value in beside.items() if value is not None}
+    planned = plan(rows, args.seeds, options, runtime)
+    if args.layout == "vbench":
+        planned = [fitting(each) for each in planned]
+    tasks = [each for each in planned if isinstance(each, Task)]
+    unknown = {word: None for task in tasks for word in runtime.unknown_words(task.config.prompt)}
+    if unknown:
+        print(f"i4vgen: the model does not know: {', '.join(unknown)}", file=sys.stderr)
+
+    out = args.out
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(out / DRAFTS)
+        layout = VBenchLayout(out, tasks) if args.layout == "vbench" else None
+    except OSError as error:
+        raise InvalidInputError(f"cannot write to {out} ({error.strerror}): choose another folder") from None
+    summary = Summary.of(out, args.prompts.name, planned)
+
+    def over(task: Task, error: str = "") -> Entry:
+        if layout and not error:
+            layout.add(task)
+        return summary.add(task, error)
+
+    made, missing = [], []
+    for task in tasks:
+        (made if task.is_made(out / task.name) else missing).append(task)
+    for task in made:
+        over(task)
+    listener = make_batch_listener(args.json, missing, len(made))
+    try:
+        if missing:  # the model is loaded once, and before anything can be blamed on a prompt
+            for event in runtime.stream(lambda _: iter(())):
+                listener.load(event)
+        for outcome in LocalExecutor(runtime, out, listener.show).run(missing):
+            listener.finish_run(over(outcome.task, outcome.error))
+    finally:
+        summary.write()
+        listener.close()
+        with suppress(OSError):  # not if another batch is at work here
+            (out / DRAFTS).rmdir()
+    listener.finish(out / "index.html", summary.count(DONE), summary.count(FAILED))
+    return 1 if summary.count(FAILED) else 0
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = Parser(
+        prog="i4vgen batch", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add(
+        "prompts",
+        type=Path,
+        metavar="PROMPTS",
+        help="Text (a prompt a line), CSV or JSONL (a run a line). Columns: prompt, seed, compare, anchor,"
+        " anchor_image and every setting below, by its name here or in run.json.",
+    )
+    add("--out", type=Path, metavar="DIR", required=True, help="Where the runs go.")
+    add("--seeds", type=seeds, metavar="0-4", help="Every prompt with each of these, such as 0-4 or 0,7,10-12.")
+    add(
+        "--layout",
+        choices=("runs", "vbench"),
+        default="runs",
+        help="vbench: the videos also as DIR/vbench/METHOD/PROMPT-INDEX.mp4, as that package reads them.",
+    )
+    add_run_options(parser)
+    args = parser.parse_args(argv)
+    if args.seeds is not None and args.seed is not None:
+        parser.error("--seed and --seeds exclude each other: give one of them")
+    return args
+
+
+def seeds(text: str) -> list[int]:
+    """Several seeds, as people write pages to print."""
+    found: dict[int, None] = {}
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,19})\s*(?:-\s*(\d{1,19})\s*)?", part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, -1)
+        if not 0 <= last - first < MAX_SEEDS:
+            raise argparse.ArgumentTypeError(f"{text!r} are no seeds: write 0-4 or 0,7,10-12")
+        found |= dict.fromkeys(range(first, last + 1))
+    return list(found)

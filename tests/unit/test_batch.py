@@ -1,0 +1,324 @@
+"""A batch: what a file of prompts asks for, what is made of it, how it goes on after an end of any kind."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+import i4vgen
+from i4vgen.__main__ import main
+from i4vgen.batch import progress
+from i4vgen.batch.command import seeds
+from i4vgen.batch.prompts import read_prompts
+from i4vgen.batch.tasks import Refusal, Task, plan
+from i4vgen.errors import InvalidInputError
+from i4vgen.events import Selected
+from tests.conftest import ROOT
+
+FEW = ("--candidates", "2", "--steps", "2", "--compare", "vanilla")
+
+
+@pytest.fixture
+def batch(tiny_model_dir, tmp_path, monkeypatch, capsys):
+    """batch(prompts, arguments...): runs in an empty folder with the tiny model; gives (status, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(prompts: str, *arguments: str, name: str = "prompts.txt"):
+        (tmp_path / name).write_text(prompts, encoding="utf-8")
+        try:
+            status = main(["batch", name, "--out", "study", "--model", str(tiny_model_dir), "--device", "cpu",
+                           *FEW, *arguments])  # fmt: skip
+        except SystemExit as stop:
+            status = stop.code
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call
+
+
+def table(folder) -> list[dict[str, str]]:
+    with (folder / "summary.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def runs(folder) -> dict[str, float]:
+    """The folders of runs, and when each run.json was written."""
+    return {path.parent.name: path.stat().st_mtime_ns for path in folder.glob("*/run.json")}
+
+
+def videos(folder) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.glob("*/*.mp4")}
+
+
+# What a file asks for
+
+TEXT = "a red rocket rising\n\n  a blue car \n"
+CSV = "prompt,steps,compare\na red rocket rising,3,\"vanilla,freeinit\"\n\na blue car,,none\n"
+JSONL = (
+    '{"prompt": "a red rocket rising", "num_inference_steps": 3, "compare": ["vanilla", "freeinit"]}\n'
+    '{"prompt": "a blue car", "steps": null, "compare": "none"}\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "steps", "compare"),
+    [
+        ("prompts.txt", TEXT, [5, 5], [(), ()]),
+        ("prompts.csv", CSV, [3, 5], [("vanilla", "freeinit"), ()]),
+        ("prompts.jsonl", JSONL, [3, 5], [("vanilla", "freeinit"), ()]),
+        ("bom.csv", "\ufeff" + CSV, [3, 5], [("vanilla", "freeinit"), ()]),
+    ],
+)
+def test_text_csv_and_jsonl_ask_for_runs(runtime, tmp_path, name, text, steps, compare):
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    tasks = plan(read_prompts(tmp_path / name), None, {}, runtime)
+    assert all(isinstance(task, Task) for task in tasks)
+    assert [task.config.prompt for task in tasks] == ["a red rocket rising", "a blue car"]
+    assert [task.config.num_inference_steps for task in tasks] == steps
+    assert [task.compare for task in tasks] == compare
+
+
+def test_every_parameter_may_be_a_column(runtime, tmp_path):
+    values = {"prompt": "a car", "seed": 3, "height": 16, "p_re": 0.5, "negative_prompt": "sea", "batch-size": 2}
+    (tmp_path / "one.csv").write_text(f"{','.join(values)}\n{','.join(map(str, values.values()))}\n")
+    (task,) = plan(read_prompts(tmp_path / "one.csv"), [7, 8], {"height": 32}, runtime)
+    config = task.config
+    assert (config.seed, config.height, config.p_re) == (3, 16, 0.5), "a line's own value holds"
+    assert (config.negative_prompt, config.candidate_batch_size) == ("sea", 2)
+
+
+def test_seeds_multiply_the_lines_and_twice_the_same_is_once(runtime, tmp_path):
+    (tmp_path / "a.txt").write_text("a car\na rocket\na car\n")
+    tasks = plan(read_prompts(tmp_path / "a.txt"), seeds("0-1,5"), {}, runtime)
+    assert [(task.config.prompt, task.config.seed) for task in tasks] == [
+        (prompt, seed) for prompt in ("a car", "a rocket") for seed in (0, 1, 5)
+    ]
+    assert len({task.name for task in tasks}) == 6
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("a.csv", "prompt,sed\na car,1\n", "unknown column 'sed': known are anchor, anchor_image, batch_size"),
+        ("a.csv", "prompt,steps,num_inference_steps\na car,1,2\n", "two columns say num_inference_steps"),
+        ("a.csv", "seed\n1\n", "one must be prompt"),
+        ("a.csv", 'prompt\n"a car\n', "is no CSV"),
+        ("a.jsonl", '{"prompt": "a car"}\n{"prompt": "a car", "model": "x"}\n', "line 2: unknown column 'model'"),
+        ("a.json", "[]", "give a JSONL file"),
+        ("a.txt", " \n\n", "holds no prompts"),
+        ("none.txt", None, "cannot read"),
+    ],
+)
+def test_a_file_that_makes_no_sense_is_refused_as_a_whole(tmp_path, name, text, words):
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(InvalidInputError) as refused:
+        read_prompts(tmp_path / name)
+    assert words in str(refused.value) and name in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line", "words"),
+    [
+        ("a.csv", "prompt,seed\na car,1\na car,x\n", 3, "seed must be a whole number"),
+        ("a.csv", "prompt,seed\na car,1,2\n", 2, "3 cells where the header has 2"),
+        ("a.csv", "prompt,seed\n,1\n", 2, "prompt is missing"),
+        ("a.csv", "prompt,compare\na car,chocolate\n", 2, "cannot compare with 'chocolate'"),
+        ("a.csv", "prompt,anchor\na car,99\n", 2, "the anchor must be the index"),
+        ("a.csv", "prompt,anchor_image\na car,none.png\n", 2, "none.png does not exist"),
+        ("a.jsonl", '\n{"prompt": "a car"\n', 2, "is no JSON"),
+        ("a.jsonl", '["a car"]\n', 1, "must be a JSON object"),
+        ("a.jsonl", '{"prompt": 3}\n', 1, "prompt must be text"),
+        ("a.jsonl", '{"prompt": "a car", "num_frames": 900}\n', 1, "at most 8 for this model"),
+    ],
+)
+def test_a_bad_line_is_refused_with_its_number(runtime, tmp_path, name, text, line, words):
+    (tmp_path / name).write_text(text)
+    (refusal,) = [each for each in plan(read_prompts(tmp_path / name), None, {}, runtime) if isinstance(each, Refusal)]
+    assert refusal.line == line and words in refusal.error
+
+
+@pytest.mark.parametrize("text", ["", "4-0", "0-", "a", "-1", "0-99999999", "0,,1"])
+def test_seeds_that_are_none(batch, text):
+    status, _, err = batch("a car", f"--seeds={text}")
+    assert status == 2 and "are no seeds: write 0-4" in err and err.count("\n") == 1
+
+
+# What is made of it
+
+
+def test_a_batch_leaves_what_single_runs_do_and_a_summary(batch, tmp_path, tiny_model_dir):
+    prompts = 'a red rocket rising\na blue car <b>over</b> "the" sea & night\n'
+    status, out, _ = batch(prompts, "--seeds", "3-4")
+    assert status == 0 and "4 of 4 done" in out and "4 runs done, 0 failed" in out
+    single = ["a red rocket rising", "--seed", "3", "--out", "single", "--model", str(tiny_model_dir), *FEW]
+    assert main([*single, "--device", "cpu"]) == 0
+    rows = table(tmp_path / "study")
+    assert [(row["line"], row["seed"], row["status"]) for row in rows] == [
+        ("1", "3", "done"), ("1", "4", "done"), ("2", "3", "done"), ("2", "4", "done"),
+    ]  # fmt: skip
+    folder = tmp_path / "study" / rows[0]["folder"]
+    assert folder.name.startswith("a-red-rocket-rising-3-")
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.*"))
+    assert names == sorted(str(p.relative_to(tmp_path / "single")) for p in (tmp_path / "single").rglob("*.*"))
+    for name in set(names) - {"run.json"}:  # which says how long it took
+        assert (folder / name).read_bytes() == (tmp_path / "single" / name).read_bytes(), name
+
+    run = json.loads((folder / "run.json").read_text())
+    measures, (reward,) = run["measures"], run["scores"]
+    assert float(rows[0]["score"]) == pytest.approx(max(run["candidate_scores"]), rel=1e-5)
+    gain = measures["i4vgen"]["rewards"][reward] - measures["vanilla"]["rewards"][reward]
+    assert float(rows[0]["gain"]) == pytest.approx(gain, rel=1e-4, abs=1e-6)
+    assert float(rows[0]["i4vgen flicker"]) == pytest.approx(measures["i4vgen"]["flicker"], rel=1e-5)
+    page = (tmp_path / "study" / "index.html").read_text()
+    assert "a blue car &lt;b&gt;over&lt;/b&gt; &#34;the&#34; sea &amp; night" in page and "<b>over" not in page
+    assert f"{folder.name}/i4vgen.mp4" in page
+    assert sorted(path.name for path in (tmp_path / "study").iterdir()) == sorted(
+        [*(row["folder"] for row in rows), "index.html", "summary.csv"]
+    )
+
+
+def test_what_is_finished_is_not_made_again(batch, tmp_path, monkeypatch):
+    study = tmp_path / "study"
+    assert batch("a red car\na blue car\n")[0] == 0
+    before, bytes_before = runs(study), videos(study)
+    broken, whole = before
+    (study / broken / "i4vgen.mp4").write_bytes((study / broken / "i4vgen.mp4").read_bytes()[:-9])
+    status, out, _ = batch("a red car\na blue car\na rocket\n")
+    after = runs(study)
+    assert status == 0 and "1 of 3 runs are there already" in out
+    assert after[whole] == before[whole] and after[broken] != before[broken] and len(after) == 3
+    assert {name: videos(study)[name] for name in bytes_before} == bytes_before, "made again as it was"
+
+    assert batch("a red car\n", "--steps", "3")[0] == 0
+    monkeypatch.setattr(i4vgen, "__version__", "9.9")
+    assert batch("a red car\n")[0] == 0
+    assert len(runs(study)) == 5, "other settings and other code make other runs, which stand beside these"
+    assert [row["folder"] in after for row in table(study)] == [False]
+
+
+def test_what_fails_is_recorded_and_the_rest_goes_on(batch, tmp_path, monkeypatch):
+    def show(self, task, event, file):
+        if task.config.prompt == "a night":
+            raise RuntimeError("the device is gone")
+
+    monkeypatch.setattr(progress.BatchLines, "show", show)
+    status, out, err = batch("prompt,steps\na red car,\na sea,0\na night,\na rocket,\n", name="prompts.csv")
+    assert status == 1 and "2 runs done, 2 failed" in out and "RuntimeError: the device is gone" in err
+    rows = table(tmp_path / "study")
+    assert [row["status"] for row in rows] == ["done", "failed", "failed", "done"]
+    assert rows[1]["error"].startswith("line 3: num_inference_steps must be")
+    assert rows[2]["error"] == "RuntimeError: the device is gone"
+    assert len(runs(tmp_path / "study")) == 2
+    assert "line 3: num_inference_steps" in (tmp_path / "study" / "index.html").read_text()
+
+
+def test_own_pictures_and_picked_candidates_are_recognised_too(batch, tmp_path, picture):
+    (tmp_path / "pictures").mkdir()
+    Image.fromarray(picture).save(tmp_path / "pictures" / "mine.png")
+    lines = "prompt,anchor,anchor_image\na red car,1,\na red car,,mine.png\na red car,,\n"
+    assert batch(lines, name="pictures/prompts.csv")[0] == 0
+    study = tmp_path / "study"
+    made = {row["folder"]: row["anchor"] for row in table(study)}
+    assert len(made) == 3 and list(made.values())[:2] == ["1", ""]
+    _, out, _ = batch(lines, name="pictures/prompts.csv")
+    assert "3 of 3 runs are there already" in out
+    Image.fromarray(picture[::-1]).save(tmp_path / "pictures" / "mine.png")
+    batch(lines, name="pictures/prompts.csv")
+    assert len(runs(study)) == 4, "another picture is another run"
+
+
+def test_ctrl_c_leaves_finished_runs_alone(batch, tmp_path, monkeypatch):
+    selected = []
+
+    def show(self, task, event, file):
+        if isinstance(event, Selected):
+            selected.append(task)
+            if len(selected) == 2:
+                raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(progress.BatchLines, "show", show)
+        status, _, err = batch("a red car\na blue car\na rocket\n")
+    study = tmp_path / "study"
+    assert (status, err) == (130, "i4vgen: stopped\n")
+    assert sorted(p.name for p in study.iterdir()) == sorted([selected[0].name, "index.html", "summary.csv"])
+    assert [row["status"] for row in table(study)] == ["done", "waiting", "waiting"]
+    assert batch("a red car\na blue car\na rocket\n")[0] == 0 and len(runs(study)) == 3
+
+
+def test_a_batch_that_is_killed_goes_on_where_it_was(batch, tmp_path, tiny_model_dir):
+    prompts = "a red car\na blue car\na rocket\n"
+    (tmp_path / "prompts.txt").write_text(prompts)
+    command = [sys.executable, "-m", "i4vgen", "batch", str(tmp_path / "prompts.txt"), "--json", *FEW,
+               "--out", str(tmp_path / "study"), "--model", str(tiny_model_dir), "--device", "cpu"]  # fmt: skip
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        first = None
+        for line in process.stdout:
+            event = json.loads(line)
+            first = event["run"] if event["event"] == "done" else first
+            if first and event["event"] == "selected" and event["run"] != first:
+                break
+        os.kill(process.pid, signal.SIGKILL)
+    study = tmp_path / "study"
+    before = runs(study)
+    assert list(before) == [first] and list((study / ".drafts").iterdir()), "what was under way is out of the way"
+    assert batch(prompts)[0] == 0
+    assert len(runs(study)) == 3 and runs(study)[first] == before[first]
+    assert not (study / ".drafts").exists()
+
+
+def test_vbench_finds_every_video_by_its_prompt(batch, tmp_path):
+    prompts = "a red car\na blue car, over the sea-9\na car/a rocket\n"
+    status, *_ = batch(prompts, "--seeds", "7-8", "--layout", "vbench")
+    study = tmp_path / "study"
+    assert status == 1 and "can hold no /" in table(study)[-1]["error"]
+    rows = table(study)
+    for method in ("i4vgen", "vanilla"):
+        found = {path.name: path.read_bytes() for path in (study / "vbench" / method).iterdir()}
+        assert sorted(found) == sorted(
+            f"{prompt}-{index}.mp4" for prompt in prompts.splitlines()[:2] for index in range(2)
+        )
+        # As vbench 0.1.5 reads the prompt from a name (vbench/utils.py).
+        assert {re.sub(r"-\d+$", "", name.removesuffix(".mp4")) for name in found} == {*prompts.splitlines()[:2]}
+        for row, name in zip(rows[:2], ("a red car-0.mp4", "a red car-1.mp4"), strict=True):
+            assert found[name] == (study / row["folder"] / f"{method}.mp4").read_bytes()
+    batch("a red car\n", "--layout", "vbench")
+    assert [path.name for path in (study / "vbench" / "i4vgen").iterdir()] == ["a red car-0.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--seed", "1", "--seeds", "0-4"), "--seed and --seeds exclude each other"),
+        (("--layout", "nonsense"), "invalid choice"),
+        (("--model", "nowhere"), "there is no model"),
+        (("--out", "prompts.txt"), "cannot write to prompts.txt"),
+    ],
+)
+def test_a_command_that_cannot_be_run(batch, arguments, words):
+    status, out, err = batch("a red car\n", *arguments)
+    assert status == 2 and out == "" and words in err and err.count("\n") == 1
+
+
+def test_batch_help_is_quick():
+    call = [sys.executable, "-X", "importtime", "-m", "i4vgen", "batch", "--help"]
+    done = subprocess.run(call, capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert done.returncode == 0 and "--seeds" in done.stdout and "--p-ni-vsds" in done.stdout
+    assert "torch" not in done.stderr, "--help must not wait for torch"
+
+
+def test_a_batch_with_the_embedded_model(batch, pocket_dir, tmp_path):
+    """The README's command, with fewer candidates and steps."""
+    status, *_ = batch("a rocket rising in a starry night\na whale by the sea\n", "--model", "pocket")
+    rows = table(tmp_path / "study")
+    assert status == 0 and [row["status"] for row in rows] == ["done", "done"]
+    assert all(abs(float(row["gain"])) < 10 and float(row["seconds"]) > 0 for row in rows)
