@@ -75,6 +75,12 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         help="ask visitors to log in (default: $I4VGEN_AUTH, which other users of this machine cannot see)",
     )
     parser.add_argument(
+        "--no-metadata",
+        dest="metadata",
+        action="store_false",
+        help="leave out of pictures and videos how they were made (prompt, settings, model, versions)",
+    )
+    parser.add_argument(
         "--mcp", action="store_true", help="also offer the API as MCP tools, at /gradio_api/mcp/"
     )
     return parser.parse_args(arguments)
@@ -129,7 +135,8 @@ try:
     else:
         limits = replace(PRIVATE, largest_run=args.largest_run)
     run_store = RunStore()
-    demo = build_app(runtime, run_store=run_store, allowed=args.allow_model if public else None, limits=limits)
+    allowed = args.allow_model if public else None
+    demo = build_app(runtime, run_store=run_store, allowed=allowed, limits=limits, metadata=args.metadata)
 except (ModelError, InvalidInputError) as error:
     sys.exit(f"error: {error}")
 

@@ -24,13 +24,16 @@ def parse(argv: list[str]) -> argparse.Namespace:
     add = parser.add_argument
     add("prompt", nargs="?", help=parameters()["prompt"].help)
     add("--out", metavar="DIR", help="Where the files go (default outputs/PROMPT-SEED).")
-    add("--from", dest="source", metavar="RUN.JSON", help="Repeat a run; other options change it.")
+    add(
+        "--from",
+        dest="source",
+        metavar="FILE",
+        help="Repeat a run by its run.json, zip, video or picture; other options change it.",
+    )
     add_run_options(parser)
     args = parser.parse_args(argv)
     if args.prompt is None and args.source is None:
-        parser.error(
-            "a prompt is missing: say what the video should show, or repeat a run with --from RUN.JSON"
-        )
+        parser.error("a prompt is missing: say what the video should show, or repeat a run with --from FILE")
     return args
 
 
@@ -59,7 +62,7 @@ def run(args: argparse.Namespace) -> None:
     # Reading these takes seconds; --help and a mistyped option should not.
     from i4vgen.listeners import make_listener
     from i4vgen.making import make_run
-    from i4vgen.media import open_picture
+    from i4vgen.media import fit_picture, open_picture, pixels_sha256
     from i4vgen.pipeline import Anchor
     from i4vgen.runs import open_run, run_name
     from i4vgen.runtime import Runtime
@@ -71,7 +74,11 @@ def run(args: argparse.Namespace) -> None:
 
     anchor: Anchor | int | None = args.anchor
     if args.anchor_image:
-        anchor = Anchor.from_image(open_picture(args.anchor_image))
+        picture = open_picture(args.anchor_image)
+        anchor = Anchor.from_image(picture)
+        known = earlier and earlier.file.anchor_sha256
+        if known and known != pixels_sha256(fit_picture(picture, config.height, config.width)):
+            print("i4vgen: this is not the picture that the run was animated from", file=sys.stderr)
     elif anchor is None and earlier:
         anchor = earlier.chosen()
     compare = args.compare
@@ -84,7 +91,7 @@ def run(args: argparse.Namespace) -> None:
         print(f"i4vgen: the prompt is too long, the model does not read: {unread}", file=sys.stderr)
     listener = make_listener(args.json)
     path = Path(args.out or Path("outputs", run_name(config)))
-    listener.finish(make_run(runtime, config, anchor, compare, path, listener.show))
+    listener.finish(make_run(runtime, config, anchor, compare, path, listener.show, args.metadata))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from i4vgen.errors import ModelError
 from i4vgen.events import Event, Loading, Result
 from i4vgen.generation_config import GenerationConfig
 from i4vgen.metrics import measure
+from i4vgen.recipe import Recipe
 from i4vgen.runs import RunFolder
 from i4vgen.runtime import Runtime
 
@@ -21,6 +22,7 @@ def make_run(
     compare: Sequence[str],
     path: Path,
     listen: Callable[[Event, Path | None], object],
+    metadata: bool = True,
 ) -> Path:
     """Makes a run, judges its videos and leaves everything in a folder.
 
@@ -33,6 +35,7 @@ def make_run(
         compare: Names from `COMPARISONS`.
         path: The folder.
         listen: Is called with every event and the file that was written for it.
+        metadata: Whether pictures and videos say how they were made (`Recipe`).
 
     Returns:
         The path of its run.json.
@@ -45,7 +48,8 @@ def make_run(
         if isinstance(event, Loading):
             listen(event, None)
             continue
-        folder = folder or RunFolder(path)
+        if folder is None:
+            folder = RunFolder(path, Recipe(config, runtime.describe()) if metadata else None)
         listen(event, folder.record(event))
         if isinstance(event, Result) and folder.anchor:
             measures[event.name] = measure(event.frames, folder.anchor.image, event.scores).to_dict()

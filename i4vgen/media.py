@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import os
+import re
+import subprocess
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -12,12 +15,19 @@ from typing import Any
 
 import imageio.v2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from imageio_ffmpeg import get_ffmpeg_exe
+from PIL import ExifTags, Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 
 from i4vgen.bounds import MAX_PIXELS
 from i4vgen.errors import InvalidInputError
 
 _imageio: Any = imageio.v2  # by its annotations a format has no name, and a reader reads nothing
+
+COMMENT = "Comment"
+"""The keyword of the text chunk of a PNG: one of those that its specification names."""
+
+HEADER = 2**12  # bytes that a listing of metadata has beside the comment
 
 MIN_SIDE = 256
 """Videos are written at least this large, in pixels of the short side."""
@@ -55,7 +65,7 @@ def open_picture(path: str | os.PathLike) -> Image.Image:
 
 def pixels_sha256(image: np.ndarray) -> str:
     """A name for what a picture shows, uint8 [H, W, 3], whatever file it comes from: SHA-256 in hexadecimal."""
-    return hashlib.sha256(np.ascontiguousarray(image)).hexdigest()
+    return hashlib.sha256(image.tobytes()).hexdigest()
 
 
 def reduced(image: Image.Image, side: int) -> Image.Image:
@@ -87,18 +97,39 @@ def upright(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
-    """Writes uint8 [H, W, 3]; the suffix of the path decides the format."""
-    Image.fromarray(image).save(path)
+def write_image(path: str | os.PathLike, image: np.ndarray, comment: str = "") -> None:
+    """Writes uint8 [H, W, 3]; the suffix of the path, .png or .webp, decides the format.
+
+    comment: what the file says about itself, see `read_comment`.
+    """
+    options = {}
+    if comment and Path(path).suffix.lower() == ".png":
+        options["pnginfo"] = PngInfo()
+        options["pnginfo"].add_itxt(COMMENT, comment)
+    elif comment:
+        options["exif"] = described(comment)
+    Image.fromarray(image).save(path, **options)
 
 
-def write_video(path: str | os.PathLike, frames: np.ndarray, fps: int, scale: int = 1) -> None:
+def described(comment: str) -> Image.Exif:
+    """EXIF with this description, as ASCII, which is all that it has: JSON of a string."""
+    exif = Image.Exif()
+    if comment:
+        exif[ExifTags.Base.ImageDescription] = json.dumps(comment)
+    return exif
+
+
+def write_video(
+    path: str | os.PathLike, frames: np.ndarray, fps: int, scale: int = 1, comment: str = ""
+) -> None:
     """Writes uint8 frames [F, H, W, 3] as an H.264 mp4 that browsers play.
 
     Small videos are enlarged, since browsers blur them and codecs smear them: by the smallest integer factor,
     `scale` at least, that brings the short side to 256 pixels, with Lanczos interpolation. Odd sides, which
     the format does not have, are made even by repeating the last row or column.
     The same frames give the same bytes. The file appears once it is whole.
+
+    comment: what the file says about itself, see `read_comment`.
 
     Raises:
         InvalidInputError: It could not be written to the end.
@@ -123,6 +154,7 @@ def write_video(path: str | os.PathLike, frames: np.ndarray, fps: int, scale: in
                 *("-vf", "scale=out_color_matrix=bt709:out_range=tv", "-color_range", "tv"),
                 *("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709"),
                 *("-movflags", "+faststart", "-fflags", "+bitexact", "-flags:v", "+bitexact"),
+                *(("-metadata", f"comment={comment}") if comment else ()),
             ],
         ) as writer:
             for frame in frames:
@@ -181,13 +213,15 @@ def read_video(path: str | os.PathLike, most: tuple[int, int, int] | None = None
     return np.stack(frames), meta["fps"]
 
 
-def write_gif(path: str | os.PathLike, frames: np.ndarray, fps: int, scale: int = 1) -> None:
+def write_gif(path: str | os.PathLike, frames: np.ndarray, fps: int, scale: int = 1, comment: str = "") -> None:
     """Writes uint8 frames [F, H, W, 3] as a GIF that loops for ever, enlarged as `write_video` does.
 
     All frames share the 256 colours that suit them best together, without dithering: colours of their own, and
     dots that change places, would make a calm video flicker. The format counts in hundredths of a second; where
     those do not divide evenly, frames differ by one so that the whole lasts F / fps. The same frames give the
     same bytes.
+
+    comment: what the file says about itself, see `read_comment`.
     """
     height, width = frames.shape[1:3]
     factor = enlargement(height, width, scale)
@@ -198,7 +232,60 @@ def write_gif(path: str | os.PathLike, frames: np.ndarray, fps: int, scale: int 
     )
     ends = np.rint(100 * np.arange(len(frames) + 1) / fps).astype(int)
     milliseconds = (10 * np.diff(ends)).tolist()
-    first.save(path, "GIF", save_all=True, append_images=others, duration=milliseconds, loop=0)
+    options = {"comment": comment.encode()} if comment else {}
+    first.save(path, "GIF", save_all=True, append_images=others, duration=milliseconds, loop=0, **options)
+
+
+def is_media(path: Path) -> bool:
+    """Whether a file is of a kind that `read_comment` reads, by its first bytes."""
+    with path.open("rb") as file:
+        head = file.read(12)
+    return head[4:8] == b"ftyp" or head.startswith((b"\x89PNG", b"GIF8")) or head[8:12] == b"WEBP"
+
+
+def read_comment(path: str | os.PathLike, most: int) -> str | None:
+    """What a file says about itself, or None: the comment of an mp4 or a GIF, the text chunk of a PNG, the EXIF
+    description of a WebP. It may come from anybody.
+
+    most: bytes that it may have.
+    Raises `InvalidInputError` above that, and for a file that is damaged.
+    """
+    name = Path(path).name
+    try:
+        with open(path, "rb") as file:
+            is_video = file.read(12)[4:8] == b"ftyp"
+        comment = _video_comment(path, most) if is_video else _picture_comment(path)
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InvalidInputError(f"{name} cannot be read ({error})") from None
+    if comment is not None and len(comment.encode()) > most:
+        raise InvalidInputError(f"{name} says more about itself than a run would")
+    return comment
+
+
+def _picture_comment(path: str | os.PathLike) -> str | None:
+    """Of a PNG, GIF or WebP, of which nothing is decoded. Pillow bounds the chunks of text itself."""
+    with Image.open(path, formats=PICTURES) as image:
+        if image.format == "PNG":
+            return image.info.get(COMMENT)
+        if image.format == "GIF":
+            comment = image.info.get("comment")
+            return comment and comment.decode()
+        comment = image.getexif().get(ExifTags.Base.ImageDescription)
+        return str(json.loads(comment)) if comment else None
+
+
+def _video_comment(path: str | os.PathLike, most: int) -> str | None:
+    """Of an mp4, as ffmpeg lists it: name=value, with a backslash before some characters."""
+    command = [get_ffmpeg_exe(), "-v", "error", "-f", "mp4", "-i", f"file:{path}", "-f", "ffmetadata", "-"]
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            listed = process.stdout.read(2 * most + HEADER) if process.stdout else b""
+        finally:
+            process.kill()  # it has said enough
+    found = re.search(r"^comment=((?:\\.|[^\\\n])*)$", listed.decode(errors="replace"), re.M | re.S)
+    return re.sub(r"\\(.)", r"\1", found[1], flags=re.S) if found else None
 
 
 def side_by_side(videos: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:

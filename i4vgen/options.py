@@ -61,6 +61,12 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     add = group.add_argument
     add("--device", help="cuda, mps or cpu (default: the best there is).")
     add("--compile", action="store_true", help="Compile the network first: pays off over many runs.")
+    add(
+        "--no-metadata",
+        dest="metadata",
+        action="store_false",
+        help="Leave out of pictures and videos how they were made (prompt, settings, model, versions).",
+    )
     add("--json", action="store_true", help="Print events as JSON lines.")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from i4vgen.bounds import MAX_NAME
 from i4vgen.catalog import ModelSpec
 from i4vgen.comparisons import COMPARISONS
-from i4vgen.events import HIGHEST_REWARD, REASONS, UPLOADED
+from i4vgen.events import HIGHEST_REWARD, PICKED, REASONS, UPLOADED
 from i4vgen.generation_config import MAX_CANDIDATES
 from i4vgen.metrics import Measures
 
@@ -36,6 +36,32 @@ Table = Annotated[dict[Annotated[str, Field(max_length=100)], T], Field(max_leng
 OfCandidates = Annotated[list[T], Field(max_length=MAX_CANDIDATES)]
 
 
+def identity(
+    request: dict[str, Any],
+    spec: ModelSpec,
+    versions: Mapping[str, str],
+    reason: str | None,
+    index: int | None,
+    sha256: str | None,
+) -> dict[str, Any]:
+    """What decides the pixels of a run, in JSON.
+
+    Args:
+        request: A `GenerationConfig` in JSON.
+        spec: The model.
+        versions: Of the code. Python's decides nothing.
+        reason: One of `REASONS`: why this is the anchor.
+        index: Of the anchor. It decides where a person picked it.
+        sha256: Of the pixels of an uploaded image.
+    """
+    return {
+        "request": request,
+        "model": {k: list(v) if isinstance(v, tuple) else v for k, v in spec.to_dict().items()},
+        "versions": {name: version for name, version in versions.items() if name != "python"},
+        "anchor": [reason, index if reason == PICKED else None, sha256],
+    }
+
+
 class MeasuresFile(BaseModel):
     """`metrics.Measures` in JSON (`Measures.to_dict`)."""
 
@@ -48,8 +74,8 @@ class MeasuresFile(BaseModel):
 
     def measures(self) -> Measures:
         """The figures; nan where one could not be measured."""
-        figures = {name: math.nan if value is None else value for name, value in self}
-        return Measures(**figures)
+        flicker, motion = (math.nan if value is None else value for value in (self.flicker, self.motion))
+        return Measures(flicker, motion, self.consistency, self.rewards)
 
 
 def _alike(measures: dict[str, MeasuresFile]) -> dict[str, MeasuresFile]:
@@ -60,11 +86,12 @@ def _alike(measures: dict[str, MeasuresFile]) -> dict[str, MeasuresFile]:
 
 
 class RunFile(BaseModel):
-    """The contents of run.json that are read back. Whatever else is in it is ignored.
+    """The contents of run.json that are read back, or of the recipe in a file, which is a part of them. What
+    else is in there is ignored.
 
     Attributes:
         request: A `GenerationConfig` in JSON.
-        compare: Names from `COMPARISONS`.
+        compare: Names from `COMPARISONS`. The recipe of a video says nothing about others beside it.
         model, base, loras, rewards: A `ModelSpec` in JSON: only what was chosen is there.
         stars: Indices of the favourites.
         candidate_indices: In the order in which the candidates came.
@@ -81,7 +108,7 @@ class RunFile(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True)
 
     request: dict[str, Any]
-    compare: Few[Annotated[str, _one_of(COMPARISONS)]]
+    compare: Few[Annotated[str, _one_of(COMPARISONS)]] = []
     model: Name
     base: Name = ""
     loras: Few[Name] = []
@@ -112,6 +139,25 @@ class RunFile(BaseModel):
     def picked(self) -> bool:
         """Whether a person chose the anchor."""
         return self.anchor_reason not in (HIGHEST_REWARD, None)
+
+    @property
+    def says_compare(self) -> bool:
+        """Whether anything is said about comparisons, be it that there are none."""
+        return "compare" in self.model_fields_set
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides the pixels, in JSON: equal for runs that give the same."""
+        return identity(
+            self.request, self.spec(), self.versions, self.anchor_reason, self.anchor_index, self.anchor_sha256
+        )
+
+    def is_of(self, other: RunFile) -> bool:
+        """Whether this recipe is one of a file of that run. Without an anchor: of a candidate, say."""
+        mine, others = self.identity, other.identity
+        if self.anchor_reason is None:
+            mine, others = mine | {"anchor": None}, others | {"anchor": None}
+        return mine == others
 
     def spec(self) -> ModelSpec:
         """The model that made the run."""

@@ -68,6 +68,14 @@ class ZipSource:
             raise InvalidInputError(f"{name} in {self.path.name} cannot be unpacked ({error})") from None
 
 
+class NoSource:
+    """Of a run of which nothing is left but its recipe."""
+
+    def read(self, name: str, most: int) -> bytes | None:
+        """See `RunSource`."""
+        return None
+
+
 def find_source(path: Path) -> RunSource:
     """The run that a folder, a run.json or a zip file belongs to."""
     if zipfile.is_zipfile(path):

@@ -18,7 +18,7 @@ import re
 import time
 import zipfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,9 +35,10 @@ from i4vgen.comparisons import COMPARISONS
 from i4vgen.errors import InvalidInputError
 from i4vgen.events import VIDEOS, Candidate, Event, Result, Selected, Stage, latest
 from i4vgen.generation_config import GenerationConfig
-from i4vgen.media import enlargement, pixels_sha256, write_image, write_video
+from i4vgen.media import enlargement, is_media, read_comment, write_image, write_video
+from i4vgen.recipe import Recipe, comment_of, describe_anchor
 from i4vgen.run_file import RunFile
-from i4vgen.run_source import FolderSource, RunSource, find_source
+from i4vgen.run_source import FolderSource, NoSource, RunSource, find_source
 
 LATENTS = "candidates.safetensors"
 
@@ -50,13 +51,17 @@ class RunFolder:
     Files of an earlier run in the folder are deleted at the start; other files are left alone.
     """
 
-    def __init__(self, path: str | os.PathLike):
+    def __init__(self, path: str | os.PathLike, recipe: Recipe | None = None):
         """Creates the folder.
+
+        Args:
+            recipe: What pictures and videos say about themselves, yet without the anchor; None for nothing.
 
         Raises:
             InvalidInputError: It cannot be created or written to.
         """
         self.path = Path(path)
+        self.recipe = recipe
         self.candidates: list[Candidate] = []
         self.anchor: Selected | None = None
         self.seconds: dict[str, float] = {}
@@ -86,11 +91,12 @@ class RunFolder:
             case Selected():
                 self._close_stage()
                 self.anchor = event
+                self.recipe = self.recipe and replace(self.recipe, anchor=event)
                 return self._write_image("anchor.png", event.image)
             case Result():
                 self._close_stage(event.seconds)  # without the time that judging took
                 path = self.path / f"{event.name}.mp4"
-                write_video(path, event.frames, event.fps)
+                write_video(path, event.frames, event.fps, comment=comment_of(self.recipe, [event.name]))
                 return path
         return None
 
@@ -166,7 +172,7 @@ class RunFolder:
             self._stage = None
 
     def _write_image(self, name: str, image: np.ndarray) -> Path:
-        write_image(self.path / name, image)
+        write_image(self.path / name, image, comment_of(self.recipe))
         return self.path / name
 
 
@@ -189,6 +195,11 @@ class SavedRun:
     def compare(self) -> tuple[str, ...]:
         """Names from `COMPARISONS`."""
         return tuple(self.file.compare)
+
+    @property
+    def is_recipe(self) -> bool:
+        """Whether it was read from a single picture or video: nothing but the request is there."""
+        return isinstance(self._source, NoSource)
 
     @property
     def stars(self) -> frozenset[int]:
@@ -217,7 +228,9 @@ class SavedRun:
             return self.anchor_index
         picture = self.anchor_picture()
         if picture is None:
-            raise InvalidInputError("anchor.png is missing: the run was animated from an uploaded image")
+            raise InvalidInputError(
+                "anchor.png is missing: the run was animated from an uploaded image, which --anchor-image gives"
+            )
         return Anchor.from_image(Image.fromarray(picture))
 
     def candidates(self) -> tuple[Candidate, ...]:
@@ -276,17 +289,22 @@ class SavedRun:
 
 
 def open_run(path: str | os.PathLike) -> SavedRun:
-    """Opens a run: its folder, its run.json, or a zip file of it.
+    """Opens a run: its folder, its run.json, a zip file of it, or the recipe in one of its pictures and videos.
 
     Raises:
         InvalidInputError: It is not a run. The message is meant for the person who chose the file.
     """
     path = Path(path)
-    hint = "give the run.json of a finished run, or a run that was packed into a zip file"
+    hint = "give the run.json of a finished run, its zip file, or a video or picture of it"
     try:
-        source = find_source(path)
-        alone = path.is_file() and isinstance(source, FolderSource)
-        text = source.read(path.name if alone else "run.json", MAX_JSON)
+        if path.is_file() and is_media(path):
+            source, text = NoSource(), read_comment(path, MAX_JSON)
+            if not text:
+                raise InvalidInputError(f"{path} does not say how it was made: {hint}")
+        else:
+            source = find_source(path)
+            alone = path.is_file() and isinstance(source, FolderSource)
+            text = source.read(path.name if alone else "run.json", MAX_JSON)
     except OSError as error:
         raise InvalidInputError(f"cannot read {path} ({error}): {hint}") from None
     if text is None:
@@ -306,14 +324,6 @@ def open_run(path: str | os.PathLike) -> SavedRun:
     if shown * config.height * config.width > MAX_RUN_PIXELS:
         raise InvalidInputError(f"{path} is a run of larger videos than can be opened")
     return SavedRun(file, config, file.spec(), source)
-
-
-def describe_anchor(anchor: Selected | None) -> dict:
-    """The anchor as JSON types, for run.json: its index, or for an uploaded image the digest of its pixels."""
-    if anchor is None:
-        return {"anchor_index": None, "anchor_reason": None}
-    digest = {} if anchor.index is not None else {"anchor_sha256": pixels_sha256(anchor.image)}
-    return {"anchor_index": anchor.index, "anchor_reason": anchor.reason, **digest}
 
 
 def run_name(config: GenerationConfig, most: int = 60) -> str:

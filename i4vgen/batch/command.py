@@ -76,7 +76,7 @@ def run_batch(argv: Sequence[str]) -> int:
         if missing:  # the model is loaded once, and before anything can be blamed on a prompt
             for event in runtime.stream(lambda _: iter(())):
                 listener.load(event)
-        for outcome in LocalExecutor(runtime, out, listener.show).run(missing):
+        for outcome in LocalExecutor(runtime, out, listener.show, args.metadata).run(missing):
             listener.finish_run(over(outcome.task, outcome.error))
     finally:
         summary.write()

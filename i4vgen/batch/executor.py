@@ -41,13 +41,15 @@ class Executor(Protocol):
 class LocalExecutor:
     """Makes the runs in this process."""
 
-    def __init__(self, runtime: Runtime, out: Path, listen: Listen) -> None:
+    def __init__(self, runtime: Runtime, out: Path, listen: Listen, metadata: bool = True) -> None:
         """
         Args:
             runtime: Of the model of all tasks.
             out: The folder of the batch.
             listen: Is told of everything that happens.
+            metadata: See `make_run`.
         """
+        self.metadata = metadata
         self.runtime = runtime
         self.out = out
         self.listen = listen
@@ -56,7 +58,7 @@ class LocalExecutor:
         """See `Executor`. One after the other, in order."""
         for task in tasks:
             try:
-                make(task, self.runtime, self.out, self.listen)
+                make(task, self.runtime, self.out, self.listen, self.metadata)
                 yield Outcome(task)
             except I4VGenError as error:
                 yield Outcome(task, str(error))
@@ -65,8 +67,12 @@ class LocalExecutor:
                 yield Outcome(task, f"{type(error).__name__}: {error}")
 
 
-def make(task: Task, runtime: Runtime, out: Path, listen: Listen = lambda *_: None) -> None:
+def make(
+    task: Task, runtime: Runtime, out: Path, listen: Listen = lambda *_: None, metadata: bool = True
+) -> None:
     """Makes a run into its folder in `out`. The folder appears when all of it is there.
+
+    metadata: see `make_run`.
 
     Raises:
         Whatever a run may raise, see `make_run`. Nothing is left of it then.
@@ -81,6 +87,7 @@ def make(task: Task, runtime: Runtime, out: Path, listen: Listen = lambda *_: No
             task.compare,
             made,
             lambda event, file: listen(task, event, file and folder / file.relative_to(made)),
+            metadata,
         )
         if folder.exists():  # broken, or it would not have been made again
             folder.rename(draft / "earlier")

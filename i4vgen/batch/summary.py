@@ -64,8 +64,8 @@ class Entry:
         """Of the anchor, by the reward model that selects."""
         if self.file is None or self.file.anchor_index not in self.file.candidate_indices:
             return None
-        scores = next(iter(self.file.scores.values()), None)
-        return scores and scores[self.file.candidate_indices.index(self.file.anchor_index)]
+        position = self.file.candidate_indices.index(self.file.anchor_index)
+        return next((scores[position] for scores in self.file.scores.values()), None)
 
     @property
     def gain(self) -> float | None:

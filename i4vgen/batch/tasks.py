@@ -21,6 +21,7 @@ from i4vgen.events import HIGHEST_REWARD, PICKED, UPLOADED, VIDEOS
 from i4vgen.generation_config import GenerationConfig
 from i4vgen.media import fit_picture, is_whole, open_picture, pixels_sha256
 from i4vgen.options import names
+from i4vgen.run_file import identity
 from i4vgen.runs import open_run, run_name
 from i4vgen.runtime import Runtime
 
@@ -39,7 +40,7 @@ class Task:
         config: What is run.
         compare: Names from `COMPARISONS`.
         spec: The model.
-        versions: Of the code that decides the pixels: this package's and its libraries'.
+        versions: Of the code.
         anchor: The index of the candidate to animate; None for the highest reward.
         anchor_image: The picture to animate instead.
         anchor_sha256: Of the pixels of that picture, fitted to the video.
@@ -56,17 +57,11 @@ class Task:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """All that decides what comes out, as run.json says it."""
+        """All that decides what comes out, in JSON."""
         reason = UPLOADED if self.anchor_sha256 else HIGHEST_REWARD if self.anchor is None else PICKED
-        return {
-            "request": self.config.to_dict(),
-            "compare": list(self.compare),
-            "model": self.spec.to_dict(),
-            "versions": dict(self.versions),
-            "anchor_reason": reason,
-            "picked": self.anchor,
-            "anchor_sha256": self.anchor_sha256,
-        }
+        request = self.config.to_dict()
+        decided = identity(request, self.spec, self.versions, reason, self.anchor, self.anchor_sha256)
+        return decided | {"compare": list(self.compare)}
 
     @cached_property
     def name(self) -> str:
@@ -93,17 +88,7 @@ class Task:
             file = open_run(folder).file
         except I4VGenError:
             return False
-        made = {
-            "request": file.request,
-            "compare": file.compare,
-            "model": file.spec().to_dict(),
-            "versions": deciding(file.versions),
-            "anchor_reason": file.anchor_reason,
-            "picked": file.anchor_index if file.anchor_reason == PICKED else None,
-            "anchor_sha256": file.anchor_sha256,
-        }
-        # Through JSON, as the file went: a tuple is a list there.
-        same = json.dumps(made, sort_keys=True) == json.dumps(self.identity, sort_keys=True)
+        same = file.identity | {"compare": file.compare} == self.identity
         return same and all(is_whole(folder / f"{name}.mp4") for name in self.videos)
 
 
@@ -171,13 +156,8 @@ def _task(line: int, values: Mapping[str, Any], runtime: Runtime) -> Task:
         config,
         tuple(comparison.name for comparison in comparisons),
         runtime.spec,
-        deciding(runtime.describe()["versions"]),
+        runtime.describe()["versions"],
         anchor,
         picture,
         digest,
     )
-
-
-def deciding(versions: Mapping[str, str]) -> dict[str, str]:
-    """Those versions that decide the pixels: not Python's."""
-    return {name: version for name, version in versions.items() if name != "python"}

@@ -13,7 +13,7 @@ from i4vgen.generation_config import GenerationConfig
 from i4vgen.pipeline import Anchor, I4VGenPipeline
 from i4vgen.runtime import Runtime, StopToken
 from i4vgen.tracking import PREVIEWS
-from i4vgen.ui import files, pictures, strings
+from i4vgen.ui import files, pictures, recipes, strings
 from i4vgen.ui.components.live import live_value
 from i4vgen.ui.progress import Tracker
 from i4vgen.ui.state import Animation, Baselines, CandidateSet, Clip, baseline_key, in_order
@@ -77,7 +77,8 @@ def animate(
             case Loading(repo_or_path, done, total):
                 yield Step(known, animation, live(strings.downloading(repo_or_path, done, total), done / total))
             case Selected():
-                clips, made = (files.save_anchor(event.image),), runtime.describe()
+                made = runtime.describe()
+                clips = (files.save_anchor(event.image, recipes.recipe(config, made, event)),)
                 animation = Animation(candidate_set, config, runtime.spec, made, event, tuple(compare), clips)
             case Stage(name, total):
                 tracker.begin(name, total)
@@ -93,7 +94,7 @@ def animate(
                 yield Step(known, animation, live(tracker.words(), tracker.fraction))
             case Result() if animation:
                 strip = pictures.film_strip(event.frames)
-                clip = shown[event.name] = files.save_clip(event)
+                clip = shown[event.name] = files.save_clip(event, recipes.of_animation(animation))
                 if event.name in missing:
                     known = known.with_clip(clip)
                 animation = replace(animation, clips=in_order(animation.clips[0], shown))

@@ -52,7 +52,7 @@ from i4vgen.media import open_picture, reduced, upright
 from i4vgen.pipeline import Anchor, I4VGenPipeline
 from i4vgen.runs import RunFolder
 from i4vgen.runtime import Runtime
-from i4vgen.ui import strings
+from i4vgen.ui import recipes, strings
 from i4vgen.ui.errors import failure
 from i4vgen.ui.form import SETTINGS
 from i4vgen.ui.limits import PRIVATE, Limits
@@ -246,7 +246,7 @@ class Endpoints:
         config = GenerationConfig.for_model(runtime.defaults, **settings)
         self.limits.check_run(config, (), runtime.defaults)
         with self.run_store.workspace() as path:
-            folder = RunFolder(path)
+            folder = RunFolder(path, recipes.recipe(config, runtime.describe()))
             made = yield from record(folder, runtime, lambda pipeline: pipeline.candidates(config))
             return drawn(self._keep(folder, config, (), runtime), made)
 
@@ -284,7 +284,7 @@ class Endpoints:
         self.limits.check_run(config, compare, runtime.defaults)
         chosen = choose(candidates, anchor, anchor_image)
         with self.run_store.workspace() as path:
-            folder = RunFolder(path)
+            folder = RunFolder(path, recipes.recipe(config, runtime.describe()))
             for candidate in candidates:
                 folder.record(candidate)
             folder.seconds |= {k: v for k, v in saved.file.seconds.items() if k == "candidates"}
@@ -330,7 +330,7 @@ class Endpoints:
         self.limits.check_run(config, compare, runtime.defaults)
         chosen = anchor if anchor_image is None else own_picture(anchor, anchor_image)
         with self.run_store.workspace() as path:
-            folder = RunFolder(path)
+            folder = RunFolder(path, recipes.recipe(config, runtime.describe()))
             made = yield from record(folder, runtime, lambda pipeline: pipeline.run(config, chosen, compare))
             run = self._keep(folder, config, compare, runtime)
             return {**drawn(run, made), **animated(run, folder, made)}

@@ -11,7 +11,7 @@ from starlette.middleware import Middleware
 
 from i4vgen.bundled import EXAMPLES
 from i4vgen.runtime import Runtime
-from i4vgen.ui import api, layout, strings
+from i4vgen.ui import api, layout, recipes, strings
 from i4vgen.ui.context import AppContext
 from i4vgen.ui.examples import StoredRuns, read_examples
 from i4vgen.ui.files import CLEAN_EVERY, MAX_AGE
@@ -44,6 +44,7 @@ def build_app(
     run_store: RunStore | None = None,
     allowed: Collection[str] | None = None,
     limits: Limits = PRIVATE,
+    metadata: bool = True,
 ) -> gr.Blocks:
     """The whole demo for one runtime. No weights are loaded before the first run.
 
@@ -53,7 +54,9 @@ def build_app(
         run_store: Where finished runs are kept.
         allowed: See `OfferedModels`.
         limits: Of the runs that visitors may ask for.
+        metadata: Whether the files of this process say how they were made.
     """
+    recipes.left_out = not metadata
     run_store, models = run_store or RunStore(), OfferedModels(runtime, allowed)
     known = read_examples(examples)
     stored = StoredRuns(known)

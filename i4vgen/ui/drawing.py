@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from i4vgen.events import Candidate, Loading, Progress, Scores, Stage
 from i4vgen.runtime import Runtime, StopToken
-from i4vgen.ui import files, strings
+from i4vgen.ui import files, recipes, strings
 from i4vgen.ui.components.live import live_value
 from i4vgen.ui.progress import Tracker
 from i4vgen.ui.state import CandidateSet
@@ -42,8 +42,9 @@ def draw(
                     yield candidate_set, status
             case Candidate():
                 made = candidate_set.made or runtime.describe()  # now that the model is loaded
-                file = files.save_picture(event.image)
-                candidate_set = replace(candidate_set, made=made).with_candidate(event, file)
+                candidate_set = replace(candidate_set, made=made)
+                file = files.save_picture(event.image, recipes.of_candidates(candidate_set))
+                candidate_set = candidate_set.with_candidate(event, file)
                 yield candidate_set, status
     finished, asked = len(candidate_set.candidates) - before, config.num_candidates - first
     if finished == asked:

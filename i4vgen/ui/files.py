@@ -13,12 +13,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-from gradio.processing_utils import save_img_array_to_cache
 from gradio.utils import get_upload_folder
 
 from i4vgen.events import Result
 from i4vgen.generation_config import GenerationConfig
 from i4vgen.media import write_image, write_video
+from i4vgen.recipe import Recipe, comment_of
 from i4vgen.runs import run_name
 from i4vgen.ui.state import Clip
 
@@ -72,21 +72,23 @@ def name_of(config: GenerationConfig, kind: str, suffix: str) -> str:
     return f"i4vgen-{run_name(config, 40)}-{kind}.{suffix}"
 
 
-def save_picture(image: np.ndarray) -> str:
+def save_picture(image: np.ndarray, recipe: Recipe | None) -> str:
     """Writes the picture of a candidate, uint8 [H, W, 3]. Returns its path."""
-    return save_img_array_to_cache(image, cache_dir=get_upload_folder(), format="png")
+    path = fresh("image.png")
+    write_image(path, image, comment_of(recipe))
+    return str(path)
 
 
-def save_anchor(image: np.ndarray) -> Clip:
+def save_anchor(image: np.ndarray, recipe: Recipe | None) -> Clip:
     """Writes the anchor, uint8 [H, W, 3], as a still pane of the player."""
     path = fresh("anchor.png")
-    write_image(path, image)
+    write_image(path, image, comment_of(recipe))
     return Clip("anchor", str(path), 1, 1, 0.0, image[None])
 
 
-def save_clip(result: Result) -> Clip:
+def save_clip(result: Result, recipe: Recipe | None) -> Clip:
     """Writes a finished video."""
     path = fresh(f"{result.name}.mp4")
-    write_video(path, result.frames, result.fps)
+    write_video(path, result.frames, result.fps, comment=comment_of(recipe, [result.name]))
     frames = result.frames
     return Clip(result.name, str(path), len(frames), result.fps, result.seconds, frames, result.scores)

@@ -7,7 +7,9 @@ import html
 import numpy as np
 from PIL import Image
 
-from i4vgen.ui import pictures, strings
+from i4vgen.media import described
+from i4vgen.recipe import comment_of
+from i4vgen.ui import pictures, recipes, strings
 from i4vgen.ui.state import Animation
 
 BEFORE, AFTER = "vanilla", "i4vgen"
@@ -26,7 +28,8 @@ def before_and_after(animation: Animation | None) -> str:
     pair = [enlarged(clips[name].frames) for name in (BEFORE, AFTER)]
     moving = [beside(before, after) for before, after in zip(*pair, strict=True)]
     duration = round(1000 / clips[AFTER].fps)
-    options = {"quality": 82, "method": 4}
+    comment = comment_of(recipes.of_animation(animation), (BEFORE, AFTER))
+    options = {"quality": 82, "method": 4, "exif": described(comment)}
     film = pictures.data_uri(
         moving[0], save_all=True, append_images=moving[1:], duration=duration, loop=0, **options
     )

@@ -15,14 +15,15 @@
     next.focus();
   });
 
-  // A run that is dropped anywhere on the page goes where its button would have put it.
-  const isRun = (file) => /\.(json|zip)$/i.test(file.name);
+  // A run that is dropped anywhere on the page, or a file that says how it was made, goes where its button would have
+  // put it. A picture that is dropped where an image of one's own goes is just that.
+  const isRun = (file) => /\.(json|zip|mp4|gif|png|webp)$/i.test(file.name);
   document.addEventListener("dragover", (event) => {
     if (event.dataTransfer.types.includes("Files")) event.preventDefault();
   });
   document.addEventListener("drop", (event) => {
     const file = [...event.dataTransfer.files].find(isRun);
-    if (!file) return;
+    if (!file || event.target.closest("#own")) return;
     event.preventDefault();
     const carried = new DataTransfer();
     carried.items.add(file);

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +12,9 @@ import numpy as np
 from i4vgen.errors import InvalidInputError
 from i4vgen.events import PICKED, Selected
 from i4vgen.media import read_video, side_by_side, write_gif, write_video
+from i4vgen.recipe import comment_of
 from i4vgen.runs import RunFolder, SavedRun
-from i4vgen.ui import files, strings
+from i4vgen.ui import files, recipes, strings
 from i4vgen.ui.state import AnchorSelection, Animation, CandidateSet, Clip, in_order, make_anchor
 
 FRESH = 8 * 3600
@@ -45,7 +46,7 @@ class OpenedRun:
 def pack_candidates(candidate_set: CandidateSet, selection: AnchorSelection, path: Path) -> Path:
     """The candidates as they were curated: without what was dropped."""
     with tempfile.TemporaryDirectory(dir=path.parent) as temporary:
-        folder = RunFolder(temporary)
+        folder = RunFolder(temporary, recipes.of_candidates(candidate_set))
         _record(folder, candidate_set)
         if anchor := make_anchor(candidate_set, selection):
             folder.record(Selected(anchor.index, np.asarray(anchor.image), anchor.reason))
@@ -57,13 +58,16 @@ def pack_candidates(candidate_set: CandidateSet, selection: AnchorSelection, pat
 def pack_animation(animation: Animation, path: Path) -> Path:
     """A finished animation with its candidates, its videos and its figures."""
     with tempfile.TemporaryDirectory(dir=path.parent) as temporary:
-        folder = RunFolder(temporary)
+        recipe = recipes.of_animation(animation)
+        folder = RunFolder(temporary, recipe and replace(recipe, anchor=None))
         _record(folder, animation.candidate_set)
         folder.record(animation.anchor)
         for clip in animation.videos:
             target = folder.path / f"{clip.name}.mp4"
             target.write_bytes(Path(clip.path).read_bytes())
-            write_gif(target.with_suffix(".gif"), clip.frames, clip.fps)
+            write_gif(
+                target.with_suffix(".gif"), clip.frames, clip.fps, comment=comment_of(recipe, [clip.name])
+            )
             folder.seconds[clip.name] = clip.seconds
         write_side_by_side(animation, folder.path / "side_by_side.mp4")
         measures = {name: figures.to_dict() for name, figures in animation.measures.items()}
@@ -79,19 +83,21 @@ def pack_animation(animation: Animation, path: Path) -> Path:
 def write_side_by_side(animation: Animation, path: Path) -> None:
     """The videos next to each other, with their names above them."""
     frames = side_by_side([(strings.clip_label(clip.name), clip.frames) for clip in animation.videos])
-    write_video(path, frames, animation.videos[0].fps)
+    shown = [clip.name for clip in animation.videos]
+    comment = comment_of(recipes.of_animation(animation), shown)
+    write_video(path, frames, animation.videos[0].fps, comment=comment)
 
 
 def unpack(run: SavedRun) -> tuple[CandidateSet, AnchorSelection, Animation | None]:
     """What a tab remembers of a run that was read back. No animation if no video is in it."""
     made = run.spec.to_dict() | run.file.origin()
-    candidates = run.candidates()
+    candidates, recipe = run.candidates(), recipes.recipe(run.config, made)
     candidate_set = CandidateSet(
         run.config,
         run.spec,
         made,
         candidates,
-        tuple(files.save_picture(candidate.image) for candidate in candidates),
+        tuple(files.save_picture(candidate.image, recipe) for candidate in candidates),
         judged_by=run.config.prompt,
         stars=run.stars,
     )
@@ -107,7 +113,7 @@ def unpack(run: SavedRun) -> tuple[CandidateSet, AnchorSelection, Animation | No
     if len({clip.frames.shape[1:] for clip in clips.values()}) > 1:
         raise InvalidInputError("the videos of this run are not of one size")
     measures = {name: figures.measures() for name, figures in run.file.measures.items()}
-    panes = in_order(files.save_anchor(picture), clips)
+    panes = in_order(files.save_anchor(picture, recipe and replace(recipe, anchor=anchor)), clips)
     return (
         candidate_set,
         selection,

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from i4vgen.drafts import draft_folder, is_draft, remove_abandoned
 from i4vgen.errors import InvalidInputError
+from i4vgen.run_file import RunFile
 from i4vgen.runs import SavedRun, open_run
 from i4vgen.ui import strings
 
@@ -101,6 +102,17 @@ class RunStore:
         """The run of a token, or None."""
         path = self.path(token)
         return path and open_run(path)
+
+    def find(self, recipe: RunFile, owner: str) -> str | None:
+        """The token of the owner's latest run that a file with this recipe comes from, or None.
+
+        Of the owner's alone: a recipe can be guessed, a token cannot.
+        """
+        for run in reversed(self.runs()):
+            with suppress(InvalidInputError, OSError):  # it may go while it is looked at
+                if run.owner == owner and recipe.is_of(open_run(run.path).file):
+                    return run.path.stem
+        return None
 
     def runs(self, name: str = "*.zip") -> list[KeptRun]:
         """All runs whose files are named like this, the oldest first."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from i4vgen import events
 from i4vgen.catalog import Entry
 from i4vgen.comparisons import COMPARISONS
 
@@ -216,8 +217,10 @@ PLAYER_SHORTCUTS = [
 
 # 4 Your runs
 RUNS = "Your runs"
-RUNS_HINT = "Kept in this browser. Open one, or drop a run file anywhere on the page, to restore it."
-OPEN_RUN = "Open a run.json or a zip"
+RUNS_HINT = (
+    "Kept in this browser. Open one, or drop a run, or a video of one, anywhere on the page, to restore it."
+)
+OPEN_RUN = "Open a run or a file of one"
 COPY_LINK = "Copy the link to this page"
 COPIED = "Copied"
 FORGET = "Forget all"
@@ -246,6 +249,21 @@ def too_long(times: float, most: float) -> str:
         f"this run takes {times:.0f} times as long as the model's usual one, and this server makes runs of at"
         f" most {most:g} times that: ask for fewer steps, candidates, frames or comparisons"
     )
+
+
+def recipe_opened(reason: str | None, index: int | None) -> str:
+    """When a picture or a video was opened whose run the server does not have.
+
+    Args:
+        reason: Why its anchor was the anchor; None for a file from before there was one.
+        index: Of the anchor.
+    """
+    anchor = ""
+    if reason == events.UPLOADED:
+        anchor = " It was animated from an uploaded image, which is not in the file."
+    elif reason == events.PICKED and index is not None:
+        anchor = f" Its anchor was candidate {index + 1}, picked by hand."
+    return f"The settings of this file are in the form. Draw, and the same seed gives the same run.{anchor}"
 
 
 def run_caption(prompt: str, seed: int, model: str) -> str:

@@ -24,6 +24,9 @@ from i4vgen.ui.run_io import OpenedRun
 from i4vgen.ui.state import make_anchor
 from i4vgen.ui.visitors import current_visitor
 
+RUN_FILES = (".json", ".zip", ".mp4", ".gif", ".png", ".webp")
+"""What a run can be opened by: its own files, and pictures and videos that say how they were made."""
+
 RUN = "run"
 """The parameter of a link that names a finished run which the server may still have."""
 
@@ -60,7 +63,7 @@ class HistoryPanel:
             self.recall = gr.Button(visible="hidden", elem_id="recall")
             with gr.Row(elem_classes="tools"):
                 self.file = gr.UploadButton(
-                    strings.OPEN_RUN, file_types=[".json", ".zip"], size="sm", elem_id="open-run"
+                    strings.OPEN_RUN, file_types=[*RUN_FILES], size="sm", elem_id="open-run"
                 )
                 self.copy = gr.Button(strings.COPY_LINK, size="sm", elem_id="copy-link")
                 self.forget = gr.Button(strings.FORGET, size="sm", visible=False, elem_id="forget")
@@ -183,11 +186,18 @@ class HistoryPanel:
         return self.show_saved(saved, form, strings.RESTORED) | {self.context.run_token: item["run"]}
 
     def on_file(self, values: dict) -> dict:
-        """A run.json, or a packed run."""
+        """A run.json, a packed run, or a picture or video of one."""
         check_idle(values[self.context.phase])
         path, form = values[self.file], self.context.read_form(values)
         try:
-            return self.show_saved(open_run(path), form, strings.RESTORED)
+            run = open_run(path)
+            if not run.is_recipe:
+                return self.show_saved(run, form, strings.RESTORED)
+            token = self.context.run_store.find(run.file, current_visitor())
+            if kept := self.context.run_store.open(token):
+                return self.show_saved(kept, form, strings.RESTORED) | {self.context.run_token: token}
+            gr.Info(strings.recipe_opened(run.file.anchor_reason, run.anchor_index))
+            return self.show_saved(run, form, strings.RESTORED)
         except InvalidInputError as error:
             raise refusal(str(error).replace(path, Path(path).name), strings.NO_RUN) from error
 
@@ -208,7 +218,8 @@ class HistoryPanel:
     def show_opened(self, opened: OpenedRun, form: Form, words: str) -> dict:
         """Form, candidates, choice, videos and figures of a run."""
         run = opened.run
-        asked = form.with_run(run.config, run.spec, run.compare)
+        compare = run.compare if run.file.says_compare else form.compare
+        asked = form.with_run(run.config, run.spec, compare)
         return self.context.form_view.show(asked) | self.show_result(opened, words)
 
     def show_result(self, opened: OpenedRun, words: str) -> dict:

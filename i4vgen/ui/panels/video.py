@@ -11,8 +11,9 @@ from gradio.components import Component
 from i4vgen import metrics
 from i4vgen.media import write_gif
 from i4vgen.metrics import Measures
+from i4vgen.recipe import comment_of
 from i4vgen.runtime import StopToken
-from i4vgen.ui import animating, files, layout, run_io, strings
+from i4vgen.ui import animating, files, layout, recipes, run_io, strings
 from i4vgen.ui.components.compare import ComparePlayer
 from i4vgen.ui.components.live import LiveView, live_value
 from i4vgen.ui.components.report import Report, report_value
@@ -109,7 +110,7 @@ def save_gif(animation: Animation) -> str:
     """The last video: I4VGen's, unless the run was stopped."""
     clip = animation.videos[-1]
     path = files.fresh(files.name_of(animation.config, clip.name, "gif"))
-    write_gif(path, clip.frames, clip.fps)
+    write_gif(path, clip.frames, clip.fps, comment=comment_of(recipes.of_animation(animation), [clip.name]))
     return str(path)
 
 
