@@ -16,7 +16,10 @@ import pytest
 from PIL import Image, ImageSequence
 from playwright.sync_api import Page, expect
 
-from i4vgen.media import read_video
+from i4vgen.events import PICKED, Selected
+from i4vgen.generation_config import GenerationConfig
+from i4vgen.media import read_video, write_video
+from i4vgen.recipe import Recipe
 from i4vgen.ui.remembering import ADD, STORAGE_KEY, entry
 from tests.browser.test_browser import CARDS, PATIENCE, captions, draw, fill_form, set_number
 from tests.support.browsing import quiet_page
@@ -188,6 +191,10 @@ def test_runs_come_back_from_history_link_and_file(browser, url, page, tmp_path)
         expect(other.get_by_label("Seed", exact=True)).to_have_value(str(LAST["seed"]))
         other.locator("#runs input[type=file]").set_input_files(tmp_path / "run.json")
         expect(other.get_by_label("Seed", exact=True)).to_have_value("77")
+        other.locator("#examples").get_by_text(LAST["prompt"]).click()
+        expect(other.get_by_label("Seed", exact=True)).to_have_value(str(LAST["seed"]))
+        other.locator("#runs input[type=file]").set_input_files(gif.filename)  # whose run the server still has
+        is_back(other)
         (tmp_path / "other.json").write_text("{}")
         other.locator("#runs input[type=file]").set_input_files(tmp_path / "other.json")
         expect(other.get_by_text("other.json holds no run")).to_be_visible()
@@ -237,21 +244,48 @@ def test_any_number_of_tabs_load_and_a_closed_one_frees_the_device(browser, url)
         draw(tabs[-1], 2)
 
 
-def test_a_run_json_can_be_dropped_anywhere_on_the_page(page):
-    with zipfile.ZipFile(ROOT / LAST["run"]) as packed:
-        text = packed.read("run.json").decode()
-    expect(page.locator(CARDS)).to_have_count(16)
+def drop(page: Page, name: str, data: bytes) -> None:
+    """Drops a file of this name on the top of the page."""
     carried = page.evaluate_handle(
-        """text => {
+        """([name, data]) => {
           const carried = new DataTransfer();
-          carried.items.add(new File([text], 'run.json', { type: 'application/json' }));
+          carried.items.add(new File([Uint8Array.from(atob(data), (c) => c.charCodeAt(0))], name));
           return carried;
         }""",
-        text,
+        [name, base64.b64encode(data).decode()],
     )
     page.locator("#masthead").dispatch_event("drop", {"dataTransfer": carried})
+
+
+def test_a_run_json_can_be_dropped_anywhere_on_the_page(page):
+    with zipfile.ZipFile(ROOT / LAST["run"]) as packed:
+        data = packed.read("run.json")
+    expect(page.locator(CARDS)).to_have_count(16)
+    drop(page, "run.json", data)
     expect(page.get_by_label("Prompt", exact=True)).to_have_value(LAST["prompt"])
     expect(page.get_by_label("Seed", exact=True)).to_have_value(str(LAST["seed"]))
+
+
+def test_a_video_that_is_dropped_on_the_page_restores_its_settings(page, tmp_path):
+    with zipfile.ZipFile(ROOT / LAST["run"]) as packed:
+        run = json.loads(packed.read("run.json"))
+    request = run["request"] | {"seed": 4321, "num_inference_steps": 9, "negative_prompt": 'a "<b>whale</b>"'}
+    frames = np.zeros((2, 96, 96, 3), np.uint8)
+    anchor = Selected(2, frames[0], PICKED)
+    recipe = Recipe(GenerationConfig.from_dict(request), run, anchor)
+    write_video(tmp_path / "mine.mp4", frames, 8, comment=recipe.to_json(["freeinit"]))
+    expect(page.locator(CARDS)).to_have_count(16)
+    drop(page, "mine.mp4", (tmp_path / "mine.mp4").read_bytes())
+    expect(page.get_by_label("Seed", exact=True)).to_have_value("4321")
+    expect(page.get_by_label("Prompt", exact=True)).to_have_value(LAST["prompt"])
+    expect(page.get_by_text("Its anchor was candidate 3, picked by hand.")).to_be_visible()
+    page.get_by_role("button", name="Advanced settings").click()
+    expect(page.get_by_label("Negative prompt")).to_have_value(request["negative_prompt"])
+    expect(page.get_by_label("number input for Denoising steps")).to_have_value("9")
+    page.wait_for_url(re.compile("compare=freeinit"))
+    write_video(tmp_path / "plain.mp4", frames, 8)
+    drop(page, "plain.mp4", (tmp_path / "plain.mp4").read_bytes())
+    expect(page.get_by_text("plain.mp4 does not say how it was made")).to_be_visible()
 
 
 def test_a_link_restores_the_form_and_says_what_it_cannot_use(browser, url):
