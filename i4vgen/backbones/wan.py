@@ -147,7 +147,7 @@ class WanBackbone(PlacedNetworks, Backbone):
             hub.load(AutoencoderKLWan, model, "vae", torch.float32),
             defaults,
             hub.load(UMT5EncoderModel, model, "text_encoder", dtype),
-            hub.load_tokenizer(T5Tokenizer, model, "tokenizer"),
+            cls.read_tokenizer(model),
             expand_timesteps=bool(index.get("expand_timesteps")),
             step_sizes=own_settings.step_sizes(model),
             device=device,
@@ -180,6 +180,12 @@ class WanBackbone(PlacedNetworks, Backbone):
     @staticmethod
     def read_vocabulary(model: str) -> Vocabulary | None:
         return own_settings.vocabulary(model)
+
+    @staticmethod
+    def read_tokenizer(model: str) -> T5Tokenizer:
+        tokenizer = hub.load_tokenizer(T5Tokenizer, model, "tokenizer")
+        tokenizer.model_max_length = TOKENS
+        return tokenizer
 
     @property
     def dtype(self) -> torch.dtype:

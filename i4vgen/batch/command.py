@@ -71,7 +71,7 @@ def run_batch(argv: Sequence[str]) -> int:
         (made if task.is_made(out / task.name) else missing).append(task)
     for task in made:
         over(task)
-    listener = make_batch_listener(args.json, missing, len(made))
+    listener = make_batch_listener(args.json, missing, len(made), runtime.defaults)
     try:
         if missing:  # the model is loaded once, and before anything can be blamed on a prompt
             for event in runtime.stream(lambda _: iter(())):

@@ -13,6 +13,7 @@ from i4vgen.batch.summary import Entry
 from i4vgen.batch.tasks import Task
 from i4vgen.comparisons import stage_work, work
 from i4vgen.events import Event, Progress
+from i4vgen.generation_config import Defaults
 from i4vgen.listeners import Lines, describe_event, say_json
 
 
@@ -40,16 +41,19 @@ class BatchListener(Protocol):
         ...
 
 
-def make_batch_listener(json_lines: bool, tasks: Sequence[Task], made: int) -> BatchListener:
+def make_batch_listener(
+    json_lines: bool, tasks: Sequence[Task], made: int, defaults: Defaults
+) -> BatchListener:
     """For a program that reads along, for a terminal, or for a file.
 
     Args:
         tasks: The runs to be made.
         made: How many were there already.
+        defaults: Of the model.
     """
     if json_lines:
         return BatchJsonLines()
-    return BatchBar(tasks, made) if sys.stderr.isatty() else BatchLines(tasks, made)
+    return BatchBar(tasks, made, defaults) if sys.stderr.isatty() else BatchLines(tasks, made)
 
 
 class BatchJsonLines:
@@ -106,25 +110,26 @@ class BatchLines:
 class BatchBar(BatchLines):
     """The same under a bar that says how long the rest will take, by the work that each run is."""
 
-    def __init__(self, tasks: Sequence[Task], made: int) -> None:
+    def __init__(self, tasks: Sequence[Task], made: int, defaults: Defaults) -> None:
         """See `make_batch_listener`."""
         super().__init__(tasks, made)
         self.tasks = {task.name: task for task in tasks}
+        self.defaults = defaults
         self.bar: tqdm | None = None
         self.begun = 0  # work of the runs that are over
 
     def show(self, task: Task, event: Event, file: Path | None) -> None:
         if self.bar is None:  # only now: the time that loading took says nothing about the runs
-            total = sum(work(task.config, task.compare) for task in self.tasks.values())
+            total = sum(work(task.config, task.compare, self.defaults) for task in self.tasks.values())
             form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left"
             self.bar = tqdm(total=total, bar_format=form, dynamic_ncols=True)
         self.bar.set_description_str(f"run {self.over + 1} of {self.count}", refresh=False)
         if isinstance(event, Progress):
-            self.bar.update(stage_work(task.config, task.compare)[event.stage] / event.total)
+            self.bar.update(stage_work(task.config, task.compare, self.defaults)[event.stage] / event.total)
 
     def finish_run(self, entry: Entry) -> None:
         task = self.tasks[entry.folder]
-        self.begun += work(task.config, task.compare)
+        self.begun += work(task.config, task.compare, self.defaults)
         if self.bar is not None:
             self.bar.update(self.begun - self.bar.n)  # what was not run, or failed
         super().finish_run(entry)
