@@ -16,12 +16,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from i4vgen.bounds import MAX_JSON
 from i4vgen.catalog import ModelSpec
 from i4vgen.errors import InvalidInputError
-from i4vgen.events import Candidate
+from i4vgen.events import Candidate, Result
+from i4vgen.media import read_comment
 from i4vgen.pipeline import Anchor
 from i4vgen.runtime import StopToken
-from i4vgen.ui import animating, drawing, pictures, strings
+from i4vgen.ui import animating, build_app, drawing, files, pictures, recipes, strings
 from i4vgen.ui.captions import caption, describe_anchor
 from i4vgen.ui.components.chart import chart_value
 from i4vgen.ui.components.compare import ComparePlayer
@@ -407,3 +409,15 @@ def test_only_the_ui_knows_gradio():
     for file in (ROOT / "i4vgen").rglob("*.py"):
         if "ui" not in file.relative_to(ROOT / "i4vgen").parts:
             assert not re.search(r"^\s*(import|from) gradio", file.read_text(encoding="utf-8"), re.M), file
+
+
+def test_an_app_without_metadata_writes_files_that_say_nothing(runtime, make_config, monkeypatch, picture):
+    config, made = make_config(prompt="a rocketship of secrets"), runtime.describe()
+    result = Result("i4vgen", np.stack([picture] * 3), 8, 1.0, np.zeros((4, 3, 5, 7), np.float32))
+    monkeypatch.setattr(recipes, "left_out", False)
+    for metadata in (True, False):
+        build_app(runtime, metadata=metadata)
+        recipe = recipes.recipe(config, made)
+        paths = [files.save_picture(picture, recipe), files.save_clip(result, recipe).path]
+        said = [read_comment(path, MAX_JSON) for path in paths]
+        assert all("secrets" in comment for comment in said) if metadata else said == [None, None]
