@@ -14,6 +14,7 @@ import inspect
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict, get_args, get_type_hints
 from urllib.parse import unquote
@@ -59,10 +60,11 @@ from i4vgen.ui.limits import PRIVATE, Limits
 from i4vgen.ui.models import OfferedModels
 from i4vgen.ui.queueing import ON_DEVICE
 from i4vgen.ui.run_store import RunStore
+from i4vgen.ui.state import MAX_ANCHORS
 from i4vgen.ui.visitors import current_visitor
 
 NAMES = {"models": MODELS, "rewards": REWARDS, "comparisons": COMPARISONS}
-"""What the descriptions of the endpoints list."""
+"""What the descriptions of the endpoints list, besides the largest number of anchors."""
 
 COMPARE = ["vanilla"]
 """What clients get to see beside the result if they do not say, as on the page."""
@@ -113,6 +115,16 @@ class Animated(TypedDict):
     anchor: int | None
     videos: dict[str, gr.FileData]
     seconds: dict[str, float]
+
+
+class AnimatedOfSeveral(Animated):
+    """What `animate` answers for each of several anchors.
+
+    scores: the mean over the frames of i4vgen, by the name of the reward model; the first one is `score`.
+    """
+
+    score: float | None
+    scores: dict[str, float]
 
 
 class Generated(Drawn, Animated):
@@ -196,7 +208,7 @@ def describe_settings(doc: str, settings: Mapping[str, Parameter]) -> str:
     """The docstring with a line for each of these parameters in place of the one for `settings`, and with the
     names of all models, rewards and comparisons.
     """
-    doc = doc.format(**{key: ", ".join(known) for key, known in NAMES.items()})
+    doc = doc.format(**{key: ", ".join(known) for key, known in NAMES.items()}, most=MAX_ANCHORS)
     lines = "\n".join(f"    {name}: {about.help}" for name, about in settings.items())
     return doc.replace("    settings: see `GenerationConfig`.", lines)
 
@@ -253,19 +265,19 @@ class Endpoints:
     def animate(
         self,
         run: str,
-        anchor: int | None = None,
+        anchor: int | list[int] | None = None,
         anchor_image: gr.FileData | None = None,
         compare: list[str] | None = COMPARE,
         **settings: object,
-    ) -> Generator[Event, None, Animated]:
-        """Sets one image in motion: the best candidate of a run, another one, or a picture of your own.
+    ) -> Generator[Event, None, Animated | list[AnimatedOfSeveral]]:
+        """Sets images in motion: the best candidate of a run, others of it, or a picture of your own.
 
         Model, prompt, seed and all else that the candidates depend on are the run's; so is what is left out.
 
         Args:
             run: The token of a run, from candidates, animate or generate.
             settings: see `GenerationConfig`.
-            anchor: Index of the candidate to animate. By default the one with the highest score.
+            anchor: Index of the candidate to animate, or a list of up to {most}. By default that of the best.
             anchor_image: A picture to animate instead; it is cropped to the shape of the video.
             compare: Videos without I4VGen from the same prompt and noise: {comparisons}.
 
@@ -274,22 +286,32 @@ class Endpoints:
             anchor: the index of the candidate that was animated;
             videos: mp4 files by name, of which i4vgen is the result and ni_vsds was its first half;
             seconds: by stage.
+            For a list of anchors a list of these, each with score and scores: of the frames of i4vgen.
         """
         saved = self.run_store.open(run)
         if saved is None:
             raise InvalidInputError(f"there is no run {shown(run)}, or not any more: draw the candidates again")
         runtime = self.models.runtime_for(saved.spec)
         config = replace(saved.config, **{k: v for k, v in settings.items() if v is not None})
-        candidates, compare = saved.candidates(), compare or []
-        self.limits.check_run(config, compare, runtime.defaults)
-        chosen = choose(candidates, anchor, anchor_image)
-        with self.run_store.workspace() as path:
-            folder = RunFolder(path, recipes.recipe(config, runtime.describe()))
-            for candidate in candidates:
-                folder.record(candidate)
-            folder.seconds |= {k: v for k, v in saved.file.seconds.items() if k == "candidates"}
-            made = yield from record(folder, runtime, lambda pipeline: pipeline.run(config, chosen, compare))
-            return animated(self._keep(folder, config, compare, runtime, saved.stars), folder, made)
+        several, compare = isinstance(anchor, list), compare or []
+        indices = check_several(anchor) if isinstance(anchor, list) else [anchor]
+        self.limits.check_run(config, compare, runtime.defaults, len(indices))
+        candidates = saved.candidates()
+        anchors = [choose(candidates, index, anchor_image) for index in indices]
+        answers, known = [], []
+        for chosen in anchors:
+            with self.run_store.workspace() as path:
+                folder = RunFolder(path, recipes.recipe(config, runtime.describe()))
+                for candidate in candidates:
+                    folder.record(candidate)
+                folder.seconds |= {k: v for k, v in saved.file.seconds.items() if k == "candidates"}
+                made = yield from animate_into(folder, runtime, config, chosen, compare, known, several)
+                if not runtime.entry.backbone.image_to_video:  # which would show the anchor in all of them
+                    known = [event for event, _ in made if isinstance(event, Result) and event.name in compare]
+                token = self._keep(folder, config, compare, runtime, saved.stars)
+                answer = animated(token, folder, made)
+                answers.append(judged(answer, made) if several else answer)
+        return answers if several else answers[0]
 
     def generate(
         self,
@@ -410,6 +432,34 @@ def record(
     return made
 
 
+def animate_into(
+    folder: RunFolder,
+    runtime: Runtime,
+    config: GenerationConfig,
+    anchor: Anchor,
+    compare: Sequence[str],
+    known: Sequence[Result],
+    judge: bool,
+) -> Generator[Event, None, Made]:
+    """Stage 2, written into the folder as it goes. known: comparisons that another anchor's run has made."""
+    made = []
+    for result in known:
+        made.append((result, folder.record(result)))
+        folder.seconds[result.name] = result.seconds
+    missing = [name for name in compare if name not in {result.name for result in known}]
+    events = partial(I4VGenPipeline.run, config=config, anchor=anchor, compare=missing, judge=judge)
+    return made + (yield from record(folder, runtime, events))
+
+
+def check_several(indices: list[int]) -> list[int]:
+    """Several anchors. That they are indices of candidates is seen when they are chosen."""
+    if not 1 <= len(indices) <= MAX_ANCHORS or len({repr(index) for index in indices}) < len(indices):
+        raise InvalidInputError(f"anchor must be an index or a list of 1 to {MAX_ANCHORS} different ones")
+    if not all(type(index) is int for index in indices):
+        raise InvalidInputError("anchor must be an index or a list of indices")
+    return indices
+
+
 def choose(candidates: Sequence[Candidate], index: int | None, picture: Sent | None) -> Anchor:
     """The anchor: a picture of the client's own, the candidate of this index, or the best one."""
     if picture is not None:
@@ -464,6 +514,12 @@ def animated(run: str, folder: RunFolder, made: Made) -> Animated:
     videos = {event.name: served(path) for event, path in made if isinstance(event, Result)}
     anchor = folder.anchor and folder.anchor.index
     return {"run": run, "anchor": anchor, "videos": videos, "seconds": dict(folder.seconds)}
+
+
+def judged(answer: Animated, made: Made) -> AnimatedOfSeveral:
+    """An answer with what the reward models say of the result's frames."""
+    scores = next(event.scores for event, _ in made if isinstance(event, Result) and event.name == "i4vgen")
+    return {**answer, "score": next(iter(scores.values()), None), "scores": scores}
 
 
 def served(path: Path) -> Any:

@@ -1,26 +1,24 @@
-"""Candidates in words: the caption of a card, and what is said of the anchor. No Gradio here."""
+"""Candidates in words: the caption of a card, what is said of the anchor, and of what became of it. No Gradio
+here.
+"""
 
 from __future__ import annotations
 
 import html
 
+from i4vgen.comparisons import COMPARISONS
 from i4vgen.events import Candidate
 from i4vgen.ui import strings
-from i4vgen.ui.state import AnchorSelection, CandidateSet, anchor_index
+from i4vgen.ui.state import AnchorSelection, CandidateSet, Clip, anchor_index, anchor_indices
 
 
 def caption(candidate_set: CandidateSet, candidate: Candidate, selection: AnchorSelection) -> str:
-    """The lines under a card.
-
-    Gradio's gallery takes no class for a card, but repeats the caption as the picture's alternative text:
-    style.css finds the best candidate by `strings.CROWN` in it and the anchor by `strings.PICKED`. Nothing
-    else on the page is styled by a glyph.
-    """
+    """The lines under a card."""
     others = list(candidate.scores.items())[1:]
     marks = [strings.CROWN] if candidate.index == candidate_set.crowned else []
     marks += [strings.STAR] if candidate.index in candidate_set.stars else []
     marks += [strings.score(candidate.score)] if candidate.scores else []
-    marks += [strings.PICKED] if candidate.index == anchor_index(candidate_set, selection) else []
+    marks += [strings.PICKED] if candidate.index in anchor_indices(candidate_set, selection) else []
     lines = [" ".join(marks)] if marks else []
     lines += [f"{name} {strings.score(score)}" for name, score in others]
     lines += [strings.SKETCH] if candidate.sketch else []
@@ -41,4 +39,21 @@ def describe_anchor(candidate_set: CandidateSet, selection: AnchorSelection) -> 
     words = strings.anchor_is(index + 1, len(candidate_set.kept), strings.score(candidate.score), is_best)
     if candidate_set.config and candidate_set.judged_by not in ("", candidate_set.config.prompt):
         words += strings.judged_by(html.escape(candidate_set.judged_by))
-    return words
+    others = [other + 1 for other in anchor_indices(candidate_set, selection) if other != index]
+    return words + (strings.animated_with(others) if others else "")
+
+
+def clip_label(clip: Clip) -> str:
+    """What a video, or the anchor, is called beside the others."""
+    if clip.anchor is None:
+        return strings.clip_label(clip.name)
+    if clip.name in COMPARISONS:
+        return strings.of_candidate(strings.clip_label(clip.name), clip.anchor + 1)
+    return strings.candidate(clip.anchor + 1)
+
+
+def clip_hint(clip: Clip) -> str:
+    """What a video, or the anchor, is."""
+    if clip.anchor is None or clip.name in COMPARISONS:
+        return strings.clip_hint(clip.name)
+    return strings.candidate_hint(next(iter(clip.scores.values()), None), clip.best)

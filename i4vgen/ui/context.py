@@ -26,7 +26,7 @@ from i4vgen.ui.limits import PRIVATE, Limits
 from i4vgen.ui.models import OfferedModels
 from i4vgen.ui.queueing import IN_TURN, ON_DEVICE, QUICK
 from i4vgen.ui.run_store import RunStore
-from i4vgen.ui.state import AnchorSelection, Baselines, CandidateSet, make_anchor, settled
+from i4vgen.ui.state import AnchorSelection, AnimationSet, Baselines, CandidateSet, make_anchors, settled
 from i4vgen.ui.stops import Stops
 
 FORGET_AFTER = 24 * 3600
@@ -107,8 +107,9 @@ class AppContext:
         form_view: Shows a `Form`.
         candidates_view: Shows a `CandidateSet` with an `AnchorSelection`.
         candidates_status: Says how far the candidates are.
-        video_view: Shows an `Animation`, or none.
+        video_view: Shows an `AnimationSet`.
         animated: The event that ends an animation.
+        kept: The event that keeps another one of several.
         run_token: The token of the run on the page, or an empty text.
     """
 
@@ -120,6 +121,7 @@ class AppContext:
     candidates_status: LiveView
     video_view: View
     animated: Dependency
+    kept: Dependency
 
     def __init__(self, models: OfferedModels, run_store: RunStore, limits: Limits = PRIVATE) -> None:
         self.models = models
@@ -128,7 +130,7 @@ class AppContext:
         self.stops = Stops()
         self.candidate_set = gr.State(CandidateSet(), time_to_live=FORGET_AFTER)
         self.selection = gr.State(AnchorSelection(), time_to_live=FORGET_AFTER)
-        self.animation = gr.State(None, time_to_live=FORGET_AFTER)
+        self.animations = gr.State(AnimationSet(), time_to_live=FORGET_AFTER)
         self.baselines = gr.State(Baselines(), time_to_live=FORGET_AFTER)
         self.phase = gr.State("idle")
         self.saved = gr.File(visible="hidden")
@@ -156,10 +158,17 @@ class AppContext:
         """The phases of the two runs, see `RunButtons.in_phase`."""
         return self.drawing.in_phase(drawing) | self.animating.in_phase(animating)
 
+    def offer_animation(
+        self, candidate_set: CandidateSet, selection: AnchorSelection, idle: bool = True
+    ) -> dict:
+        """The update of the button that animates. idle: whether no run is in progress."""
+        count = len(make_anchors(candidate_set, selection))
+        return gr.update(value=strings.animate(count), interactive=idle and count > 0)
+
     def to_idle(self, candidate_set: CandidateSet, selection: AnchorSelection) -> dict:
         """No run is in progress in this tab."""
-        has_anchor = make_anchor(candidate_set, selection) is not None
-        buttons = self.set_buttons(animating="go" if has_anchor else "off")
+        buttons = self.set_buttons()
+        buttons[self.animating.go] |= self.offer_animation(candidate_set, selection)
         return buttons | self.candidates_view.show(candidate_set, selection) | {self.phase: "idle"}
 
     # How a run is started and ended
@@ -269,18 +278,18 @@ class AppContext:
         if config.num_inference_steps > most:
             raise InvalidInputError(strings.TOO_LARGE)
 
-    def read_run(self, form: Form) -> tuple[Runtime, GenerationConfig]:
-        """What the form asks for.
+    def read_run(self, form: Form, anchors: int = 1) -> tuple[Runtime, GenerationConfig]:
+        """What the form asks for. anchors: how many it is asked for.
 
         Raises:
             InvalidInputError, ModelError: Something is missing or wrong.
         """
         runtime = self.models.runtime_for(form.spec())
         config = form.config(runtime.defaults)
-        self.limits.check_run(config, form.compare, runtime.defaults)
+        self.limits.check_run(config, form.compare, runtime.defaults, anchors)
         return runtime, config
 
-    def read_animation(self, tab: Tab) -> tuple[Runtime, GenerationConfig, Anchor]:
+    def read_animation(self, tab: Tab) -> tuple[Runtime, GenerationConfig, tuple[Anchor, ...]]:
         """What to animate, and how.
 
         Raises:
@@ -288,15 +297,15 @@ class AppContext:
         """
         form, candidate_set = tab.form, tab.candidate_set
         kept = settled(candidate_set)
-        anchor = make_anchor(candidate_set, tab.selection)
-        if anchor is None:
+        anchors = make_anchors(candidate_set, tab.selection)
+        if not anchors:
             raise refusal(strings.NEEDS_ANCHOR, strings.NOT_NOW)
         if candidate_set.candidates:
             self.check_candidates(candidate_set)
             _, spec = candidate_set.asked
             form = form.with_spec(spec).with_values(kept)
-        runtime, config = self.read_run(form)
-        return runtime, replace(config, **kept), anchor
+        runtime, config = self.read_run(form, len(anchors))
+        return runtime, replace(config, **kept), anchors
 
 
 def check_idle(phase: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from i4vgen.comparisons import work
+from i4vgen.comparisons import stage_work, work
 from i4vgen.errors import InvalidInputError
 from i4vgen.generation_config import Defaults, GenerationConfig
 from i4vgen.ui import strings
@@ -28,13 +28,21 @@ class Limits:
     waiting: int = 64
     waiting_per_visitor: int = 64
 
-    def check_run(self, config: GenerationConfig, compare: Iterable[str], defaults: Defaults) -> None:
-        """Raises `InvalidInputError` for a run that is larger or longer than this app makes with this model."""
+    def check_run(
+        self, config: GenerationConfig, compare: Iterable[str], defaults: Defaults, anchors: int = 1
+    ) -> None:
+        """Raises `InvalidInputError` for a run that is larger or longer than this app makes with this model.
+
+        anchors: how many it animates. Each is counted with comparisons of its own, as image-to-video models
+        make them.
+        """
         check_size(config, defaults)
         if self.largest_run is None:
             return
         usual = GenerationConfig.for_model(defaults, prompt="-")
-        times = work(config, compare, defaults) / work(usual, ("vanilla",), defaults)
+        stages = stage_work(config, compare, defaults)
+        further = (anchors - 1) * (sum(stages.values()) - stages["candidates"])
+        times = (sum(stages.values()) + further) / work(usual, ("vanilla",), defaults)
         if times > self.largest_run:
             raise InvalidInputError(strings.too_long(times, self.largest_run))
 

@@ -8,7 +8,7 @@ from typing import Any
 from i4vgen.events import Selected
 from i4vgen.generation_config import GenerationConfig
 from i4vgen.recipe import Recipe
-from i4vgen.ui.state import Animation, CandidateSet
+from i4vgen.ui.state import Animation, AnimationSet, CandidateSet
 
 left_out = False
 """Whether they say nothing: for the whole process, so that none of the ways out can be forgotten."""
@@ -28,3 +28,11 @@ def of_candidates(candidate_set: CandidateSet) -> Recipe | None:
 def of_animation(animation: Animation) -> Recipe | None:
     """Of everything that came of an anchor."""
     return recipe(animation.config, animation.made, animation.anchor)
+
+
+def of_animations(animations: AnimationSet) -> Recipe | None:
+    """Of what shows all that was animated together: of several anchors it names none."""
+    if len(animations.animations) == 1:
+        return of_animation(animations.animations[0])
+    first = animations.animations[0]
+    return recipe(first.config, first.made)

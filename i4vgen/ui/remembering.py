@@ -39,16 +39,18 @@ RECALL = f"""(shown) => {{
 }}"""
 """Gives what is remembered."""
 
-ADD = f"""(run, shown) => {{
+ADD = f"""(added, shown) => {{
   const [known] = ({RECALL})(shown);
-  if (!run) return [known];
-  const runs = [run, ...known.filter((each) => each?.run !== run.run)].slice(0, {REMEMBER});
+  const newest = [added ?? []].flat();
+  if (!newest.length) return [known];
+  const others = known.filter((each) => !newest.some((one) => one.run === each?.run));
+  const runs = [...newest, ...others].slice(0, {REMEMBER});
   try {{
     localStorage.setItem("{STORAGE_KEY}", JSON.stringify(runs));
   }} catch {{}}
   return [runs];
 }}"""
-"""Remembers a run, if there is one, and gives all that is remembered."""
+"""Remembers a run, or several of which the first is the newest, and gives all that is remembered."""
 
 FORGET = f"""() => {{
   try {{

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,9 +13,10 @@ import numpy as np
 from i4vgen.errors import InvalidInputError
 from i4vgen.events import PICKED, Selected
 from i4vgen.media import read_video, side_by_side, write_gif, write_video
-from i4vgen.recipe import comment_of
+from i4vgen.recipe import Recipe, comment_of
 from i4vgen.runs import RunFolder, SavedRun
-from i4vgen.ui import files, recipes, strings
+from i4vgen.ui import files, recipes
+from i4vgen.ui.captions import clip_label
 from i4vgen.ui.state import AnchorSelection, Animation, CandidateSet, Clip, in_order, make_anchor
 
 FRESH = 8 * 3600
@@ -69,7 +71,7 @@ def pack_animation(animation: Animation, path: Path) -> Path:
                 target.with_suffix(".gif"), clip.frames, clip.fps, comment=comment_of(recipe, [clip.name])
             )
             folder.seconds[clip.name] = clip.seconds
-        write_side_by_side(animation, folder.path / "side_by_side.mp4")
+        write_side_by_side(animation.videos, recipe, folder.path / "side_by_side.mp4")
         measures = {name: figures.to_dict() for name, figures in animation.measures.items()}
         folder.finish(
             animation.config,
@@ -80,12 +82,11 @@ def pack_animation(animation: Animation, path: Path) -> Path:
         return folder.pack(path)
 
 
-def write_side_by_side(animation: Animation, path: Path) -> None:
+def write_side_by_side(videos: Sequence[Clip], recipe: Recipe | None, path: Path) -> None:
     """The videos next to each other, with their names above them."""
-    frames = side_by_side([(strings.clip_label(clip.name), clip.frames) for clip in animation.videos])
-    shown = [clip.name for clip in animation.videos]
-    comment = comment_of(recipes.of_animation(animation), shown)
-    write_video(path, frames, animation.videos[0].fps, comment=comment)
+    frames = side_by_side([(clip_label(clip), clip.frames) for clip in videos])
+    comment = comment_of(recipe, [clip.name for clip in videos])
+    write_video(path, frames, videos[0].fps, comment=comment)
 
 
 def unpack(run: SavedRun) -> tuple[CandidateSet, AnchorSelection, Animation | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -11,10 +12,12 @@ from PIL import Image
 
 from i4vgen.catalog import ModelSpec
 from i4vgen.comparisons import COMPARISONS
+from i4vgen.errors import InvalidInputError
 from i4vgen.events import HIGHEST_REWARD, PICKED, Candidate, Selected, best
 from i4vgen.generation_config import BASELINES, GenerationConfig, parameters
 from i4vgen.metrics import Measures
 from i4vgen.pipeline import Anchor
+from i4vgen.ui import strings
 
 
 @dataclass(frozen=True)
@@ -101,15 +104,21 @@ class CandidateSet:
         return next(pair for pair in zip(self.candidates, self.files, strict=True) if pair[0].index == index)
 
 
+MAX_ANCHORS = 4
+"""Maximum number of candidates that one run animates: as many as can be looked at side by side."""
+
+
 @dataclass(frozen=True)
 class AnchorSelection:
-    """The person's choice: a candidate by its index, a picture of their own, or (neither) the reward's best.
+    """The person's choice: candidates by their index, a picture of their own, or (neither) the reward's best.
 
-    picture: uint8 [H, W, 3], already in the video's shape.
+    index: of the candidate that the anchor's card shows. picture: uint8 [H, W, 3], already in the video's
+    shape. others: the candidates that are animated beside it.
     """
 
     index: int | None = None
     picture: np.ndarray | None = None
+    others: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -118,6 +127,8 @@ class Clip:
 
     frames: uint8 [F, H, W, 3], to measure and to export.
     scores: the mean reward of its frames, by the name of the reward.
+    anchor: where several anchors were animated, the index of the one that this was made from. best: whether
+    its frames have the highest reward of all that these became.
     """
 
     name: str
@@ -127,6 +138,13 @@ class Clip:
     seconds: float
     frames: np.ndarray
     scores: Mapping[str, float] = field(default_factory=dict)
+    anchor: int | None = None
+    best: bool = False
+
+    @property
+    def key(self) -> str:
+        """What tells it from the other clips of the player."""
+        return self.name if self.anchor is None else f"{self.name}-{self.anchor + 1}"
 
 
 @dataclass(frozen=True)
@@ -149,7 +167,7 @@ class Animation:
 
     candidate_set: what its anchor came from. made: on what, `Runtime.describe()`. compare: what it was to be
     compared with. clips: the anchor and the videos, in the order of the player. measures: by the names of the
-    videos.
+    videos. token: of the run in the run store, once it is kept there.
     """
 
     candidate_set: CandidateSet
@@ -160,11 +178,90 @@ class Animation:
     compare: tuple[str, ...]
     clips: tuple[Clip, ...]
     measures: Mapping[str, Measures] = field(default_factory=dict)
+    token: str = ""
 
     @property
     def videos(self) -> tuple[Clip, ...]:
         """The clips that move."""
         return tuple(clip for clip in self.clips if clip.name != "anchor")
+
+    @property
+    def result(self) -> Clip | None:
+        """I4VGen's video, once it is finished."""
+        return next((clip for clip in self.clips if clip.name == "i4vgen"), None)
+
+
+@dataclass(frozen=True)
+class AnimationSet:
+    """What a run has animated: an animation for each of its anchors.
+
+    animations: those that are finished, in the order of their anchors; the only one may be finished in part.
+    choice: the position of the one that the person keeps, or None for the best.
+    """
+
+    animations: tuple[Animation, ...] = ()
+    choice: int | None = None
+
+    @property
+    def best(self) -> int | None:
+        """The position of the one whose frames have the highest reward; None if there is nothing to compare."""
+        results = [each.result for each in self.animations]
+        scores = [next(iter(result.scores.values()), None) if result else None for result in results]
+        judged = [score for score in scores if score is not None]
+        return scores.index(max(judged)) if len(judged) > 1 else None
+
+    @property
+    def kept_at(self) -> int:
+        """The position of the one that is kept."""
+        return next((at for at in (self.choice, self.best) if at is not None), 0)
+
+    @property
+    def kept(self) -> Animation | None:
+        """The one that is kept: which is saved, and which the address leads to."""
+        return self.animations[self.kept_at] if self.animations else None
+
+    @property
+    def clips(self) -> tuple[Clip, ...]:
+        """The panes of the player: all there is of one animation, or of several what became of each anchor."""
+        if len(self.animations) < 2:
+            return tuple(clip for each in self.animations for clip in each.clips)
+        return tuple(clip for _, clip in self._compared)
+
+    @property
+    def videos(self) -> tuple[Clip, ...]:
+        """The clips that move."""
+        return tuple(clip for clip in self.clips if clip.name != "anchor")
+
+    @property
+    def measures(self) -> dict[str, Measures]:
+        """Of the videos, by their keys. How much of its anchor a video keeps is nothing that can be said of one
+        that was made without an anchor and is compared with several.
+        """
+        if len(self.animations) < 2:
+            return {name: figures for each in self.animations for name, figures in each.measures.items()}
+        known = {clip.key: (clip, each.measures.get(clip.name)) for each, clip in self._compared}
+        return {
+            key: figures if clip.anchor is not None else dataclasses.replace(figures, consistency=math.nan)
+            for key, (clip, figures) in known.items()
+            if figures is not None
+        }
+
+    @property
+    def _compared(self) -> list[tuple[Animation, Clip]]:
+        """The baselines and the results of several animations. A baseline that they share is there once, and of
+        no anchor.
+        """
+        best = None if self.best is None else self.animations[self.best]
+        panes: list[tuple[Animation, Clip]] = []
+        for name in (*COMPARISONS, "i4vgen"):
+            made = [(each, clip) for each in self.animations for clip in each.clips if clip.name == name]
+            if len({clip.path for _, clip in made}) == 1:
+                panes += made[:1]
+                continue
+            for each, clip in made:
+                is_best = name == "i4vgen" and each is best
+                panes.append((each, dataclasses.replace(clip, anchor=each.anchor.index, best=is_best)))
+        return panes
 
 
 def baseline_key(spec: ModelSpec, config: GenerationConfig, anchor: Anchor | None) -> tuple:
@@ -185,6 +282,31 @@ def anchor_index(candidate_set: CandidateSet, selection: AnchorSelection) -> int
     if selection.index in {candidate.index for candidate in candidate_set.kept}:
         return selection.index
     return candidate_set.best
+
+
+def anchor_indices(candidate_set: CandidateSet, selection: AnchorSelection) -> tuple[int, ...]:
+    """Which candidates are animated, in this order; none if it is a picture of one's own, or no anchor."""
+    shown = anchor_index(candidate_set, selection)
+    kept = {candidate.index for candidate in candidate_set.kept}
+    return () if shown is None else tuple(sorted({shown, *kept.intersection(selection.others)}))
+
+
+def toggle_anchor(candidate_set: CandidateSet, selection: AnchorSelection, index: int) -> AnchorSelection:
+    """Adds a candidate to the anchors, or takes it away. Without any, the best is the anchor again.
+
+    Raises:
+        InvalidInputError: There are `MAX_ANCHORS` already.
+    """
+    anchors = anchor_indices(candidate_set, selection)
+    if index not in anchors:
+        if len(anchors) == MAX_ANCHORS:
+            raise InvalidInputError(strings.too_many_anchors(MAX_ANCHORS))
+        return AnchorSelection(index, others=anchors)
+    rest = tuple(other for other in anchors if other != index)
+    if not rest:
+        return AnchorSelection()
+    shown = anchor_index(candidate_set, selection)
+    return AnchorSelection(shown if shown in rest else rest[0], others=rest)
 
 
 def reason(candidate_set: CandidateSet, index: int) -> str:
@@ -208,6 +330,17 @@ def make_anchor(candidate_set: CandidateSet, selection: AnchorSelection) -> Anch
     if index is None:
         return None
     return Anchor.from_candidate(candidate_set.find(index)[0], reason(candidate_set, index))
+
+
+def make_anchors(candidate_set: CandidateSet, selection: AnchorSelection) -> tuple[Anchor, ...]:
+    """All anchors for the pipeline, in the order in which they are animated."""
+    shown = make_anchor(candidate_set, selection)
+    if shown is None or shown.index is None:
+        return () if shown is None else (shown,)
+    indices = anchor_indices(candidate_set, selection)
+    return tuple(
+        Anchor.from_candidate(candidate_set.find(index)[0], reason(candidate_set, index)) for index in indices
+    )
 
 
 def settled(candidate_set: CandidateSet) -> dict[str, object]:

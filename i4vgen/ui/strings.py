@@ -68,12 +68,15 @@ def unread(words: str) -> str:
 
 # 2 Choose the anchor
 CHOOSE = "Choose the anchor"
-CHOOSE_HINT = "The candidate with the highest reward is selected. Click another one to override it."
+CHOOSE_HINT = (
+    "The candidate with the highest reward is selected. Click another one to override it, or tick up "
+    "to four to animate them all."
+)
 GALLERY = "Candidates"
 GALLERY_EMPTY = "Your candidates will appear here, each with its score."
 ANCHOR = "Anchor"
 BACK_TO_BEST = "Back to the best candidate"
-ANIMATE = "Animate this anchor"
+TICK_KEY = "X"
 NO_ANCHOR = "No anchor yet. Draw candidates or upload an image."
 CROWN = "\u265b"
 STAR = "\u2605"
@@ -96,6 +99,28 @@ CROP = "What is cut off"
 CROP_POSITION = "Move the crop"
 NO_MORE = "64 candidates is the maximum."
 NOT_SCORED = "Stopped. The scores are unchanged."
+
+
+def animate(count: int) -> str:
+    """The button that animates. count: of anchors."""
+    return f"Animate {count} anchors" if count > 1 else "Animate this anchor"
+
+
+def tick(number: int) -> str:
+    """The box on a card."""
+    return f"Animate candidate {number} as well"
+
+
+def animated_with(numbers: list[int]) -> str:
+    """After what the anchor card says about a candidate: which others are animated as well (HTML)."""
+    *most, last = (str(number) for number in numbers)
+    others = f"candidates {', '.join(most)} and {last}" if most else f"candidate {last}"
+    return f"<br>Animated together with {others}"
+
+
+def too_many_anchors(most: int) -> str:
+    """Another anchor than the most that one run animates."""
+    return f"One run animates {most} candidates at most. Untick one of them first."
 
 
 def more(count: int) -> str:
@@ -162,6 +187,22 @@ CLIP_HINTS = {
 COMPARISON = "{label} video, for comparison"
 
 
+def candidate(number: int) -> str:
+    """What became of a candidate, where it is compared with other candidates."""
+    return f"Candidate {number}"
+
+
+def candidate_hint(reward: float | None, best: bool) -> str:
+    """What is said of it. reward: the mean score of its frames."""
+    says = f"reward {score(reward)}" if reward is not None else ""
+    return " \u00b7 ".join(part for part in (CLIP_LABELS["i4vgen"], says, BEST if best else "") if part)
+
+
+def of_candidate(label: str, number: int) -> str:
+    """A video without I4VGen that shows a candidate all the same, as those of image-to-video models do."""
+    return f"{label}, candidate {number}"
+
+
 def stage(name: str) -> str:
     """What happens in a stage of the method or of a comparison."""
     return COMPARISON.format(label=COMPARISONS[name].label) if name in COMPARISONS else STAGES[name]
@@ -180,6 +221,16 @@ def clip_label(name: str) -> str:
 def clip_hint(name: str) -> str:
     """What a video, or the anchor, is."""
     return COMPARISONS[name].hint if name in COMPARISONS else CLIP_HINTS[name]
+
+
+BEST = "best"
+KEEP = "Keep"
+KEEP_INFO = "What the GIF, the zip and the link to this page are of. All of them are in your runs."
+
+
+def keep_choice(number: int, best: bool) -> str:
+    """One of several videos to keep."""
+    return f"{candidate(number)} {CROWN}" if best else candidate(number)
 
 
 PLAY = "Play"
@@ -284,6 +335,11 @@ TRACE = "Size of the update, step by step"
 def step(name: str, number: int, total: int, left: str) -> str:
     """The progress line: what is happening, how far it is, how long it will take."""
     return f"{stage(name)}: step {number} of {total}, {left}"
+
+
+def of_anchor(number: int, count: int, words: str) -> str:
+    """The progress line, where there are several anchors."""
+    return f"Anchor {number} of {count}. {words}" if count > 1 else words
 
 
 def step_facts(timestep: float, weight: float, update: float) -> str:

@@ -134,6 +134,22 @@ def test_animate_finds_the_run_from_another_session(url, drawn, run_store, tmp_p
     assert whole.config.seed == 3, "the rest of the request is the run's"
 
 
+def test_several_anchors_are_a_run_each_and_the_same_as_one_by_one(client, drawn, run_store):
+    both = client.predict(drawn["run"], anchor=[2, 0], api_name="/animate")
+    assert [moved["anchor"] for moved in both] == [2, 0]
+    alone = client.predict(drawn["run"], anchor=0, api_name="/animate")
+    assert alone.keys() == both[1].keys() - {"score", "scores"}, "one anchor is answered as ever"
+    for moved in both:
+        saved = run_store.open(moved["run"])
+        assert (saved.anchor_index, saved.compare) == (moved["anchor"], ("vanilla",))
+        assert saved.videos().keys() == moved["videos"].keys() == {"ni_vsds", "i4vgen", "vanilla"}
+        assert {"candidates", "ni_vsds", "regeneration", "vanilla"} == set(saved.file.seconds)
+        assert moved["score"] == next(iter(moved["scores"].values()))
+    same = [run_store.open(moved["run"]).videos() for moved in (both[1], alone)]
+    assert same[0] == same[1], "byte for byte, the shared vanilla video too"
+    assert both[0]["score"] != both[1]["score"]
+
+
 def test_generate_is_candidates_and_animate(client, drawn):
     made = client.predict("a red rocket", **SMALL, compare=[], api_name="/generate")
     assert [card["score"] for card in made["candidates"]] == [card["score"] for card in drawn["candidates"]]
@@ -187,6 +203,12 @@ def test_a_wrong_anchor_is_refused_in_words(client, drawn, tmp_path):
         "one of 0, 1, 2, not 3": {"anchor": 3},
         "exclude each other": {"anchor": 0, "anchor_image": mine},
         "anchor_image cannot be read as a picture": {"anchor_image": mine},
+        "a list of 1 to 4 different ones": {"anchor": []},
+        "list of 1 to 4 different": {"anchor": [1, 1]},
+        "list of 1 to 4": {"anchor": [0, 1, 2, 0, 1]},
+        "one of 0, 1, 2, not 7": {"anchor": [0, 7]},
+        "a list of indices": {"anchor": [0, "1"]},
+        "anchor and anchor_image exclude": {"anchor": [0], "anchor_image": mine},
     }
     for words, given in wrong.items():
         with pytest.raises(AppError, match=words):

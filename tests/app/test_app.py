@@ -22,9 +22,11 @@ from i4vgen.errors import InvalidInputError
 from i4vgen.events import Candidate, Result
 from i4vgen.media import read_comment
 from i4vgen.pipeline import Anchor
+from i4vgen.runs import open_run
 from i4vgen.runtime import StopToken
-from i4vgen.ui import animating, build_app, drawing, files, pictures, recipes, strings
+from i4vgen.ui import animating, build_app, drawing, files, pictures, recipes, run_io, strings
 from i4vgen.ui.captions import caption, describe_anchor
+from i4vgen.ui.components.cards import cards_value
 from i4vgen.ui.components.chart import chart_value
 from i4vgen.ui.components.compare import ComparePlayer
 from i4vgen.ui.components.live import live_value
@@ -33,6 +35,7 @@ from i4vgen.ui.form import Form
 from i4vgen.ui.models import OfferedModels
 from i4vgen.ui.panels.candidates import CandidatesPanel, select_upload
 from i4vgen.ui.panels.prompt import show_note
+from i4vgen.ui.panels.video import measure
 from i4vgen.ui.progress import Tracker
 from i4vgen.ui.run_store import RunStore
 from i4vgen.ui.state import (
@@ -41,9 +44,12 @@ from i4vgen.ui.state import (
     CandidateSet,
     Clip,
     anchor_index,
+    anchor_indices,
     baseline_key,
     make_anchor,
+    make_anchors,
     reason,
+    toggle_anchor,
 )
 from i4vgen.ui.stops import Stops
 
@@ -93,6 +99,43 @@ def test_the_highest_score_is_the_anchor_until_somebody_picks():
     assert anchor_index(cards, AnchorSelection(picture=np.zeros((8, 8, 3), np.uint8))) is None
     assert candidate_set_of(None, None).best == 0
     assert CandidateSet().best is anchor_index(CandidateSet(), AnchorSelection()) is None
+
+
+def test_cards_are_ticked_as_further_anchors_and_unticked():
+    cards = candidate_set_of(0.1, 1.5, -2.0, 0.3, 0.2)
+    chosen = toggle_anchor(cards, AnchorSelection(), 2)
+    assert anchor_indices(cards, AnchorSelection()) == (1,), "the best, until somebody picks"
+    assert anchor_indices(cards, chosen) == (1, 2) and anchor_index(cards, chosen) == 2
+    assert [anchor.reason for anchor in make_anchors(cards, chosen)] == ["highest reward", "picked"]
+    assert [caption(cards, c, chosen).count("✓") for c in cards.candidates] == [0, 1, 1, 0, 0]
+    four = toggle_anchor(cards, toggle_anchor(cards, chosen, 0), 3)
+    with pytest.raises(InvalidInputError, match="4 candidates at most"):
+        toggle_anchor(cards, four, 4)
+    assert anchor_indices(cards.drop(0), four) == (1, 2, 3)
+    rest = toggle_anchor(cards, toggle_anchor(cards, four, 3), 0)
+    assert anchor_indices(cards, rest) == (1, 2)
+    last = toggle_anchor(cards, rest, 1)
+    assert anchor_indices(cards, last) == (2,) and anchor_index(cards, last) == 2
+    assert toggle_anchor(cards, last, 2) == AnchorSelection(), "the best is the anchor again"
+    own = AnchorSelection(picture=np.zeros((8, 8, 3), np.uint8))
+    assert anchor_indices(cards, own) == () and len(make_anchors(cards, own)) == 1
+    assert make_anchors(CandidateSet(), AnchorSelection()) == ()
+    assert anchor_indices(cards, toggle_anchor(cards, own, 4)) == (4,)
+
+
+def test_the_anchors_card_names_those_beside_it():
+    cards = candidate_set_of(0.1, 1.5, -2.0)
+    assert "together" not in describe_anchor(cards, AnchorSelection(1))
+    assert "together with candidate 3" in describe_anchor(cards, AnchorSelection(1, others=(2,)))
+    assert "candidates 1 and 3" in describe_anchor(cards, AnchorSelection(1, others=(0, 2)))
+    assert (strings.animate(1), strings.animate(3)) == ("Animate this anchor", "Animate 3 anchors")
+
+
+def test_names_of_rewards_stay_text_on_the_cards(make_config):
+    image, latents = np.zeros((8, 8, 3), np.uint8), np.zeros((4, 1, 2, 2), np.float32)
+    card = Candidate(0, image, {"a": 0.5, "<img src=x>": 1.0}, latents)
+    value = cards_value(CandidateSet(candidates=(card,), files=("0.png",)), AnchorSelection())
+    assert "<img" not in value["cards"][0]["lines"] and "&lt;img" in value["cards"][0]["lines"]
 
 
 def test_the_gallery_is_sorted_by_index_or_by_score():
@@ -252,6 +295,21 @@ def test_the_tracker_tells_the_time_left_from_measured_steps():
     assert [stage["now"] for stage in tracker.stages()] == [False, True]
 
 
+def test_the_tracker_counts_what_further_anchors_take():
+    tracker = Tracker({"ni_vsds": 4, "vanilla": 10}, {"ni_vsds": 4})
+    tracker.begin("ni_vsds", 4)
+    tracker.step("ni_vsds", 4, 2.0)
+    tracker.begin("vanilla", 10)
+    tracker.step("vanilla", 10, 1.0)
+    assert tracker.seconds_left() == pytest.approx(4 * 2.0) and tracker.fraction == pytest.approx(14 / 18)
+    assert tracker.words().startswith("Anchor 1 of 2. ")
+    tracker.begin_part(1)
+    assert [stage["fraction"] for stage in tracker.stages()] == [0]
+    tracker.begin("ni_vsds", 4)
+    tracker.step("ni_vsds", 1, 2.0)
+    assert "Anchor 2 of 2" in tracker.words() and "step 1 of 4, about 6 s left" in tracker.words()
+
+
 def test_durations_are_said_as_people_say_them():
     assert strings.seconds_left(None) == strings.MEASURING
     assert strings.seconds_left(0.4) == strings.NEARLY
@@ -336,7 +394,7 @@ def test_candidates_are_judged_again_or_stay_as_they_are(runtime):
 def animated(runtime, config, anchor, known=None, token=None):
     """All steps of an animation."""
     known, token = known or Baselines(), token or StopToken()
-    return animating.animate(runtime, CandidateSet(), config, anchor, ["vanilla"], known, token)
+    return animating.animate(runtime, CandidateSet(), config, [anchor], ["vanilla"], known, token)
 
 
 def test_animating_gives_two_videos_and_keeps_the_vanilla_one(runtime):
@@ -361,6 +419,58 @@ def test_animating_gives_two_videos_and_keeps_the_vanilla_one(runtime):
     stages = {stage["name"] for step in steps for stage in step.live["stages"]}
     assert steps[-1].baselines is known and steps[-1].animation.clips[0] is known.clips["vanilla"]
     assert stages == {"ni_vsds", "regeneration"}, "the same vanilla video is not made twice"
+
+
+def test_several_anchors_become_one_grid_and_a_run_each(runtime, tmp_path):
+    config = request_of(runtime)
+    candidate_set, _ = drawn(runtime, CandidateSet(config, runtime.spec))
+    anchors = make_anchors(candidate_set, AnchorSelection(0, others=(2,)))
+    known, token = Baselines(), StopToken()
+    *steps, last = animating.animate(runtime, candidate_set, config, anchors, ["vanilla"], known, token)
+    stages = [[stage["name"] for stage in step.live["stages"]] for step in steps]
+    assert stages[0] == ["ni_vsds", "regeneration", "vanilla"] and stages[-1] == ["ni_vsds", "regeneration"]
+    fractions = [step.live["fraction"] for step in steps]
+    assert fractions == sorted(fractions) and fractions[-1] == 1
+
+    both = last.animations
+    one, other = both.animations
+    assert one.clips[0] is other.clips[0], "the same vanilla video serves both"
+    assert [clip.key for clip in last.clips] == ["vanilla", "i4vgen-1", "i4vgen-3"]
+    rewards = [next(iter(each.result.scores.values())) for each in both.animations]
+    assert both.best == both.kept_at == rewards.index(max(rewards))
+    assert [clip.best for clip in last.clips[1:]] == [i == both.best for i in range(2)]
+    assert replace(both, choice=1 - both.best).kept is both.animations[1 - both.best]
+
+    panes = ComparePlayer(render=False).postprocess(last.clips)
+    assert panes["first"] == "grid" and [pane["label"] for pane in panes["panes"]] == [
+        "Vanilla",
+        "Candidate 1",
+        "Candidate 3",
+    ]
+    measured = measure(both)
+    assert measured[0].measures["vanilla"].flicker == measured[1].measures["vanilla"].flicker
+    assert measured[0].measures["vanilla"].consistency != measured[1].measures["vanilla"].consistency
+    figures = replace(both, animations=measured).measures
+    assert list(figures) == ["vanilla", "i4vgen-1", "i4vgen-3"] and np.isnan(figures["vanilla"].consistency)
+    assert figures["i4vgen-3"] == measured[1].measures["i4vgen"]
+
+    for animation in measured:  # each is packed, and opens, as a run of its own
+        packed = run_io.pack_animation(animation, tmp_path / f"{animation.anchor.index}.zip")
+        opened = run_io.OpenedRun.of(open_run(packed)).animation
+        assert opened.anchor.index == animation.anchor.index and opened.measures == animation.measures
+        assert [clip.name for clip in opened.clips] == ["vanilla", "anchor", "ni_vsds", "i4vgen"]
+
+
+def test_stopped_between_anchors_what_is_finished_stays(runtime):
+    config, token = request_of(runtime), StopToken()
+    candidate_set, _ = drawn(runtime, CandidateSet(config, runtime.spec))
+    anchors = make_anchors(candidate_set, AnchorSelection(0, others=(1, 2)))
+    for step in animating.animate(runtime, candidate_set, config, anchors, [], Baselines(), token):
+        if "Anchor 2 of 3. Regenerating" in step.live["words"]:
+            token.stop()
+    assert step.live["words"] == strings.animate_stopped(True)
+    assert [animation.anchor.index for animation in step.animations.animations] == [0]
+    assert [clip.key for clip in step.clips] == ["anchor", "ni_vsds", "i4vgen"], "one is shown as ever"
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,10 @@ def test_a_run_of_too_much_work_is_refused_before_it_waits(runtime):
         with pytest.raises(InvalidInputError, match=r"takes \d+ times as long .* at most 2 times"):
             limits.check_run(replace(usual, **longer), ("vanilla",), runtime.defaults)
         PRIVATE.check_run(replace(usual, **longer), ("vanilla",), runtime.defaults)
+    just = Limits(largest_run=1.0)
+    just.check_run(usual, ("vanilla",), runtime.defaults)
+    with pytest.raises(InvalidInputError, match="times as long"):
+        just.check_run(usual, ("vanilla",), runtime.defaults, anchors=2)
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,61 @@ def test_sort_star_drop_and_bring_back(page):
     assert "★" in captions(page)[1]
 
 
+@pytest.mark.parametrize("options", [{}, PHONE], ids=["1440", "390"])
+def test_several_anchors_are_animated_and_compared(browser, url, options):
+    with quiet_page(browser, url, **options) as page:
+        fill_form(page, candidates=3, steps=2)
+        draw(page, 3)
+        ticks = page.get_by_role("checkbox", name=re.compile("^Animate candidate"))
+        (best,) = [i for i, text in enumerate(captions(page)) if "✓" in text]
+        other, third = sorted({0, 1, 2} - {best})
+        expect(ticks.nth(best)).to_be_checked()
+        if options:
+            ticks.nth(other).tap()
+        else:
+            page.locator(CARDS).nth(other).focus()
+            page.keyboard.press("x")
+        expect(page.locator("#animate")).to_have_text("Animate 2 anchors")
+        expect(page.locator("#anchor-words")).to_contain_text(f"together with candidate {best + 1}")
+        assert [i for i, text in enumerate(captions(page)) if "✓" in text] == sorted([best, other])
+        ticks.nth(third).click()
+        expect(page.locator("#animate")).to_have_text("Animate 3 anchors")
+        ticks.nth(third).focus()
+        page.keyboard.press("Space")
+        expect(ticks.nth(third)).not_to_be_checked()
+        expect(ticks.nth(third)).to_be_focused()
+        expect(page.locator("#animate")).to_have_text("Animate 2 anchors")
+
+        animate(page)
+        numbers = [index + 1 for index in sorted([best, other])]
+        names = [f"Candidate {number}" for number in numbers]
+        expect(page.get_by_role("rowheader")).to_have_text(["Vanilla", *names])
+        expect(page.locator("#player .player")).to_have_attribute("data-mode", "grid")
+        keys = [f"i4vgen-{number}" for number in numbers]
+        assert page.locator("#player .pane:visible").evaluate_all(
+            "panes => panes.map(pane => pane.dataset.name)"
+        ) == ["vanilla", *keys]
+        marked = page.locator("#player .result").get_attribute("data-name")
+        kept = page.locator("#keep").get_by_label(f"Candidate {marked.removeprefix('i4vgen-')} ♛")
+        expect(kept).to_be_checked()
+        expect(page.locator("#history button.thumbnail-lg")).to_have_count(2)
+        page.wait_for_url(re.compile("run="))
+        wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        assert page.evaluate(wide) <= 0
+
+        link = page.url
+        (loser,) = set(keys) - {marked}
+        number = loser.removeprefix("i4vgen-")
+        page.locator("#keep").get_by_label(f"Candidate {number}", exact=True).check()
+        page.wait_for_url(lambda address: "run=" in address and address != link)
+        page.reload()  # one of them is shown as ever
+        expect(page.locator("#anchor-words")).to_contain_text(f"Candidate {number} of 3")
+        expect(page.locator("#animate")).to_have_text("Animate this anchor")
+        expect(page.locator("#keep")).to_be_hidden()
+        expect(page.locator("#player .player")).to_have_attribute("data-mode", "side")
+        expect(page.get_by_role("rowheader")).to_have_text(["Vanilla", "NI-VSDS", "I4VGen"])
+
+
 def test_more_candidates_score_again_export_and_load_back(page, tmp_path):
     fill_form(page, candidates=2, steps=2)
     draw(page, 2)

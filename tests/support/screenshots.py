@@ -77,6 +77,16 @@ def walk(page: Page, out: Path, name: str, picture: Path, only_start: bool) -> N
     page.keyboard.press("Escape")
     page.locator("#report thead button").first.focus()
     shot("11-meaning")
+    unticked = page.get_by_role("checkbox", name="Animate candidate", checked=False)
+    for count in (2, 3):
+        unticked.first.click()
+        page.get_by_role("button", name=f"Animate {count} anchors").wait_for()
+    page.locator("#animate").click()
+    page.get_by_text("Anchor 2 of 3").wait_for(timeout=PATIENCE)
+    shot("12-several-animating")
+    page.get_by_text("Done in").wait_for(timeout=PATIENCE)
+    page.locator("#keep").wait_for(timeout=PATIENCE)
+    shot("13-several")
 
 
 def main() -> None:

@@ -14,13 +14,20 @@ from i4vgen.generation_config import MAX_CANDIDATES
 from i4vgen.media import fit_picture, open_picture, upright
 from i4vgen.runtime import Runtime, StopToken
 from i4vgen.ui import drawing, files, layout, pictures, run_io, strings
-from i4vgen.ui.captions import caption, describe_anchor
+from i4vgen.ui.captions import describe_anchor
+from i4vgen.ui.components.cards import CandidateCards, cards_value
 from i4vgen.ui.components.chart import ScoreChart, chart_value
 from i4vgen.ui.components.live import LiveView
 from i4vgen.ui.context import AppContext, RunButtons, Tab, View
 from i4vgen.ui.errors import refusal, warn
 from i4vgen.ui.queueing import IN_TURN
-from i4vgen.ui.state import AnchorSelection, CandidateSet, anchor_index, make_anchor
+from i4vgen.ui.state import (
+    AnchorSelection,
+    CandidateSet,
+    anchor_index,
+    anchor_indices,
+    toggle_anchor,
+)
 
 MORE = 8
 """Number of further candidates that one click asks for."""
@@ -58,7 +65,7 @@ class CandidatesPanel:
                 self.export = gr.Button(strings.EXPORT, size="sm", visible=False, elem_id="export")
             with gr.Row(elem_classes="choice"):
                 with gr.Column(scale=7, min_width=300):
-                    self.gallery = layout.cards(strings.GALLERY, "gallery")
+                    self.gallery = CandidateCards(elem_id="gallery", elem_classes="cards")
                     self.chart = ScoreChart(elem_id="chart")
                 with gr.Column(scale=3, min_width=260, elem_classes="anchor-card"):
                     self.draw_anchor_card()
@@ -81,7 +88,7 @@ class CandidatesPanel:
             self.star = gr.Button(strings.STAR_IT, size="sm", min_width=100, visible=False, elem_id="star")
             self.drop = gr.Button(strings.DROP_IT, size="sm", min_width=100, visible=False, elem_id="drop")
         self.animate = gr.Button(
-            strings.ANIMATE, variant="primary", size="lg", interactive=False, elem_id="animate"
+            strings.animate(1), variant="primary", size="lg", interactive=False, elem_id="animate"
         )
         self.stop = gr.Button(strings.STOP, variant="stop", size="lg", visible=False, elem_id="stop-animate")
         self.leave = gr.Button(strings.LEAVE_QUEUE, size="lg", visible=False)
@@ -128,7 +135,7 @@ class CandidatesPanel:
         index = anchor_index(candidate_set, selection)
         picture = selection.picture if index is None else candidate_set.find(index)[1]
         scored = any(candidate.scores for candidate in candidate_set.kept)
-        some, dropped = bool(candidate_set.kept), len(candidate_set.dropped)
+        some, dropped, best = bool(candidate_set.kept), len(candidate_set.dropped), (candidate_set.best,)
         star = strings.UNSTAR_IT if index in candidate_set.stars else strings.STAR_IT
         return {
             self.order: gr.update(value=candidate_set.by_score, visible=scored),
@@ -136,16 +143,13 @@ class CandidatesPanel:
             self.rescore: gr.update(visible=scored),
             self.restore: gr.update(value=strings.restore(dropped), visible=bool(dropped)),
             self.export: gr.update(visible=some),
-            self.gallery: [
-                (candidate_set.find(c.index)[1], caption(candidate_set, c, selection))
-                for c in candidate_set.shown
-            ],
+            self.gallery: cards_value(candidate_set, selection),
             self.chart: chart_value(candidate_set, selection),
             self.anchor: picture,
             self.words: say(describe_anchor(candidate_set, selection)),
             self.star: gr.update(value=star, visible=index is not None),
             self.drop: gr.update(visible=index is not None and len(candidate_set.kept) > 1),
-            self.back: gr.update(visible=some and index != candidate_set.best),
+            self.back: gr.update(visible=some and anchor_indices(candidate_set, selection) != best),
         }
 
     def show_set(self, candidate_set: CandidateSet, selection: AnchorSelection) -> dict:
@@ -274,13 +278,19 @@ class CandidatesPanel:
         """Remembers a choice and shows it. An animation in progress keeps the anchor it began with."""
         if phase == self.context.drawing.name:
             raise refusal(strings.STILL_DRAWING, strings.NOT_NOW)
-        ready = phase == "idle" and make_anchor(candidate_set, selection) is not None
-        return self.show_set(candidate_set, selection) | {self.animate: gr.update(interactive=ready)}
+        offered = self.context.offer_animation(candidate_set, selection, phase == "idle")
+        return self.show_set(candidate_set, selection) | {self.animate: offered}
 
     def on_card(
-        self, candidate_set: CandidateSet, selection: AnchorSelection, phase: str, event: gr.SelectData
+        self, candidate_set: CandidateSet, selection: AnchorSelection, phase: str, event: gr.EventData
     ) -> dict:
-        return self.choose(candidate_set, AnchorSelection(candidate_set.shown[event.index].index), phase)
+        candidate, _ = candidate_set.find(event.index)
+        if not event.toggle:
+            return self.choose(candidate_set, AnchorSelection(candidate.index), phase)
+        try:
+            return self.choose(candidate_set, toggle_anchor(candidate_set, selection, candidate.index), phase)
+        except InvalidInputError as error:
+            raise refusal(str(error), strings.NOT_NOW) from error
 
     def on_mark(
         self, candidate_set: CandidateSet, selection: AnchorSelection, phase: str, event: gr.EventData
@@ -297,8 +307,9 @@ class CandidatesPanel:
 
     def on_drop(self, candidate_set: CandidateSet, selection: AnchorSelection, phase: str) -> dict:
         index = anchor_index(candidate_set, selection)
-        rest = candidate_set if index is None else candidate_set.drop(index)
-        return self.choose(rest, AnchorSelection(), phase)
+        if index is None:
+            return self.choose(candidate_set, AnchorSelection(), phase)
+        return self.choose(candidate_set.drop(index), toggle_anchor(candidate_set, selection, index), phase)
 
     def on_restore(self, candidate_set: CandidateSet, selection: AnchorSelection, phase: str) -> dict:
         return self.choose(replace(candidate_set, dropped=frozenset()), selection, phase)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from i4vgen.ui.form import FIELDS, Form, from_query
 from i4vgen.ui.queueing import IN_TURN, QUICK
 from i4vgen.ui.remembering import ADD, FORGET, RECALL, REMEMBER, WATCH, RememberedRun, entry
 from i4vgen.ui.run_io import OpenedRun
-from i4vgen.ui.state import make_anchor
+from i4vgen.ui.state import AnimationSet
 from i4vgen.ui.visitors import current_visitor
 
 RUN_FILES = (".json", ".zip", ".mp4", ".gif", ".png", ".webp")
@@ -52,7 +54,7 @@ class HistoryPanel:
 
     Attributes:
         memory: What the browser remembers, as far as the page shows it: a list of `entry(...)`, newest first.
-        newest: A run that the browser is to remember.
+        newest: The runs that the browser is to remember, newest first.
     """
 
     def __init__(self, context: AppContext) -> None:
@@ -126,9 +128,10 @@ class HistoryPanel:
         # Whatever is started now is another run than the one in the address.
         starts = [*context.drawing.triggers, *context.animating.triggers]
         self.write_link(gr.on(starts, lambda: "", None, context.run_token, **QUICK))
-        inputs, outputs = {context.animation, *form}, [context.run_token, self.newest]
+        inputs, outputs = {context.animations, *form}, [context.animations, context.run_token, self.newest]
         remembered = context.animated.success(self.remember, inputs, outputs, **IN_TURN)
         self.write_link(remembered)
+        self.write_link(context.kept)
         for changed in (
             remembered.success(None, [self.newest, self.memory], self.memory, js=ADD, **in_browser),
             self.forget.click(None, None, self.memory, js=FORGET, **in_browser),
@@ -140,7 +143,7 @@ class HistoryPanel:
     def page(self) -> list[Component]:
         """Everything on the page that a run restores."""
         context = self.context
-        states = [context.candidate_set, context.selection, context.animation, context.run_token]
+        states = [context.candidate_set, context.selection, context.animations, context.run_token]
         views = (context.form_view, context.candidates_view, context.video_view)
         shown = [component for view in views for component in view.outputs]
         return [*states, *shown, context.candidates_status, context.animating.go]
@@ -228,32 +231,37 @@ class HistoryPanel:
         candidate_set, selection, animation = opened.candidate_set, opened.selection, opened.animation
         if not candidate_set.candidates and animation is None:
             return {}
-        ready = make_anchor(candidate_set, selection) is not None
+        animations = AnimationSet((animation,) if animation else ())
         states = {
             context.candidate_set: candidate_set,
             context.selection: selection,
-            context.animation: animation,
+            context.animations: animations,
             context.run_token: "",
         }
-        shown = context.candidates_view.show(candidate_set, selection) | context.video_view.show(animation)
+        shown = context.candidates_view.show(candidate_set, selection) | context.video_view.show(animations)
         status = {context.candidates_status: live_value(words)}
-        return states | shown | status | {context.animating.go: gr.update(interactive=ready)}
+        return (
+            states | shown | status | {context.animating.go: context.offer_animation(candidate_set, selection)}
+        )
 
     # Remembering
 
     def remember(self, values: dict) -> dict:
-        """A finished run is kept on the server, and its thumbnail in this browser."""
-        context, animation = self.context, values[self.context.animation]
-        nothing = {context.run_token: "", self.newest: None}
-        if animation is None or "i4vgen" not in {clip.name for clip in animation.clips}:
-            return nothing
-        try:
-            token = context.run_store.keep(
-                lambda path: run_io.pack_animation(animation, path), current_visitor()
-            )
-        except InvalidInputError as error:
-            warn(str(error))
-            return nothing
-        form = context.read_form(values).with_run(animation.config, animation.spec, animation.compare)
-        item = entry(token, animation.clips[-1].frames[-1], form.values())
-        return {context.run_token: token, self.newest: item}
+        """Finished runs are kept on the server, and their thumbnails in this browser."""
+        context, animations = self.context, values[self.context.animations]
+        form, newest, kept = context.read_form(values), [], list(animations.animations)
+        for at in sorted(range(len(kept)), key=lambda at: at == animations.kept_at):
+            animation = kept[at]
+            if animation.result is None:
+                continue
+            try:
+                token = context.run_store.keep(partial(run_io.pack_animation, animation), current_visitor())
+            except InvalidInputError as error:
+                warn(str(error))
+                break
+            kept[at] = replace(animation, token=token)
+            settings = form.with_run(animation.config, animation.spec, animation.compare).values()
+            newest.insert(0, entry(token, animation.result.frames[-1], settings))
+        animations = replace(animations, animations=tuple(kept))
+        token = animations.kept.token if animations.kept else ""
+        return {context.animations: animations, context.run_token: token, self.newest: newest}

@@ -8,7 +8,7 @@ import gradio as gr
 
 from i4vgen.ui import strings
 from i4vgen.ui.components.template import template
-from i4vgen.ui.state import AnchorSelection, CandidateSet, anchor_index
+from i4vgen.ui.state import AnchorSelection, CandidateSet, anchor_indices
 
 
 class ScoreChart(gr.HTML):
@@ -38,7 +38,7 @@ def chart_value(candidate_set: CandidateSet, selection: AnchorSelection) -> dict
         return None
     low, high = min(score for _, score in ranked), max(score for _, score in ranked)
     span = (high - low) or 1.0
-    anchor = anchor_index(candidate_set, selection)
+    anchors = anchor_indices(candidate_set, selection)
     marks = [
         {
             "index": c.index,
@@ -47,7 +47,7 @@ def chart_value(candidate_set: CandidateSet, selection: AnchorSelection) -> dict
                 name
                 for name, holds in {
                     "best": c.index == candidate_set.best,
-                    "picked": c.index == anchor,
+                    "picked": c.index in anchors,
                     "starred": c.index in candidate_set.stars,
                 }.items()
                 if holds

@@ -10,6 +10,7 @@ import gradio as gr
 from gradio.data_classes import FileData
 
 from i4vgen.ui import strings
+from i4vgen.ui.captions import clip_hint, clip_label
 from i4vgen.ui.components.template import template
 from i4vgen.ui.state import Clip
 
@@ -19,9 +20,10 @@ SPEEDS = [0.25, 0.5, 1, 2]
 class ComparePlayer(gr.HTML):
     """Plays any number of equally long clips in step: two side by side, two under a wipe, or all in a grid.
 
-    Its value: a sequence of `Clip`, or None for nothing. A clip whose file is a PNG is a still picture.
+    Its value: a sequence of `Clip`, or None for nothing. A clip whose file is a PNG is a still picture. What
+    became of several anchors is shown in the grid first.
     To `gradio_client` it is ``{"panes": [{"name", "label", "kind": "video", "video": file, ...}], "num_frames",
-    "fps"}``; a still has ``"kind": "image", "image": file`` instead.
+    "fps", "first"}``; a still has ``"kind": "image", "image": file`` instead.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -38,6 +40,7 @@ class ComparePlayer(gr.HTML):
                 "loop": strings.LOOP,
                 "scrub": strings.SCRUB,
                 "download": strings.DOWNLOAD,
+                "crown": strings.CROWN,
                 **strings.PLAYER_WORDS,
             },
             **kwargs,
@@ -52,6 +55,7 @@ class ComparePlayer(gr.HTML):
             "panes": [_pane(clip) for clip in value],
             "num_frames": longest.num_frames,
             "fps": longest.fps,
+            "first": "grid" if any(clip.anchor is not None for clip in value) else "side",
         }
 
     def api_info(self) -> dict:
@@ -67,10 +71,12 @@ def _pane(clip: Clip) -> dict:
     kind = "image" if suffix == ".png" else "video"
     mime_type = "image/png" if kind == "image" else "video/mp4"
     return {
-        "name": clip.name,
-        "label": strings.clip_label(clip.name),
-        "hint": strings.clip_hint(clip.name),
+        "name": clip.key,
+        "label": clip_label(clip),
+        "hint": clip_hint(clip),
+        "result": clip.best or clip.key == "i4vgen",
+        "best": clip.best,
         "seconds": round(clip.seconds, 1),
         "kind": kind,
-        kind: FileData(path=clip.path, orig_name=f"{clip.name}{suffix}", mime_type=mime_type).model_dump(),
+        kind: FileData(path=clip.path, orig_name=f"{clip.key}{suffix}", mime_type=mime_type).model_dump(),
     }

@@ -11,7 +11,7 @@ const EASE = 0.1; // of a frame: a video this far off changes its pace
 const STRAY = 0.4; // of a frame: a video this far off stops them all; two of them can be twice that apart
 
 const wish = { a: "vanilla", b: "i4vgen" }; // shown where the value has them
-let mode = "side";
+const modes = {}; // as chosen, for values that begin in this mode and in that one
 let speed = 1;
 let wipe = 50; // where the divider is, in percent
 let looping = true;
@@ -23,7 +23,9 @@ let cast = ""; // who is on the stage
 
 const find = (selector) => element.querySelector(selector);
 const panes = () => [...element.querySelectorAll(".pane")];
-const view = () => (panes().length > 1 ? mode : "side"); // one pane is no comparison
+const first = () => find(".player").dataset.first;
+const view = () => (panes().length > 1 ? (modes[first()] ?? first()) : "side"); // one pane is no comparison
+const look = (mode) => (modes[first()] = mode);
 const limit = (number, low, high) => Math.min(Math.max(number, low), high);
 
 function film() {
@@ -36,10 +38,12 @@ function frameNumber() {
   return Math.min(last, Math.floor(clock * fps + 1e-6));
 }
 
-// Who is A and who is B: as wished, or else the first and the last of those there are.
+// Who is A and who is B: as wished, or else the first and the result, or the last, of those there are.
 function pair() {
   const names = panes().map((pane) => pane.dataset.name);
-  const b = names.includes(wish.b) ? wish.b : (names.findLast((name) => name !== wish.a) ?? names.at(-1));
+  const result = find(".result")?.dataset.name;
+  const other = names.findLast((name) => name !== wish.a) ?? names.at(-1);
+  const b = [wish.b, result].find((name) => names.includes(name)) ?? other;
   const a = names.includes(wish.a) && wish.a !== b ? wish.a : names.find((name) => name !== b);
   return { a, b };
 }
@@ -203,7 +207,7 @@ const BUTTONS = {
   ".loop": () => (looping = !looping),
   ".swap": () => choose("a", pair().b),
   ".ask": () => (helping = !helping),
-  ".modes button": ({ target }) => (mode = target.dataset.mode),
+  ".modes button": ({ target }) => look(target.dataset.mode),
 };
 
 const KEYS = {
@@ -220,7 +224,7 @@ const KEYS = {
   "[": () => changeSpeed(-1),
   "]": () => changeSpeed(1),
   "?": BUTTONS[".ask"],
-  ...Object.fromEntries(Object.keys(props.modes).map((name, i) => [i + 1, () => (mode = name)])),
+  ...Object.fromEntries(Object.keys(props.modes).map((name, i) => [i + 1, () => look(name)])),
 };
 
 // What a field or a button does with a key of its own is left to it.

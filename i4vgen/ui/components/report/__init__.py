@@ -37,15 +37,19 @@ class Report(gr.HTML):
         return {"type": "object", "description": "figures of the finished videos: columns, rows[].cells[].text"}
 
 
-def report_value(videos: Mapping[str, np.ndarray], measures: Mapping[str, Measures]) -> dict | None:
+def report_value(
+    videos: Mapping[str, np.ndarray], measures: Mapping[str, Measures], labels: Mapping[str, str] | None = None
+) -> dict | None:
     """What a report shows: one row per video, in the order of `videos`; None without videos.
 
-    videos: uint8 frames [F, H, W, 3] by their name, one of `events.VIDEOS`; all of one height.
+    videos: uint8 frames [F, H, W, 3] by their name; all of one height.
     measures: the figures of each, with the same reward models. In every column that has a better end the best
     figure is marked, as far as the digits on the page tell it from the others.
+    labels: what each is called; by default as a run names its videos.
     """
     if not videos:
         return None
+    labels = labels or {name: strings.clip_label(name) for name in videos}
     measured = [measures[name] for name in videos]
     columns, figures = [], []
     for metric in METRICS:
@@ -59,10 +63,10 @@ def report_value(videos: Mapping[str, np.ndarray], measures: Mapping[str, Measur
     rows = [
         {
             "name": name,
-            "label": strings.clip_label(name),
+            "label": labels[name],
             "cells": cells,
             "slice": pictures.data_uri(Image.fromarray(xt_slice(frames, row)), lossless=True),
-            "alt": strings.slice_alt(strings.clip_label(name)),
+            "alt": strings.slice_alt(labels[name]),
         }
         for (name, frames), cells in zip(videos.items(), zip(*figures, strict=True), strict=True)
     ]
