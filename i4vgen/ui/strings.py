@@ -30,6 +30,7 @@ EXAMPLES = "Finished examples: settings and result at once"
 CHIPS = {"subject": "What", "colour": "Colour", "motion": "How it moves", "setting": "Where"}
 ADVANCED = "Advanced settings"
 OWN_SAMPLER = "the model's own"
+SECONDS = "Seconds"
 COMPARE = "Compare with"
 COMPARE_INFO = "Made from the same prompt and seed. FreeInit takes three times as long."
 
@@ -41,6 +42,11 @@ BASE = "Base model"
 BASE_INFO = "Another Stable Diffusion 1.5 checkpoint: a hub id or a folder."
 LORAS = "LoRAs"
 LORAS_INFO = "Image or motion LoRAs, with spaces between; a weight after @, as in OWNER/NAME@0.8."
+
+
+def seconds_info(fps: int) -> str:
+    """Under the length in seconds."""
+    return f"At {fps} frames each."
 
 
 def model_facts(entry: Entry) -> str:

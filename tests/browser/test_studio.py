@@ -354,6 +354,27 @@ def test_a_link_restores_the_form_and_says_what_it_cannot_use(browser, url):
         expect(page.get_by_label("FreeInit")).to_be_checked()
 
 
+def test_frames_and_seconds_follow_each_other(page):
+    page.get_by_role("button", name="Advanced settings").click()
+    seconds, frames = page.get_by_label("Seconds"), page.get_by_label("number input for Frames")
+    fps, most = POCKET["fps"], int(page.locator("#num-frames input[type=range]").get_attribute("max"))
+    expect(seconds).to_have_value(f"{POCKET['num_frames'] / fps:g}")
+    set_number(page, "Frames", 6)
+    expect(seconds).to_have_value(f"{6 / fps:g}")
+    for typed, count in (("1.27", round(1.27 * fps)), ("99", most), ("0.01", 2)):
+        seconds.fill(typed)
+        expect(frames).to_have_value(str(count))
+        expect(seconds).to_have_value(typed)  # until one is done
+        seconds.press("Tab")
+        expect(seconds).to_have_value(f"{count / fps:g}")
+    seconds.fill("")
+    seconds.press("Tab")
+    expect(seconds).to_have_value(f"{2 / fps:g}")
+    expect(frames).to_have_value("2")
+    page.locator("#examples").get_by_text(LAST["prompt"]).click()
+    expect(seconds).to_have_value(f"{POCKET['num_frames'] / fps:g}")
+
+
 def test_chips_make_a_prompt(page):
     prompt = page.get_by_label("Prompt", exact=True)
     prompt.fill("")

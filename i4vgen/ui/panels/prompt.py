@@ -26,6 +26,20 @@ from i4vgen.ui.queueing import IN_TURN, QUICK
 
 ROLL = "() => Math.floor(Math.random() * 2 ** 31)"
 
+TO_SECONDS = "(frames, fps) => Math.round((100 * frames) / fps) / 100"
+
+FOLLOW_FRAMES = """(frames, fps, seconds) =>
+  document.activeElement.closest("#seconds") ? seconds : (TO_SECONDS)(frames, fps)""".replace(
+    "TO_SECONDS", TO_SECONDS
+)
+
+TO_FRAMES = """(seconds, fps, frames) => {
+  if (!seconds) return frames; // nothing typed yet
+  const { min, max, step } = document.querySelector("#num-frames input[type=range]");
+  const steps = Math.round((seconds * fps - min) / step);
+  return Math.min(Math.max(Number(min) + steps * step, min), max);
+}"""
+
 SETTINGS_IN_A_ROW = 3
 
 
@@ -86,7 +100,8 @@ class PromptPanel:
                     )
                     leave = gr.Button(strings.LEAVE_QUEUE, size="lg", visible=False)
             with gr.Accordion(strings.ADVANCED, open=False, elem_id="advanced"):
-                fields |= draw_settings(runtime.defaults)
+                self.seconds, self.fps = draw_seconds(runtime.defaults)
+                fields |= draw_settings(runtime.defaults, self.seconds)
                 fields["compare"] = gr.CheckboxGroup(
                     [(comparison.label, name) for name, comparison in COMPARISONS.items()],
                     value=["vanilla"],
@@ -108,12 +123,14 @@ class PromptPanel:
         self.shown_model = gr.State(runtime.spec.model)
         context.form = self.form
         context.drawing = RunButtons("choose", go, stop, leave, [go.click, self.form["prompt"].submit])
-        context.form_view = View([*self.form.values(), self.shown_model], self.show)
+        shown = [*self.form.values(), self.shown_model, self.seconds, self.fps]
+        context.form_view = View(shown, self.show)
 
     def connect(self) -> None:
         """Another model brings its own defaults, what it does not read is said, chips make a prompt."""
         form = self.form
         everything = set(form.values())
+        self.connect_seconds()
         self.dice.click(None, None, form["seed"], js=ROLL, api_visibility="private")
         form["model"].input(
             self.on_model, [form["model"], self.shown_model], self.context.form_view.outputs, **IN_TURN
@@ -121,6 +138,20 @@ class PromptPanel:
         form["prompt"].change(self.on_prompt, everything, self.note, trigger_mode="always_last", **QUICK)
         for group, chips in self.chips.items():
             chips.click(self.composer(group), [chips, form["prompt"]], form["prompt"], **QUICK)
+
+    def connect_seconds(self) -> None:
+        """Frames and seconds follow each other, in the browser. What is being typed is left alone."""
+        frames, fps, seconds = self.form["num_frames"], self.fps, self.seconds
+        seconds.input(None, [seconds, fps, frames], frames, js=TO_FRAMES, api_visibility="private")
+        seconds.blur(None, [frames, fps], seconds, js=TO_SECONDS, api_visibility="private")
+        gr.on(
+            [frames.change, fps.change],
+            None,
+            [frames, fps, seconds],
+            seconds,
+            js=FOLLOW_FRAMES,
+            api_visibility="private",
+        )
 
     def runtime_named(self, model: str) -> Runtime:
         """The runtime of a model of which only the name was chosen. Raises as `OfferedModels.runtime_for`."""
@@ -186,24 +217,46 @@ class PromptPanel:
             form["loras"]: gr.update(value="", visible="loras" in entry.takes),
             form["rewards"]: list(entry.rewards),
             self.shown_model: runtime.spec.model,
+            self.seconds: gr.update(info=strings.seconds_info(defaults.fps)),
+            self.fps: defaults.fps,
         }
 
 
-def draw_settings(defaults: Defaults) -> dict[str, Component]:
-    """The settings that the form tucks away, by name, a few in a row."""
+def draw_seconds(defaults: Defaults) -> tuple[gr.Number, gr.Number]:
+    """The length of the video as people say it, to be rendered beside its frames, and the frames per second."""
+    seconds = gr.Number(
+        round(defaults.num_frames / defaults.fps, 2),
+        label=strings.SECONDS,
+        info=strings.seconds_info(defaults.fps),
+        minimum=0,
+        step=0.5,
+        min_width=84,
+        elem_id="seconds",
+        render=False,
+    )
+    return seconds, gr.Number(defaults.fps, visible="hidden")
+
+
+def draw_settings(defaults: Defaults, seconds: gr.Number) -> dict[str, Component]:
+    """The settings that the form tucks away, by name, a few in a row. seconds: what `draw_seconds` made."""
     tucked = [(name, about) for name, about in SETTINGS.items() if about.advanced]
     components = {}
     for first in range(0, len(tucked), SETTINGS_IN_A_ROW):
         with gr.Row():
             for name, about in tucked[first : first + SETTINGS_IN_A_ROW]:
-                components[name] = draw_setting(name, about, defaults)
+                if name != "num_frames":
+                    components[name] = draw_setting(name, about, defaults)
+                    continue
+                with gr.Row(elem_classes="length"):
+                    components[name] = draw_setting(name, about, defaults)
+                    seconds.render()
     return components
 
 
 def draw_setting(name: str, about: Parameter, defaults: Defaults) -> Component:
     """The component for a parameter: what it is follows from its declaration."""
     value = getattr(defaults, name, about.default)
-    common = {"label": about.label, "info": about.help, "min_width": 240}
+    common = {"label": about.label, "info": about.help, "min_width": 240, "elem_id": name.replace("_", "-")}
     if name == "sampler":
         return gr.Dropdown([(strings.OWN_SAMPLER, OWN), *NAMES], value=OWN, **common)
     if about.slider:
