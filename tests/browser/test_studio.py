@@ -99,6 +99,7 @@ def test_sort_star_drop_and_bring_back(page):
 def test_several_anchors_are_animated_and_compared(browser, url, options):
     with quiet_page(browser, url, **options) as page:
         fill_form(page, candidates=3, steps=2)
+        set_number(page, "Frames", 4)
         draw(page, 3)
         ticks = page.get_by_role("checkbox", name=re.compile("^Animate candidate"))
         (best,) = [i for i, text in enumerate(captions(page)) if "✓" in text]
