@@ -442,13 +442,13 @@ def animate_into(
     judge: bool,
 ) -> Generator[Event, None, Made]:
     """Stage 2, written into the folder as it goes. known: comparisons that another anchor's run has made."""
-    made = []
-    for result in known:
-        made.append((result, folder.record(result)))
-        folder.seconds[result.name] = result.seconds
     missing = [name for name in compare if name not in {result.name for result in known}]
     events = partial(I4VGenPipeline.run, config=config, anchor=anchor, compare=missing, judge=judge)
-    return made + (yield from record(folder, runtime, events))
+    made = yield from record(folder, runtime, events)
+    for result in known:  # now that the folder knows the anchor, which its files name
+        made.append((result, folder.record(result)))
+        folder.seconds[result.name] = result.seconds
+    return made
 
 
 def check_several(indices: list[int]) -> list[int]:
