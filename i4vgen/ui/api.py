@@ -446,7 +446,8 @@ def animate_into(
     events = partial(I4VGenPipeline.run, config=config, anchor=anchor, compare=missing, judge=judge)
     made = yield from record(folder, runtime, events)
     for result in known:  # now that the folder knows the anchor, which its files name
-        made.append((result, folder.record(result)))
+        if path := folder.record(result):
+            made.append((result, path))
         folder.seconds[result.name] = result.seconds
     return made
 
