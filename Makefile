@@ -12,7 +12,7 @@ demo: $(VENV)/demo
 
 test: $(VENV)/test
 	tests/ensure-chromium
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # The stubs that Gradio has written go first: pyright would go by them, however old they are.
 lint: $(VENV)/test

@@ -54,7 +54,7 @@ def test_every_picture_and_file_that_is_linked_is_there():
 
 
 def test_its_tables_have_every_model_and_every_reward_with_its_size():
-    rows = dict(re.findall(r"^\| `(\w+)` \|(.+)\|$", README, re.M))
+    rows = dict(re.findall(r"^\| `([\w-]+)` \|(.+)\|$", README, re.M))
     for name, entry in {**catalog.MODELS, **catalog.REWARDS}.items():
         assert (f"{entry.download} GB" if entry.download else "| none |") in rows[name], name
 
