@@ -168,6 +168,18 @@ FAMILIES = {"WanPipeline": WAN, "WanImageToVideoPipeline": WAN_IMAGE_TO_VIDEO}
 
 UNSEEN = "NI-VSDS has AnimateDiff's noise levels and step sizes here; nobody has judged them on this model."
 
+WAN_2_2 = Entry(
+    "Wan 2.2 5B",
+    WAN,
+    {"model": WAN_5B},
+    ("image_reward",),
+    licence="Apache-2.0",
+    download=36.0,
+    memory=30,
+    work=2.8,
+    about=UNSEEN,
+)
+
 MODELS = {
     "pocket": Entry(
         "Pocket",
@@ -224,28 +236,8 @@ MODELS = {
         work=4.8,
         about=UNSEEN,
     ),
-    "wan-5b": Entry(
-        "Wan 2.2 5B",
-        WAN,
-        {"model": WAN_5B},
-        ("image_reward",),
-        licence="Apache-2.0",
-        download=36.0,
-        memory=30,
-        work=2.8,
-        about=UNSEEN,
-    ),
-    "wan-5b-i2v": Entry(
-        "Wan 2.2 5B, image to video",
-        WAN_IMAGE_TO_VIDEO,
-        {"model": WAN_5B},
-        ("image_reward",),
-        licence="Apache-2.0",
-        download=36.0,
-        memory=30,
-        work=2.8,
-        about=UNSEEN,
-    ),
+    "wan-5b": WAN_2_2,
+    "wan-5b-i2v": replace(WAN_2_2, title=f"{WAN_2_2.title}, image to video", implementation=WAN_IMAGE_TO_VIDEO),
 }
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import pickle
+import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -41,6 +42,18 @@ def read(file: Path, remedy: str, entry: str = "") -> dict[str, torch.Tensor]:
     ):
         raise ModelError(f"{file} is not a table of tensors: {remedy}")
     return weights
+
+
+def renamed(key: str, table: Iterable[tuple[str, str]]) -> str:
+    """The name of a weight in another library.
+
+    Args:
+        key: Its name in the file.
+        table: Patterns of how names begin, and what takes their place, applied one after the other.
+    """
+    for pattern, name in table:
+        key = re.sub(f"^{pattern}", name, key)
+    return key
 
 
 @contextlib.contextmanager

@@ -132,6 +132,10 @@ def stage_work(config: GenerationConfig, compare: Iterable[str], defaults: Defau
     return {stage: count * config.height * config.width for stage, count in frames.items()}
 
 
-def work(config: GenerationConfig, compare: Iterable[str], defaults: Defaults) -> int:
-    """What a whole run computes: denoised frames of latents, times their pixels."""
-    return sum(stage_work(config, compare, defaults).values())
+def work(config: GenerationConfig, compare: Iterable[str], defaults: Defaults, anchors: int = 1) -> int:
+    """What a whole run computes at most: denoised frames of latents, times their pixels.
+
+    anchors: how many it animates, each with comparisons of its own, as image-to-video models make them.
+    """
+    stages = stage_work(config, compare, defaults)
+    return stages.pop("candidates") + anchors * sum(stages.values())

@@ -236,11 +236,16 @@ def write_gif(path: str | os.PathLike, frames: np.ndarray, fps: int, scale: int 
     first.save(path, "GIF", save_all=True, append_images=others, duration=milliseconds, loop=0, **options)
 
 
+def _is_mp4(head: bytes) -> bool:
+    """Whether a file that begins like this says that it is one."""
+    return head[4:8] == b"ftyp"
+
+
 def is_media(path: Path) -> bool:
     """Whether a file is of a kind that `read_comment` reads, by its first bytes."""
     with path.open("rb") as file:
         head = file.read(12)
-    return head[4:8] == b"ftyp" or head.startswith((b"\x89PNG", b"GIF8")) or head[8:12] == b"WEBP"
+    return _is_mp4(head) or head.startswith((b"\x89PNG", b"GIF8")) or head[8:12] == b"WEBP"
 
 
 def read_comment(path: str | os.PathLike, most: int) -> str | None:
@@ -253,7 +258,7 @@ def read_comment(path: str | os.PathLike, most: int) -> str | None:
     name = Path(path).name
     try:
         with open(path, "rb") as file:
-            is_video = file.read(12)[4:8] == b"ftyp"
+            is_video = _is_mp4(file.read(12))
         comment = _video_comment(path, most) if is_video else _picture_comment(path)
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InvalidInputError(f"{name} cannot be read ({error})") from None

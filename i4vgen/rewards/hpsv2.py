@@ -83,8 +83,7 @@ def hps(cosine: torch.Tensor, _logit_scale: torch.Tensor) -> torch.Tensor:
 def _renamed(weights: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
     """The weights under transformers' names, as views. What cannot be renamed keeps its name."""
     for key, tensor in weights.items():
-        for pattern, name in RENAMED:
-            key = re.sub(f"^{pattern}", name, key)
+        key = checkpoints.renamed(key, RENAMED)
         if (match := JOINED.fullmatch(key)) and tensor.ndim and len(tensor) % 3 == 0:
             for part, third in zip("qkv", tensor.chunk(3), strict=True):
                 yield f"{match[1]}{part}_proj.{match[2]}", third

@@ -93,7 +93,8 @@ class ImageReward:
         vocabulary = hub.required_file(model if Path(model, "vocab.txt").is_file() else tokenizer, "vocab.txt")
 
         read = checkpoints.read(file, f"download it again from {MODEL}")
-        weights = {_rename(key): weight for key, weight in read.items() if not UNUSED.fullmatch(key)}
+        used = {key: weight for key, weight in read.items() if not UNUSED.fullmatch(key)}
+        weights = {checkpoints.renamed(key, RENAMED): weight for key, weight in used.items()}
         with checkpoints.building(file, CONFIG):
             network = ImageRewardNetwork(_vision_config(config, weights), _text_config(config), weights)
         dtype = dtype or torch.float32
@@ -177,12 +178,6 @@ class ImageRewardNetwork(nn.Module):
             encoder_hidden_states=image,
         )
         return self.head(text.last_hidden_state[:, 0].float())[:, 0]
-
-
-def _rename(key: str) -> str:
-    for pattern, name in RENAMED:
-        key = re.sub(f"^{pattern}", name, key)
-    return key
 
 
 def _vision_config(config: dict, weights: dict[str, torch.Tensor]) -> BlipVisionConfig:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from i4vgen.comparisons import stage_work, work
+from i4vgen.comparisons import work
 from i4vgen.errors import InvalidInputError
 from i4vgen.generation_config import Defaults, GenerationConfig
 from i4vgen.ui import strings
@@ -33,16 +33,13 @@ class Limits:
     ) -> None:
         """Raises `InvalidInputError` for a run that is larger or longer than this app makes with this model.
 
-        anchors: how many it animates. Each is counted with comparisons of its own, as image-to-video models
-        make them.
+        anchors: how many it animates.
         """
         check_size(config, defaults)
         if self.largest_run is None:
             return
         usual = GenerationConfig.for_model(defaults, prompt="-")
-        stages = stage_work(config, compare, defaults)
-        further = (anchors - 1) * (sum(stages.values()) - stages["candidates"])
-        times = (sum(stages.values()) + further) / work(usual, ("vanilla",), defaults)
+        times = work(config, compare, defaults, anchors) / work(usual, ("vanilla",), defaults)
         if times > self.largest_run:
             raise InvalidInputError(strings.too_long(times, self.largest_run))
 
