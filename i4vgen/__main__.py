@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> None:
     # Reading these takes seconds; --help and a mistyped option should not.
-    from i4vgen.listeners import make_listener
+    from i4vgen.listeners import make_listener, warn_of_words
     from i4vgen.making import make_run
     from i4vgen.media import fit_picture, open_picture, pixels_sha256
     from i4vgen.pipeline import Anchor
@@ -85,10 +85,7 @@ def run(args: argparse.Namespace) -> None:
     if compare is None:
         compare = earlier.compare if earlier else ()
 
-    if unknown := runtime.unknown_words(config.prompt):
-        print(f"i4vgen: the model does not know: {', '.join(unknown)}", file=sys.stderr)
-    if unread := runtime.unread(config.prompt):
-        print(f"i4vgen: the prompt is too long, the model does not read: {unread}", file=sys.stderr)
+    warn_of_words(runtime, [config.prompt])
     listener = make_listener(args.json)
     path = Path(args.out or Path("outputs", run_name(config)))
     listener.finish(make_run(runtime, config, anchor, compare, path, listener.show, args.metadata))

@@ -5,12 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from i4vgen.events import Candidate, Event, Loading, Progress, Result, Selected, Stage
+
+if TYPE_CHECKING:
+    from i4vgen.runtime import Runtime
 
 
 class Listener(Protocol):
@@ -128,3 +132,13 @@ class Bars(Lines):
 
     def close(self) -> None:
         self.bar.close()
+
+
+def warn_of_words(runtime: Runtime, prompts: Iterable[str]) -> None:
+    """Says what of these prompts the model will not heed."""
+    prompts = dict.fromkeys(prompts)
+    unknown = {word: None for prompt in prompts for word in runtime.unknown_words(prompt)}
+    if unknown:
+        print(f"i4vgen: the model does not know: {', '.join(unknown)}", file=sys.stderr)
+    for unread in filter(None, map(runtime.unread, prompts)):
+        print(f"i4vgen: the prompt is too long, the model does not read: {unread}", file=sys.stderr)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -39,6 +38,7 @@ def run_batch(argv: Sequence[str]) -> int:
     from i4vgen.batch.tasks import Task, plan
     from i4vgen.batch.vbench import VBenchLayout, fitting
     from i4vgen.drafts import remove_abandoned
+    from i4vgen.listeners import warn_of_words
     from i4vgen.runtime import Runtime
 
     runtime = Runtime(chosen_model(args), args.device, args.compile)
@@ -48,9 +48,7 @@ def run_batch(argv: Sequence[str]) -> int:
     if args.layout == "vbench":
         planned = [fitting(each) for each in planned]
     tasks = [each for each in planned if isinstance(each, Task)]
-    unknown = {word: None for task in tasks for word in runtime.unknown_words(task.config.prompt)}
-    if unknown:
-        print(f"i4vgen: the model does not know: {', '.join(unknown)}", file=sys.stderr)
+    warn_of_words(runtime, [task.config.prompt for task in tasks])
 
     out = args.out
     try:

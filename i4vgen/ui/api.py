@@ -85,11 +85,17 @@ OWN_FILE = "/gradio_api/file="
 
 
 class Drawn(TypedDict):
-    """What `candidates` answers. best: the index with the highest score, None if nobody judged."""
+    """What `candidates` answers.
+
+    best: the index with the highest score, None if nobody judged. unknown_words, unread: what of the prompt the
+    model does not know, and its end if the model does not read so far.
+    """
 
     run: str
     candidates: list[DrawnCandidate]
     best: int | None
+    unknown_words: list[str]
+    unread: str
 
 
 class DrawnCandidate(TypedDict):
@@ -252,7 +258,9 @@ class Endpoints:
         Returns:
             run: a token for animate;
             candidates: a list of index, image (a PNG file), score, scores (by who judged) and sketch;
-            best: the index of the finished candidate with the highest score.
+            best: the index of the finished candidate with the highest score;
+            unknown_words: the words of the prompt that the model does not know;
+            unread: the end of a prompt that is longer than what the model reads.
         """
         runtime = self._runtime(model, base, loras, rewards)
         config = GenerationConfig.for_model(runtime.defaults, **settings)
@@ -260,7 +268,7 @@ class Endpoints:
         with self.run_store.workspace() as path:
             folder = RunFolder(path, recipes.recipe(config, runtime.describe()))
             made = yield from record(folder, runtime, lambda pipeline: pipeline.candidates(config))
-            return drawn(self._keep(folder, config, (), runtime), made)
+            return drawn(self._keep(folder, config, (), runtime), made, runtime, config.prompt)
 
     def animate(
         self,
@@ -342,6 +350,8 @@ class Endpoints:
             run: a token for animate;
             candidates: a list of index, image (a PNG file), score, scores (by who judged) and sketch;
             best: the index of the finished candidate with the highest score;
+            unknown_words: the words of the prompt that the model does not know;
+            unread: the end of a prompt that is longer than what the model reads;
             anchor: the index of the candidate that was animated;
             videos: mp4 files by name, of which i4vgen is the result and ni_vsds was its first half;
             seconds: by stage.
@@ -355,7 +365,7 @@ class Endpoints:
             folder = RunFolder(path, recipes.recipe(config, runtime.describe()))
             made = yield from record(folder, runtime, lambda pipeline: pipeline.run(config, chosen, compare))
             run = self._keep(folder, config, compare, runtime)
-            return {**drawn(run, made), **animated(run, folder, made)}
+            return {**drawn(run, made, runtime, config.prompt), **animated(run, folder, made)}
 
     def score(
         self,
@@ -492,7 +502,7 @@ def best_of(candidates: Sequence[Candidate]) -> Candidate | None:
     return best(judged) if judged else None
 
 
-def drawn(run: str, made: Made) -> Drawn:
+def drawn(run: str, made: Made, runtime: Runtime, prompt: str) -> Drawn:
     """What a run has drawn. run: its token."""
     paths = {event.index: path for event, path in made if isinstance(event, Candidate)}
     candidates = latest(event for event, _ in made if isinstance(event, Candidate))
@@ -507,7 +517,13 @@ def drawn(run: str, made: Made) -> Drawn:
         }
         for candidate in candidates
     ]
-    return {"run": run, "candidates": answers, "best": leader and leader.index}
+    return {
+        "run": run,
+        "candidates": answers,
+        "best": leader and leader.index,
+        "unknown_words": runtime.unknown_words(prompt),
+        "unread": runtime.unread(prompt),
+    }
 
 
 def animated(run: str, folder: RunFolder, made: Made) -> Animated:

@@ -101,6 +101,7 @@ def test_generate_takes_what_the_other_two_take(client):
 def test_candidates_come_as_files_with_scores(drawn, run_store):
     assert [card["index"] for card in drawn["candidates"]] == [0, 1, 2]
     assert drawn["best"] == max(drawn["candidates"], key=lambda card: card["score"])["index"]
+    assert drawn["unknown_words"] == [] and drawn["unread"] == ""
     saved = run_store.open(drawn["run"])
     assert (saved.config.seed, saved.config.num_inference_steps) == (3, 2)
     assert saved.config.num_frames == 4, "what is left out is the model's own"
@@ -162,8 +163,10 @@ def test_generate_is_candidates_and_animate(client, drawn):
 def test_a_picture_of_ones_own_needs_no_candidates(client, run_store, picture, tmp_path):
     Image.fromarray(picture).save(tmp_path / "mine.png")
     mine = handle_file(tmp_path / "mine.png")
-    made = client.predict("a red rocket", **SMALL, anchor_image=mine, compare=[], api_name="/generate")
+    prompt = "a red zeppelin in the night over the sea rising in the night"
+    made = client.predict(prompt, **SMALL, anchor_image=mine, compare=[], api_name="/generate")
     assert (made["candidates"], made["best"], made["anchor"]) == ([], None, None)
+    assert made["unknown_words"] == ["zeppelin"] and made["unread"] and prompt.endswith(made["unread"])
     assert run_store.open(made["run"]).anchor_picture().shape == (32, 24, 3)
     with pytest.raises(AppError, match="give an anchor_image"):
         client.predict(made["run"], api_name="/animate")

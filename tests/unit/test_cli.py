@@ -10,6 +10,7 @@ from PIL import Image
 
 from i4vgen.__main__ import main
 from i4vgen.hub import fastest_dtype
+from i4vgen.listeners import warn_of_words
 from i4vgen.media import read_video
 from tests.conftest import ROOT
 
@@ -118,6 +119,14 @@ def test_default_folder_is_named_after_the_run(cli, tmp_path):
 def test_unknown_words_are_told(cli):
     _, _, err = cli("a red zeppelin", "--candidates", "1", "--steps", "1", "--out", "run")
     assert err == "i4vgen: the model does not know: zeppelin\n"
+
+
+def test_what_is_not_read_of_a_long_prompt_is_told(runtime, capsys):
+    long = "a red rocket over the sea in the night rising over the sea"
+    warn_of_words(runtime, ["a red car", long, long])
+    assert capsys.readouterr().err == (
+        f"i4vgen: the prompt is too long, the model does not read: {runtime.unread(long)}\n"
+    )
 
 
 @pytest.mark.parametrize(
