@@ -12,6 +12,7 @@ from starlette.middleware import Middleware
 from i4vgen.bundled import EXAMPLES
 from i4vgen.runtime import Runtime
 from i4vgen.ui import api, layout, recipes, strings
+from i4vgen.ui.closed_routes import ClosedRoutes
 from i4vgen.ui.context import AppContext
 from i4vgen.ui.examples import StoredRuns, read_examples
 from i4vgen.ui.files import CLEAN_EVERY, MAX_AGE
@@ -93,13 +94,14 @@ def end_heartbeat(demo: gr.Blocks) -> None:
     blocks.get_config_file = lambda: with_heartbeat() | {"connect_heartbeat": False}
 
 
-def launch_options(allowed_origins: Collection[str] = ()) -> dict:
+def launch_options(allowed_origins: Collection[str] = (), private: bool = False) -> dict:
     """What Gradio takes at launch, not when the app is built: the look of the page, and who may do what.
 
-    allowed_origins: see `OwnPagesOnly`.
+    allowed_origins, private: see `OwnPagesOnly`.
     """
+    own_pages = Middleware(OwnPagesOnly, allowed_origins, private)
     return {
-        "app_kwargs": {"middleware": [Middleware(SafeHeaders), Middleware(OwnPagesOnly, allowed_origins)]},
+        "app_kwargs": {"middleware": [Middleware(SafeHeaders), Middleware(ClosedRoutes), own_pages]},
         "max_file_size": LARGEST_UPLOAD,
         "state_session_capacity": SESSIONS,
         "enable_monitoring": False,  # anybody could look at it

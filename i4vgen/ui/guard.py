@@ -2,18 +2,20 @@
 
 Gradio checks what a component can hold. What fits together is up to the handlers, which trust the page: the
 index of a card that was clicked is one of a card. Whoever sends anything else is told so; it is no reason for a
-traceback.
+traceback, with which anybody could fill the log.
 """
 
 from __future__ import annotations
 
 import functools
+import html
 import inspect
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import gradio as gr
+from gradio.block_function import BlockFunction
 
 from i4vgen.errors import I4VGenError
 from i4vgen.ui import strings
@@ -25,11 +27,35 @@ UNFIT = (I4VGenError, TypeError, LookupError, AttributeError, ValueError)
 """How handlers fail on what the page would not send."""
 
 
+LONGEST_REASON = 300
+"""Characters of what Gradio says of a value: it quotes it."""
+
+
 def guard_events(demo: gr.Blocks) -> None:
-    """Answers in words where a handler of the page is given what the page would not send."""
+    """Answers in words where an event or its handler is given what the page would not send."""
     for function in demo.fns.values():
         if function.fn is not None and function.api_visibility != "public":
             function.fn = guarded(function.fn)
+    blocks: Any = demo  # Gradio has no public way to check what comes in
+    blocks.preprocess_data = checked(blocks.preprocess_data)
+
+
+def checked(preprocess: Callable[..., Awaitable[list]]) -> Callable[..., Awaitable[list]]:
+    """`Blocks.preprocess_data`, with a refusal where a component cannot hold what was sent to it."""
+
+    @functools.wraps(preprocess)
+    async def check(block_fn: BlockFunction, *given: Any, **named: Any) -> list:
+        if block_fn.fn is None:
+            raise gr.Error(strings.ONLY_IN_THE_BROWSER, print_exception=False)
+        try:
+            return await preprocess(block_fn, *given, **named)
+        except Exception as error:
+            log.debug("%s was given what its components cannot hold", block_fn.name, exc_info=error)
+            reason = error.message if isinstance(error, gr.Error) else str(error)
+            words = html.escape(str(reason)[:LONGEST_REASON], quote=False) or strings.OUT_OF_STEP
+            raise gr.Error(words, title=strings.NOT_NOW, print_exception=False) from error
+
+    return check
 
 
 def guarded(handler: Callable) -> Callable:

@@ -285,7 +285,12 @@ NO_ROOM = "The server has no room to keep another run for now: save what you wan
 GONE = "This run has expired on the server. Its settings are in the form: the same seed gives the same run."
 NO_RUN = "No run in this file"
 OUT_OF_STEP = "The page and the server are out of step. Reload the page."
+ONLY_IN_THE_BROWSER = "This event is the browser's own: there is nothing on the server to call."
 FOREIGN_PAGE = "Pages of other sites may not use this app, unless its owner allows them (--allow-origin)."
+FOREIGN_NAME = (
+    "This app is its owner's alone and answers only where the address is localhost or a number. Its owner can"
+    " allow this name as well (--allow-origin), or everybody (--public)."
+)
 QUEUE_FULL = "Too many runs are waiting already. Try again in a few minutes."
 TOO_MANY_CLICKS = "Too many clicks of yours are waiting already. Try again in a moment."
 TOO_MANY_RUNS = "{most} runs of yours are waiting or under way. Start another one when one of them is done."

@@ -10,6 +10,8 @@ import httpx
 import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
+from starlette.responses import PlainTextResponse
+from starlette.testclient import TestClient
 
 from i4vgen.errors import InvalidInputError
 from i4vgen.generation_config import GenerationConfig
@@ -17,6 +19,7 @@ from i4vgen.ui import api, errors, run_queue
 from i4vgen.ui.app import launch_options
 from i4vgen.ui.limits import PRIVATE, Limits
 from i4vgen.ui.models import OfferedModels
+from i4vgen.ui.origins import OwnPagesOnly
 from i4vgen.ui.queueing import QUICK
 from i4vgen.ui.run_queue import limit_runs, runs_of
 from i4vgen.ui.run_store import RunStore
@@ -164,3 +167,28 @@ def test_pages_of_other_sites_get_nothing(url, headers, welcome):
         assert [answer.status_code for answer in answers] == [200, 200]
     else:
         assert all(answer.status_code == 403 and "other sites" in answer.text for answer in answers)
+
+
+@pytest.mark.parametrize(
+    ("host", "private", "welcome"),
+    [
+        ("localhost:7860", True, True),
+        ("127.0.0.1:7860", True, True),
+        ("[::1]:7860", True, True),
+        ("workstation:7860", True, True),
+        ("friend.example", True, True),
+        ("evil.example:7860", True, False),
+        ("127.0.0.1.evil.example", True, False),
+        ("[", True, False),
+        ("evil.example:7860", False, True),
+    ],
+)
+def test_a_private_app_goes_by_no_name_that_others_can_point_at_it(host, private, welcome):
+    app = OwnPagesOnly(PlainTextResponse("here"), ["https://friend.example"], private)
+    answer = TestClient(app).get("/", headers={"host": host})
+    assert (answer.status_code, "--allow-origin" in answer.text) == ((200, False) if welcome else (403, True))
+
+
+def test_nothing_is_fetched_from_other_servers(url):
+    for path in ("proxy=http://127.0.0.1/", "proxy=https://a.hf.space/x", "proxy=%00"):
+        assert httpx.get(f"{url}/gradio_api/{path}").status_code == 404
