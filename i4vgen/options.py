@@ -48,7 +48,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         dest="loras",
         metavar="LORA[@WEIGHT]",
-        help="An image or a motion LoRA, a file, a folder or a hub id; can be given again.",
+        help="A LoRA for the model, a file, a folder or a hub id; can be given again.",
     )
     add(
         "--reward",

@@ -319,7 +319,7 @@ class I4VGenPipeline:
             dtype: Of the networks that draw; None takes the fastest that the device computes in.
             rewards: Names from the catalogue, of which the first one selects; None takes the model's own.
             base: Another Stable Diffusion 1.5 checkpoint, for models that take one.
-            loras: Image and motion LoRAs, each with @WEIGHT after it if need be, for models that take them.
+            loras: LoRAs for the model, each with @WEIGHT after it if need be, for models that take them.
             compiled: Whether to compile the networks.
 
         Raises:

@@ -9,15 +9,18 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from inspect import signature
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import UNetMotionModel
+from diffusers import UNetMotionModel, WanTransformer3DModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import nn
 from transformers import CLIPTextModel
 
 from i4vgen import hub
@@ -35,6 +38,13 @@ DIFFUSERS, KOHYA = ("unet.", "text_encoder."), ("lora_unet_", "lora_te")
 # From the names in the files of AnimateDiff's authors to diffusers', as in its conversion script.
 ORIGINAL = {".temporal_transformer": "", ".attention_blocks.0": ".attn1", ".attention_blocks.1": ".attn2"}
 
+# The layers of Wan's blocks in diffusers' format, in ComfyUI's, in musubi's, and as Wan's authors name them.
+WAN_LAYER = re.compile(r"(?P<format>transformer\.|diffusion_model\.|lora_unet_)?blocks[._]\d+[._]")
+
+NOTHING_FITS = "none of its weights has a layer here"
+
+Weights = Mapping[str, torch.Tensor]
+
 
 def fuse_loras(loras: Sequence[str], unet: UNetMotionModel, text_encoder: CLIPTextModel) -> None:
     """Adds LoRAs to the weights of a model, in place.
@@ -44,17 +54,12 @@ def fuse_loras(loras: Sequence[str], unet: UNetMotionModel, text_encoder: CLIPTe
     Weights that this model has no layer for are left out: a motion LoRA then works also with a motion adapter
     that has no middle block. Raises `ModelError` if a LoRA is missing or damaged, or if nothing of it fits.
     """
-    for lora in loras:
-        repo_or_path, weight = parse(lora)
-        file = find(repo_or_path)
-        try:
-            # peft warns of layers that a LoRA of an image model does not have: the motion modules'.
-            with hub.quiet(), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                _fuse(file, weight, unet, text_encoder)
-        except (ValueError, RuntimeError, KeyError, TypeError, OSError, SafetensorError) as error:
-            reason = hub.first_line(error)
-            raise ModelError(f"the LoRA {repo_or_path} cannot be used with this model ({reason})") from error
+    _fuse_all(loras, "AnimateDiffPipeline", _unet_names, unet=unet, text_encoder=text_encoder)
+
+
+def fuse_wan_loras(loras: Sequence[str], transformer: WanTransformer3DModel) -> None:
+    """The same for Wan."""
+    _fuse_all(loras, "WanPipeline", _wan_names, transformer=transformer)
 
 
 def parse(lora: str) -> tuple[str, float]:
@@ -105,29 +110,85 @@ def find(repo_or_path: str) -> Path:
     )
 
 
-def _fuse(file: Path, weight: float, unet: UNetMotionModel, text_encoder: CLIPTextModel) -> None:
+def _fuse_all(
+    loras: Sequence[str],
+    pipeline: str,
+    names: Callable[[Weights], Weights | None],
+    **networks: nn.Module,
+) -> None:
+    """Adds LoRAs to networks by the loader of diffusers' pipeline of this name, which calls them so.
+
+    names: gives the weights of a file the names that the loader knows; None if it reads the file as it is.
+    """
+    for lora in loras:
+        repo_or_path, weight = parse(lora)
+        file = find(repo_or_path)
+        try:
+            # peft warns of layers that a LoRA of an image model does not have: the motion modules'.
+            with hub.quiet(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                _fuse(file, weight, pipeline, names, networks)
+        except (ValueError, RuntimeError, LookupError, TypeError, OSError, SafetensorError) as error:
+            raise ModelError(
+                f"the LoRA {repo_or_path} cannot be used with this model ({_reason(error)})"
+            ) from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, LookupError):
+        return "it lacks some of its weights or has unknown ones"
+    if "size mismatch" in str(error):  # which does not stand in the first line
+        return "it was made for layers of other sizes"
+    return hub.first_line(error)
+
+
+def _fuse(
+    file: Path,
+    weight: float,
+    pipeline: str,
+    names: Callable[[Weights], Weights | None],
+    networks: Mapping[str, nn.Module],
+) -> None:
     weights = load_file(file)
     if any("dora_scale" in name for name in weights):
         raise ValueError("it is a DoRA, which is not supported")
     # diffusers' loader of LoRAs is a part of its pipelines, whose import is slow and not quiet.
-    from diffusers import AnimateDiffPipeline
+    import diffusers
 
-    others: dict[str, Any] = dict.fromkeys(("vae", "tokenizer", "motion_adapter", "scheduler"))
-    pipe = AnimateDiffPipeline(text_encoder=text_encoder, unet=unet, **others)
-    if any(name.startswith(DIFFUSERS) for name in weights):
+    cls: Any = getattr(diffusers, pipeline)
+    required = [name for name, part in signature(cls).parameters.items() if part.default is part.empty]
+    pipe = cls(**dict.fromkeys(required) | dict(networks))
+    renamed = names(weights)
+    if renamed is None:
         pipe.load_lora_weights(str(file.parent), weight_name=file.name)  # with the scales in its metadata
-    elif any(name.startswith(KOHYA) for name in weights):
-        pipe.load_lora_weights(_fold_alphas(weights))
     else:
-        pipe.load_lora_weights(_rename_original(weights))
-    modules = [*unet.modules(), *text_encoder.modules()]
+        pipe.load_lora_weights(renamed)
+    modules = chain.from_iterable(network.modules() for network in networks.values())
     if not any(isinstance(module, BaseTunerLayer) for module in modules):
-        raise ValueError("none of its weights has a layer here")
-    pipe.fuse_lora(["unet", "text_encoder"], lora_scale=weight, safe_fusing=True)
+        raise ValueError(NOTHING_FITS)
+    pipe.fuse_lora(list(networks), lora_scale=weight, safe_fusing=True)
     pipe.unload_lora_weights()
 
 
-def _fold_alphas(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def _unet_names(weights: Weights) -> Weights | None:
+    if any(name.startswith(DIFFUSERS) for name in weights):
+        return None
+    if any(name.startswith(KOHYA) for name in weights):
+        return _fold_alphas(weights)
+    return _rename_original(weights)
+
+
+def _wan_names(weights: Weights) -> Weights | None:
+    layers = [layer for name in weights if (layer := WAN_LAYER.match(name))]
+    if not layers:
+        raise ValueError(NOTHING_FITS)
+    if any(layer["format"] for layer in layers):
+        return None
+    # peft puts the name of the adapter, which is "default", into the names.
+    return {f"diffusion_model.{name.replace('.default.', '.')}": weight for name, weight in weights.items()}
+
+
+def _fold_alphas(weights: Weights) -> dict[str, torch.Tensor]:
     """Weights in kohya's format without alphas, which scale a layer by alpha / rank. diffusers (0.41) gets
     them wrong where they differ between layers, as they do in LoRAs that were reduced afterwards.
     """
@@ -138,7 +199,7 @@ def _fold_alphas(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]
     return folded
 
 
-def _rename_original(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def _rename_original(weights: Weights) -> dict[str, torch.Tensor]:
     """Weights in the format of AnimateDiff's authors, by diffusers' names."""
     renamed = {}
     for name, weight in weights.items():

@@ -26,6 +26,7 @@ from i4vgen import hub
 from i4vgen.backbones import animatediff, own_settings
 from i4vgen.backbones.base import Backbone
 from i4vgen.backbones.guidance import guide
+from i4vgen.backbones.lora import fuse_wan_loras
 from i4vgen.backbones.memory import Memory, PlacedNetworks, choose_memory, leaner_when_full
 from i4vgen.backbones.prediction import FlowPrediction, NoiseLevel
 from i4vgen.backbones.samplers import DiffusersSampler, FlowSampler, flow_schedule
@@ -134,15 +135,16 @@ class WanBackbone(PlacedNetworks, Backbone):
 
         model: a folder or hub id. dtype: of the transformer and the text encoder, by default bfloat16 on CUDA
         and float32 elsewhere; the VAE is always in float32. memory: None decides by what is free on the device.
-        Raises `ModelError` if anything is missing or damaged, for a model of another kind, and for LoRAs.
+        loras: see `fuse_wan_loras`. Raises `ModelError` if anything is missing or damaged, and for a model of
+        another kind.
         """
-        if loras:
-            raise ModelError(f"{model} is a Wan model, which cannot be run with LoRAs here: leave out --lora")
         defaults = cls.read_defaults(model)
         dtype = dtype or hub.default_dtype(device, cls.half)
         index = hub.read_json(model, "model_index.json") or {}
+        transformer = hub.load(WanTransformer3DModel, model, "transformer", dtype)
+        fuse_wan_loras(loras, transformer)
         return cls(
-            hub.load(WanTransformer3DModel, model, "transformer", dtype),
+            transformer,
             _read_schedule(model),
             hub.load(AutoencoderKLWan, model, "vae", torch.float32),
             defaults,

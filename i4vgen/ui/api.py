@@ -252,7 +252,7 @@ class Endpoints:
             settings: see `GenerationConfig`.
             model: {models}. By default the one that the app was started with.
             base: Another Stable Diffusion 1.5 model under the motion modules, a folder or a hub id.
-            loras: Image and motion LoRAs, files, folders or hub ids, each with @WEIGHT after it if need be.
+            loras: LoRAs for the model, files, folders or hub ids, each with @WEIGHT after it if need be.
             rewards: Who judges, of {rewards}; the first one selects.
 
         Returns:
@@ -343,7 +343,7 @@ class Endpoints:
             compare: Videos without I4VGen from the same prompt and noise: {comparisons}.
             model: {models}. By default the one that the app was started with.
             base: Another Stable Diffusion 1.5 model under the motion modules, a folder or a hub id.
-            loras: Image and motion LoRAs, files, folders or hub ids, each with @WEIGHT after it if need be.
+            loras: LoRAs for the model, files, folders or hub ids, each with @WEIGHT after it if need be.
             rewards: Who judges, of {rewards}; the first one selects.
 
         Returns:

@@ -41,7 +41,7 @@ REWARDS_INFO = "The first one chooses the anchor, the others are shown beside it
 BASE = "Base model"
 BASE_INFO = "Another Stable Diffusion 1.5 checkpoint: a hub id or a folder."
 LORAS = "LoRAs"
-LORAS_INFO = "Image or motion LoRAs, with spaces between; a weight after @, as in OWNER/NAME@0.8."
+LORAS_INFO = "LoRAs for this model, with spaces between; a weight after @, as in OWNER/NAME@0.8."
 
 
 def seconds_info(fps: int) -> str:

@@ -1,4 +1,6 @@
-"""Writes small random Wan models in the layout that the hub has them in: Wan2.1-T2V-1.3B and Wan2.2-TI2V-5B."""
+"""Writes small random Wan models in the layout that the hub has them in, Wan2.1-T2V-1.3B and Wan2.2-TI2V-5B,
+and LoRAs for them with the names that diffusers, ComfyUI, musubi-tuner and Wan's authors give their weights.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanTransformer3DModel
+from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from tokenizers.models import Unigram
 from tokenizers.pre_tokenizers import Metaspace
@@ -51,6 +54,26 @@ VAE = {
     "latents_std": [1.5, 0.8, 1.2, 2.0],
 }
 TEXT = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2}
+
+# The layers of a block that a LoRA changes: by diffusers' names, those of Wan's authors.
+LORA_LAYERS = {
+    **{
+        f"{ours}.to_{layer}": f"{theirs}_attn.{layer[0]}"
+        for ours, theirs in (("attn1", "self"), ("attn2", "cross"))
+        for layer in ("q", "k", "v", "out.0")
+    },
+    "ffn.net.0.proj": "ffn.0",
+    "ffn.net.2": "ffn.2",
+}
+RANK, ALPHA = 2, 1.0
+
+# What goes before the name of a layer, and what the two factors are called.
+LORA_NAMES = {
+    "diffusers": ("transformer.", "lora_A.weight", "lora_B.weight"),
+    "comfyui": ("diffusion_model.", "lora_down.weight", "lora_up.weight"),
+    "musubi": ("lora_unet_", "lora_down.weight", "lora_up.weight"),
+    "authors": ("", "lora_A.default.weight", "lora_B.default.weight"),
+}
 
 # What TI2V-5B has else: a VAE that also folds 2 x 2 pixels into channels, and a timestep for every token.
 LARGER_TRANSFORMER = TRANSFORMER | {"in_channels": 6, "out_channels": 6}
@@ -112,6 +135,32 @@ def write_wan_5b(folder: Path, **sizes: Any) -> None:
     sizes = {"transformer": LARGER_TRANSFORMER, "vae": LARGER_VAE, "flow_shift": 5.0, **sizes}
     more = {"boundary_ratio": None, "expand_timesteps": True, "transformer_2": [None, None]}
     write_wan(folder, **sizes, **more)
+
+
+def write_wan_lora(file: Path, names: str = "diffusers", **sizes: Any) -> dict[str, torch.Tensor]:
+    """A LoRA for a transformer, which may have other sizes. names: a key of `LORA_NAMES`; ComfyUI's and
+    musubi's have an alpha. Gives what it adds, by the names of the transformer's weights.
+    """
+    transformer = WanTransformer3DModel(**TRANSFORMER | sizes)
+    generator = torch.Generator().manual_seed(0)
+    before, down_name, up_name = LORA_NAMES[names]
+    weights, added = {}, {}
+    for block in range(len(transformer.blocks)):
+        for ours, theirs in LORA_LAYERS.items():
+            name = f"blocks.{block}.{ours}"
+            outputs, inputs = transformer.get_submodule(name).weight.shape
+            down = torch.randn(RANK, inputs, generator=generator)
+            up = 0.1 * torch.randn(outputs, RANK, generator=generator)
+            added[f"{name}.weight"] = up @ down
+            key = name if names == "diffusers" else f"blocks.{block}.{theirs}"
+            key = before + (key.replace(".", "_") if names == "musubi" else key)
+            weights |= {f"{key}.{down_name}": down, f"{key}.{up_name}": up}
+            if names in ("comfyui", "musubi"):
+                weights[f"{key}.alpha"] = torch.tensor(ALPHA)
+                added[f"{name}.weight"] *= ALPHA / RANK
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save_file(weights, file)
+    return added
 
 
 def liven(network: torch.nn.Module) -> torch.nn.Module:

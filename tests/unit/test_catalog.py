@@ -36,10 +36,11 @@ from tests.support.layouts_rewards import (
     write_open_clip,
     write_pick_score,
 )
-from tests.support.layouts_wan import write_wan, write_wan_5b
+from tests.support.layouts_wan import write_wan, write_wan_5b, write_wan_lora
 
 REAL = [name for name in MODELS if name != "pocket"]
 ZOOM_IN = "guoyww/animatediff-motion-lora-zoom-in"
+WAN_STYLE = "someone/wan-ink"
 WRITERS = {
     catalog.SD_1_5: write_stable_diffusion,
     catalog.ADAPTER_2: write_motion_adapter,
@@ -65,6 +66,9 @@ def downloads(tmp_path_factory, tiny_model_dir) -> Path:
         write_hub_cache(cache, part.repo_or_path, write)
     as_hub_cache(cache, catalog.SD_1_4.repo_or_path, tiny_model_dir)  # of which only the encoders are used
     write_hub_cache(cache, ZOOM_IN, write_motion_lora)
+    write_hub_cache(
+        cache, WAN_STYLE, lambda folder: write_wan_lora(folder / "pytorch_lora_weights.safetensors")
+    )
     (config,) = cache.glob("models--stable-diffusion-v1-5*/snapshots/*/unet/config.json")
     config.write_text(json.dumps(json.loads(config.read_text()) | {"sample_size": 8}))  # small videos
     return cache
@@ -90,7 +94,8 @@ def test_the_command_line_makes_a_video(model, warm, tmp_path, capsys):
     out = tmp_path / "out"
     options = ["--model", model, "--steps", "2", "--candidates", "2", "--frames", "5", "--out", str(out)]
     options += ["--compare", "vanilla,freeinit", "--reward", "image_reward,pick_score,hpsv2,clip"]
-    options += ["--lora", f"{ZOOM_IN}@0.8"] if "loras" in MODELS[model].takes else []
+    lora = WAN_STYLE if model.startswith("wan") else ZOOM_IN
+    options += ["--lora", f"{lora}@0.8"] if "loras" in MODELS[model].takes else []
     status = main(["a corgi", *options])
     assert status == 0, capsys.readouterr().err
     run = json.loads((out / "run.json").read_text())

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from i4vgen.backbones import animatediff
 from i4vgen.backbones.memory import Memory
@@ -23,7 +23,17 @@ from i4vgen.events import Candidate, Preview, Progress, Result
 from i4vgen.generation_config import GenerationConfig
 from i4vgen.ni_vsds import ni_vsds
 from i4vgen.pipeline import Anchor, I4VGenPipeline
-from tests.support.layouts_wan import LARGER_TRANSFORMER, TEXT, TRANSFORMER, VAE, write_wan, write_wan_5b
+from tests.support.layouts_animatediff import write_image_lora
+from tests.support.layouts_wan import (
+    LARGER_TRANSFORMER,
+    LORA_NAMES,
+    TEXT,
+    TRANSFORMER,
+    VAE,
+    write_wan,
+    write_wan_5b,
+    write_wan_lora,
+)
 
 PROMPT, NEGATIVE, SCALE, STEPS = "a red rocket rising", "ugly, static", 5.0, 4
 
@@ -380,8 +390,6 @@ def test_models_that_cannot_be_used(models, tmp_path):
 
     assert "other" in refusal()
     shutil.copytree(models / "1.3b", tmp_path / "other")
-    with pytest.raises(ModelError, match="leave out --lora"):
-        WanBackbone.from_pretrained(str(tmp_path / "other"), loras=["style.safetensors"])
     assert "does not continue images" in refusal(WanImageToVideoBackbone)
     change("model_index.json", boundary_ratio=0.875)
     assert "two transformers" in refusal()
@@ -400,6 +408,85 @@ def test_released_names_of_weights_are_those_of_the_small_models(models):
     names = load_file(models / "1.3b" / "transformer" / "diffusion_pytorch_model.safetensors").keys()
     assert {"condition_embedder.text_embedder.linear_1.weight", "blocks.0.attn2.norm_k.weight"} <= names
     assert "blocks.0.ffn.net.0.proj.weight" in names and "scale_shift_table" in names
+
+
+# LoRAs
+
+
+@pytest.mark.parametrize("names", ["diffusers", "comfyui"])
+@pytest.mark.parametrize("name", ["1.3b", "5b"])
+def test_a_lora_is_that_of_diffusers(models, tmp_path, name, names):
+    write_wan_lora(tmp_path / "ink.safetensors", names)
+    pipe = quiet_pipeline(diffusers.WanPipeline.from_pretrained(str(models / name)))
+    plain = WanBackbone.from_pretrained(str(models / name))
+    pipe.load_lora_weights(str(tmp_path / "ink.safetensors"))
+    pipe.fuse_lora(lora_scale=0.7)
+    backbone = WanBackbone.from_pretrained(str(models / name), loras=[f"{tmp_path / 'ink.safetensors'}@0.7"])
+    config = make_config(backbone)
+    ours, without = (result(I4VGenPipeline(one).run(config, 0), "vanilla") for one in (backbone, plain))
+    theirs = pipe(
+        PROMPT, NEGATIVE, latents=I4VGenPipeline(plain).initial_noise(config), num_frames=9,
+        num_inference_steps=STEPS, guidance_scale=SCALE, output_type="latent", **SIZE,
+    ).frames  # fmt: skip
+    agree(ours.latents, theirs[0])
+    assert np.abs(ours.latents - without.latents).max() > 0.1
+
+
+@pytest.mark.parametrize("names", LORA_NAMES)
+def test_a_lora_of_any_names_adds_its_products(models, backbone, tmp_path, names):
+    added = write_wan_lora(tmp_path / "pytorch_lora_weights.safetensors", names)
+    changed = WanBackbone.from_pretrained(str(models / "1.3b"), loras=[f"{tmp_path}@-0.5"]).transformer
+    assert [type(module) for module in changed.modules()] == [type(m) for m in backbone.transformer.modules()]
+    assert not changed.training and not any(weight.requires_grad for weight in changed.parameters())
+    before, after = backbone.transformer.state_dict(), changed.state_dict()
+    assert before.keys() == after.keys() > added.keys() and len(added) == 20
+    for key, weight in before.items():
+        torch.testing.assert_close(after[key], weight - 0.5 * added.get(key, 0), atol=1e-6, rtol=1e-5, msg=key)
+
+
+def wider(folder):
+    write_wan_lora(folder / "lora.safetensors", num_attention_heads=3)
+
+
+def of_a_unet(folder):
+    write_image_lora(folder / "lora.safetensors", kohya=True)
+
+
+def dora(folder):
+    save_file({"transformer.blocks.0.attn1.to_q.dora_scale": torch.ones(24)}, folder / "lora.safetensors")
+
+
+def without_a_layer(folder):
+    write_wan_lora(folder / "whole", "musubi")
+    weights = load_file(folder / "whole")
+    del weights["lora_unet_blocks_1_ffn_2.lora_up.weight"]
+    save_file(weights, folder / "lora.safetensors")
+
+
+def truncated(folder):
+    write_wan_lora(folder / "lora.safetensors")
+    whole = (folder / "lora.safetensors").read_bytes()
+    (folder / "lora.safetensors").write_bytes(whole[:-100])
+
+
+@pytest.mark.parametrize(
+    ("write", "why"),
+    [
+        (wider, r"\(it was made for layers of other sizes\)"),
+        (of_a_unet, r"\(none of its weights has a layer here\)"),
+        (dora, r"\(it is a DoRA, which is not supported\)"),
+        (without_a_layer, r"\(it lacks some of its weights or has unknown ones\)"),
+        (truncated, r"\(.*"),
+    ],
+)
+def test_a_lora_that_does_not_fit(models, tmp_path, write, why):
+    write(tmp_path)
+    lora = str(tmp_path / "lora.safetensors")
+    with pytest.raises(ModelError, match=f"the LoRA {lora} cannot be used with this model {why}") as caught:
+        WanBackbone.from_pretrained(str(models / "1.3b"), loras=[lora])
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ModelError, match="there is no LoRA"):
+        WanBackbone.from_pretrained(str(models / "1.3b"), loras=[str(tmp_path / "no-such.safetensors")])
 
 
 # A whole run
