@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from training.world import COLOURS, MOTIONS, PLAIN, SETTINGS, SUBJECTS, Shown, words
@@ -35,6 +35,10 @@ class Preset:
     text_width: int = 128
     text_layers: int = 3
     max_tokens: int = 20
+    flow_heads: int = 4
+    flow_head_width: int = 32
+    flow_layers: int = 5
+    images_first: int = 0  # steps of the flow model, before clips join in
     reward_size: int = 64  # pixels: what the reward looks at
     reward_width: int = 128
     reward_layers: int = 4
@@ -69,6 +73,7 @@ PRESETS = {
         batch_images=64,
         batch_clips=5,
         batch_scenes=1,
+        images_first=2_000,
     ),
     # What a GPU can learn in about an hour.
     "gpu": Preset(
@@ -83,3 +88,8 @@ PRESETS = {
         batch_scenes=8,
     ),
 }
+
+# The smaller world in batches for a GPU: what a flow model can learn in ten minutes.
+PRESETS["flow"] = replace(
+    PRESETS["cpu"], batch_images=384, batch_clips=64, flow_heads=6, flow_layers=6, images_first=500
+)

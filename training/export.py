@@ -67,26 +67,25 @@ def assemble(run: Run, folder: Path) -> None:
             "image_encoder": [None, None],
         },
     )
-    preset = run.preset
-    write_json(
-        folder / "i4vgen.json",
-        {
-            "num_frames": preset.num_frames,
-            "height": preset.size,
-            "width": preset.size,
-            "fps": preset.fps,
-            "guidance_scale": GUIDANCE_SCALE,
-            "p_re": P_RE,
-            "ni_vsds_step_sizes": STEP_SIZES,
-            "phrases": {
-                "subject": [[name] for name in preset.subjects],
-                "colour": [[name] for name in preset.colours if name != PLAIN],
-                "motion": [list(MOTIONS[name]) for name in preset.motions],
-                "setting": [list(SETTINGS[name]) for name in preset.settings],
-            },
-            "words": preset.words,
+    own = {"guidance_scale": GUIDANCE_SCALE, "p_re": P_RE, "ni_vsds_step_sizes": STEP_SIZES}
+    write_json(folder / "i4vgen.json", describe_world(run.preset) | own)
+
+
+def describe_world(preset: Preset) -> dict[str, object]:
+    """What i4vgen.json says of any model of this world."""
+    return {
+        "num_frames": preset.num_frames,
+        "height": preset.size,
+        "width": preset.size,
+        "fps": preset.fps,
+        "phrases": {
+            "subject": [[name] for name in preset.subjects],
+            "colour": [[name] for name in preset.colours if name != PLAIN],
+            "motion": [list(MOTIONS[name]) for name in preset.motions],
+            "setting": [list(SETTINGS[name]) for name in preset.settings],
         },
-    )
+        "words": preset.words,
+    }
 
 
 @torch.no_grad()

@@ -23,6 +23,7 @@ from benchmarks.evidence.prompts import FIRST_SEED, OF_THE_REAL_WORLD, make_prom
 from benchmarks.evidence.report import write_report
 from i4vgen.runtime import Runtime
 from training.config import PRESETS
+from training.flow_backbone import register
 from training.loop import device_name
 from training.world import full_caption
 
@@ -65,6 +66,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_arguments()
+    register()
     args.out.mkdir(parents=True, exist_ok=True)
     runtime = Runtime(args.model, args.device)
     seeds = [FIRST_SEED + seed for seed in range(args.seeds)]

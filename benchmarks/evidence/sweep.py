@@ -25,6 +25,7 @@ from i4vgen.generation_config import GenerationConfig
 from i4vgen.pipeline import I4VGenPipeline
 from i4vgen.runtime import Runtime
 from training.config import PRESETS
+from training.flow_backbone import register
 from training.world import Shown, full_caption
 
 SKIPPED = 200  # prompts: the evidence has the ones before
@@ -70,6 +71,7 @@ def main() -> None:
     parser.add_argument("--preset", choices=PRESETS, default="cpu", help="the world of a pocket model")
     parser.add_argument("--out", type=Path, default=Path("runs/sweep"))
     args = parser.parse_args()
+    register()
     args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / "sweep.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

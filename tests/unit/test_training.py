@@ -1,14 +1,22 @@
 """The pocket model's world and the closed-form parts of its training."""
 
+import itertools
+import json
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from training import export
+from i4vgen import catalog
+from i4vgen.events import Result
+from i4vgen.generation_config import GenerationConfig
+from i4vgen.runtime import Runtime
+from training import export, flow, flow_backbone
 from training.config import PRESETS
-from training.data import render, to_latents, to_tensor
+from training.data import LatentClips, render, to_latents, to_tensor
 from training.evaluate import make_prompts
 from training.loop import Run
 from training.means import MeanClips, draw_means
@@ -244,3 +252,59 @@ def test_exported_weights_are_shorter_but_the_same_to_a_percent():
     export.shorten(layer)
     assert ((layer.weight - before).abs() <= 2**-7 * before.abs()).all() and not layer.bias.any()
     assert len(set(torch.frexp(layer.weight.detach())[0].abs().flatten().tolist())) <= 2**export.BITS + 1
+
+
+def test_a_flow_model_is_trained_in_two_calls_and_run(tmp_path, monkeypatch):
+    tiny = replace(
+        CPU, size=32, num_frames=3, clips=4, subjects=("car",), settings=("sea",), motions=("falling",),
+        batch_images=2, batch_clips=2, flow_heads=1, flow_layers=1, images_first=1,
+    )  # fmt: skip
+    monkeypatch.setitem(PRESETS, "cpu", tiny)
+    for name in ("SCENE_DRAWS", "TRACK_DRAWS"):
+        monkeypatch.setattr(f"training.means.{name}", 1)
+    command = ["flow", "--preset", "cpu", "--minutes", "0.05", "--device", "cpu", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", command)
+    # A second passes whenever the clock is looked at: enough for one step in a call.
+    monkeypatch.setattr("training.loop.time", SimpleNamespace(monotonic=itertools.count().__next__))
+    weights = []
+    for _ in range(2):  # the first step is of images, the second of clips as well
+        flow.main()
+        weights.append((tmp_path / "pocket-flow/transformer/diffusion_pytorch_model.safetensors").read_bytes())
+    assert json.loads((tmp_path / "figures.json").read_text())["flow"]["steps"] == 2
+    assert weights[0] != weights[1]
+
+    monkeypatch.setattr(catalog, "FAMILIES", dict(catalog.FAMILIES))
+    flow_backbone.register()
+    runtime = Runtime(str(tmp_path / "pocket-flow"), "cpu", dtype=torch.float32)
+    defaults = runtime.defaults
+    assert (defaults.height, defaults.width, defaults.num_frames, defaults.size_multiple) == (32, 32, 3, 16)
+    config = GenerationConfig.for_model(
+        defaults, prompt="a car falling", num_inference_steps=2, num_candidates=2
+    )
+    events = list(runtime.stream(lambda pipeline: pipeline.run(config, compare=("vanilla", "freeinit"))))
+    videos = {event.name: event for event in events if isinstance(event, Result)}
+    assert set(videos) == {"ni_vsds", "i4vgen", "vanilla", "freeinit"}
+    for video in videos.values():
+        assert video.frames.shape == (3, 32, 32, 3) and np.isfinite(video.latents).all()
+
+
+def test_a_flow_model_learns_the_mean_where_there_is_no_signal():
+    latents = torch.randn(8, 3, 2, 4, 4).half()
+    clips = LatentClips(latents, [shown() for _ in latents])
+    means = torch.randn(1, 1, 1, 1, 3, 2, 4, 4).half()
+    world = replace(CPU, subjects=("car",), settings=("sea",), motions=("rising",))
+    sizes = (1, len(CPU.colours), 1, 1, -1, -1, -1, -1)
+    examples = flow.Examples(clips, MeanClips(world, means.expand(sizes)))
+    rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
+    for num_frames in (1, 3):
+        clean, sigmas, captions = examples.draw(2 * flow.BLIND_SHARE, num_frames, rng, generator)
+        assert clean.shape == (2 * flow.BLIND_SHARE, 2, num_frames, 4, 4) and len(captions) == len(clean)
+        back = clean * examples.std.view(-1, 1, 1, 1) + examples.mean.view(-1, 1, 1, 1)
+        mean = means[0, 0, 0, 0].float().movedim(0, 1)
+        mean = mean if num_frames == 3 else mean.mean(1, keepdim=True)
+        assert (sigmas[:2] == 1).all() and (sigmas[2:] < 1).all()
+        torch.testing.assert_close(back[:2], mean.expand_as(back[:2]), atol=1e-3, rtol=1e-3)
+        known = latents.float().movedim(1, 2)
+        for one in back[2:]:
+            frames = known if num_frames == 3 else torch.cat(known.split(1, dim=2))
+            assert (frames - one).abs().flatten(1).amax(1).min() < 1e-3
