@@ -131,7 +131,7 @@ def main() -> None:
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
         rng = np.random.default_rng(step)
-        torch.manual_seed(step)
+        torch.manual_seed(step)  # of the noise, which is drawn on the device
         images = error(*examples.draw(preset.batch_images, 1, rng, generator))
         if step < preset.images_first:
             return images
