@@ -60,6 +60,23 @@ class Preset:
     def words(self) -> list[str]:
         return words(self.subjects, self.settings, self.motions)
 
+    @property
+    def described(self) -> dict[str, object]:
+        """What the i4vgen.json of a model of this world says of it."""
+        return {
+            "num_frames": self.num_frames,
+            "height": self.size,
+            "width": self.size,
+            "fps": self.fps,
+            "phrases": {
+                "subject": [[name] for name in self.subjects],
+                "colour": [[name] for name in self.colours if name != PLAIN],
+                "motion": [list(MOTIONS[name]) for name in self.motions],
+                "setting": [list(SETTINGS[name]) for name in self.settings],
+            },
+            "words": self.words,
+        }
+
 
 PRESETS = {
     # What two CPU cores can learn in a few hours.

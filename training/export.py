@@ -24,8 +24,7 @@ from i4vgen.pipeline import I4VGenPipeline
 from i4vgen.rewards.pocket import PocketReward
 from training.config import POCKET, Preset
 from training.evaluate import make_prompts
-from training.loop import Run, parse_arguments
-from training.world import MOTIONS, PLAIN, SETTINGS
+from training.loop import Run, parse_arguments, write_json
 
 NETWORKS = {
     "vae": AutoencoderKL,
@@ -68,24 +67,7 @@ def assemble(run: Run, folder: Path) -> None:
         },
     )
     own = {"guidance_scale": GUIDANCE_SCALE, "p_re": P_RE, "ni_vsds_step_sizes": STEP_SIZES}
-    write_json(folder / "i4vgen.json", describe_world(run.preset) | own)
-
-
-def describe_world(preset: Preset) -> dict[str, object]:
-    """What i4vgen.json says of any model of this world."""
-    return {
-        "num_frames": preset.num_frames,
-        "height": preset.size,
-        "width": preset.size,
-        "fps": preset.fps,
-        "phrases": {
-            "subject": [[name] for name in preset.subjects],
-            "colour": [[name] for name in preset.colours if name != PLAIN],
-            "motion": [list(MOTIONS[name]) for name in preset.motions],
-            "setting": [list(SETTINGS[name]) for name in preset.settings],
-        },
-        "words": preset.words,
-    }
+    write_json(folder / "i4vgen.json", run.preset.described | own)
 
 
 @torch.no_grad()
@@ -122,10 +104,6 @@ def calibrate(folder: Path, preset: Preset, device: str) -> dict[str, float]:
     calibration = {"mean": round(mean.item(), 4), "std": round(std.item(), 4)}
     write_json(path, calibration)
     return calibration
-
-
-def write_json(path: Path, content: object) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def main() -> None:

@@ -21,9 +21,8 @@ from i4vgen.backbones.base import Backbone
 from i4vgen.backbones.memory import Memory
 from i4vgen.backbones.samplers import flow_schedule
 from i4vgen.generation_config import Defaults
+from training.flow import PIPELINE
 from training.text_to_image import tokenize
-
-PIPELINE = "PocketFlowPipeline"
 
 
 def register() -> None:

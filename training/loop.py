@@ -54,7 +54,7 @@ class Run:
         path = self.folder / "figures.json"
         known = json.loads(path.read_text()) if path.exists() else {}
         known.setdefault(section, {}).update(figures)
-        path.write_text(json.dumps(known, indent=2) + "\n")
+        write_json(path, known)
         print(section, figures)
 
 
@@ -75,6 +75,10 @@ def parse_arguments(stage: str, description: str | None = None) -> Run:
     folder.mkdir(parents=True, exist_ok=True)
     device = torch.device(args.device)
     return Run(stage, PRESETS[args.preset], folder, args.minutes, device, args.start_from)
+
+
+def write_json(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def device_name(device: torch.device) -> str:
