@@ -343,13 +343,18 @@ class ModelSpec:
         return cls(**given)
 
 
-def default_model() -> str:
-    """What `ENVIRONMENT` names, else AnimateDiff on a GPU and the pocket model elsewhere."""
+def default_model(device: str | None = None) -> str:
+    """What `ENVIRONMENT` names, else AnimateDiff on a GPU and the pocket model elsewhere.
+
+    device: "cuda" or "cpu"; None for what this machine has.
+    """
     if model := os.environ.get(ENVIRONMENT):
         return model
-    import torch
+    if device is None:
+        import torch
 
-    return "animatediff" if torch.cuda.is_available() else "pocket"
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return "animatediff" if device == "cuda" else "pocket"
 
 
 def find(spec: ModelSpec) -> Entry:

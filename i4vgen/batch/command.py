@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from i4vgen.batch.prompts import read_prompts
+from i4vgen.batch.prompts import Row, read_prompts
+from i4vgen.catalog import ModelSpec, default_model
 from i4vgen.errors import InvalidInputError
 from i4vgen.options import Parser, add_run_options, chosen_model, given_settings
 
 if TYPE_CHECKING:
+    from i4vgen.batch.cluster import Share
     from i4vgen.batch.summary import Entry
     from i4vgen.batch.tasks import Task
 
@@ -31,6 +33,20 @@ def run_batch(argv: Sequence[str]) -> int:
     """Runs the command. Returns its exit status."""
     args = parse(argv)
     rows = read_prompts(args.prompts)
+    if not args.ray:
+        return _run(args, rows)
+    from i4vgen.batch.cluster import connect
+
+    with connect(args.ray, args.device) as share:
+        return _run(args, rows, share)
+
+
+def _run(args: argparse.Namespace, rows: Sequence[Row], share: Share | None = None) -> int:
+    """Makes what is missing of the batch.
+
+    Args:
+        share: What each worker of a cluster has; None to compute in this process.
+    """
     # Reading these takes seconds; --help and a mistyped column should not.
     from i4vgen.batch.executor import DRAFTS, LocalExecutor
     from i4vgen.batch.progress import make_batch_listener
@@ -41,7 +57,11 @@ def run_batch(argv: Sequence[str]) -> int:
     from i4vgen.listeners import warn_of_words
     from i4vgen.runtime import Runtime
 
-    runtime = Runtime(chosen_model(args), args.device, args.compile)
+    if share:  # the model is chosen for the cluster's device; here it is planned with, not loaded
+        model = chosen_model(args, ModelSpec(default_model(share.device)))
+        runtime = Runtime(model, "cpu", args.compile)
+    else:
+        runtime = Runtime(chosen_model(args), args.device, args.compile)
     beside = {"compare": args.compare, "anchor": args.anchor, "anchor_image": args.anchor_image}
     options = given_settings(args) | {name: value for name, value in beside.items() if value is not None}
     planned = plan(rows, args.seeds, options, runtime)
@@ -70,12 +90,16 @@ def run_batch(argv: Sequence[str]) -> int:
     for task in made:
         over(task)
     listener = make_batch_listener(args.json, missing, len(made), runtime.defaults)
+    if share:
+        from i4vgen.batch.cluster import RayExecutor
+
+        executor = RayExecutor(share, runtime, out, listener, args.metadata)
+    else:
+        executor = LocalExecutor(runtime, out, listener, args.metadata)
     try:
-        if missing:  # the model is loaded once, and before anything can be blamed on a prompt
-            for event in runtime.stream(lambda _: iter(())):
-                listener.load(event)
-        for outcome in LocalExecutor(runtime, out, listener.show, args.metadata).run(missing):
-            listener.finish_run(over(outcome.task, outcome.error))
+        with closing(executor.run(missing)) as outcomes:
+            for outcome in outcomes:
+                listener.finish_run(over(outcome.task, outcome.error))
     finally:
         summary.write()
         listener.close()
@@ -104,6 +128,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         choices=("runs", "vbench"),
         default="runs",
         help="vbench: the videos also as DIR/vbench/METHOD/PROMPT-INDEX.mp4, as that package reads them.",
+    )
+    add(
+        "--ray",
+        metavar="local|auto|ADDRESS",
+        help="Make the runs with Ray (pip install 'i4vgen[cluster]'): on all GPUs of this machine, on the"
+        " cluster that it is a node of, or on that of a head HOST:PORT. All nodes must share --out.",
     )
     add_run_options(parser)
     args = parser.parse_args(argv)

@@ -116,7 +116,7 @@ class BatchBar(BatchLines):
         self.tasks = {task.name: task for task in tasks}
         self.defaults = defaults
         self.bar: tqdm | None = None
-        self.begun = 0  # work of the runs that are over
+        self.under_way: dict[str, float] = {}  # the work that is done of each: a cluster makes several at once
 
     def show(self, task: Task, event: Event, file: Path | None) -> None:
         if self.bar is None:  # only now: the time that loading took says nothing about the runs
@@ -125,13 +125,15 @@ class BatchBar(BatchLines):
             self.bar = tqdm(total=total, bar_format=form, dynamic_ncols=True)
         self.bar.set_description_str(f"run {self.over + 1} of {self.count}", refresh=False)
         if isinstance(event, Progress):
-            self.bar.update(stage_work(task.config, task.compare, self.defaults)[event.stage] / event.total)
+            step = stage_work(task.config, task.compare, self.defaults)[event.stage] / event.total
+            self.under_way[task.name] = self.under_way.get(task.name, 0.0) + step
+            self.bar.update(step)
 
     def finish_run(self, entry: Entry) -> None:
         task = self.tasks[entry.folder]
-        self.begun += work(task.config, task.compare, self.defaults)
         if self.bar is not None:
-            self.bar.update(self.begun - self.bar.n)  # what was not run, or failed
+            whole = work(task.config, task.compare, self.defaults)  # steps may be left out, or made again
+            self.bar.update(whole - self.under_way.pop(entry.folder, 0.0))
         super().finish_run(entry)
 
     def close(self) -> None:
