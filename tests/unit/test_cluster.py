@@ -1,0 +1,256 @@
+"""A batch on Ray: what a worker does and refuses, and a cluster of two nodes, of which one dies."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+from ray.cluster_utils import Cluster
+
+from i4vgen.__main__ import main
+from i4vgen.batch import progress
+from i4vgen.batch.cluster import Share
+from i4vgen.batch.executor import make
+from i4vgen.batch.prompts import Row
+from i4vgen.batch.summary import Entry
+from i4vgen.batch.tasks import plan
+from i4vgen.batch.worker import Site, Worker
+from i4vgen.errors import InvalidInputError
+from i4vgen.events import Candidate, Progress, Result, Selected
+from tests.conftest import ROOT
+from tests.unit.test_batch import table
+
+CHEAP = ("--candidates", "2", "--steps", "2")
+
+
+def test_a_worker_has_a_gpu_or_two_cores():
+    gpus = [{"CPU": 64.0}, {"GPU": 8.0, "CPU": 32.0}, {"GPU": 4.0, "CPU": 12.0}]
+    share = Share.of(gpus, None)
+    assert share == Share(1, 3) and share.device == "cuda"
+    assert [share.fits(node) for node in gpus] == [0, 8, 4]
+    cores = Share.of(gpus, "cpu")
+    assert cores == Share(0, 2) and cores.device == "cpu" and cores.fits(gpus[0]) == 32
+    assert Share.of([{"CPU": 1.0}], None) == Share(0, 1)
+    assert Share.of([{"CPU": 2.0, "GPU": 4.0}], None).fits({"CPU": 2.0, "GPU": 4.0}) == 4
+
+
+@pytest.mark.parametrize(
+    ("nodes", "device", "words"),
+    [
+        ([{"CPU": 8.0}], "cuda", "the cluster has no GPU"),
+        ([{"CPU": 8.0}], "mps", "--device is cuda or cpu, not mps"),
+        ([{"GPU": 1.0, "CPU": 8.0}], "cuda:1", "Ray says which GPU"),
+        ([{"memory": 1.0}], None, "the cluster has no CPU"),
+    ],
+)
+def test_a_cluster_without_the_device_is_refused(nodes, device, words):
+    with pytest.raises(InvalidInputError, match=words):
+        Share.of(nodes, device)
+
+
+@pytest.fixture
+def command(tiny_model_dir, tmp_path, monkeypatch, capsys):
+    """command(prompts, arguments...): a batch in an empty folder; gives (status, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(prompts: str, *arguments: str, model: str = str(tiny_model_dir)):
+        (tmp_path / "prompts.csv").write_text(prompts)
+        status = main(["batch", "prompts.csv", "--model", model, *CHEAP, *arguments])
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call
+
+
+def test_without_ray_the_extra_is_named(command, monkeypatch):
+    monkeypatch.delitem(sys.modules, "i4vgen.batch.cluster", raising=False)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    status, _, err = command("prompt\na car\n", "--out", "study", "--ray", "local")
+    assert status == 2 and "pip install 'i4vgen[cluster]'" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("where", ["ray://head:10001", "head", "s3://bucket:1"])
+def test_an_address_that_is_none(command, where):
+    status, _, err = command("prompt\na car\n", "--out", "study", "--ray", where)
+    assert status == 2 and "--ray takes local, auto or HOST:PORT" in err
+
+
+# A worker
+
+
+class Post(list):
+    """Collects what a worker says."""
+
+    put_nowait_batch = list.extend
+
+
+@pytest.fixture
+def site(runtime, tmp_path) -> Site:
+    (tmp_path / "drafts").mkdir()
+    versions = runtime.describe()["versions"]
+    cwd = Path.cwd()
+    return Site(runtime.spec, "cpu", False, versions, cwd, tmp_path, tmp_path / "drafts", True)
+
+
+@pytest.fixture
+def task(runtime):
+    (planned,) = plan([Row(1, {"prompt": "a car", "num_candidates": 2})], None, {}, runtime)
+    return planned
+
+
+def test_a_worker_makes_what_is_not_there_and_sends_no_pictures(site, task):
+    worker, post = Worker(site), Post()
+    worker.make(post, task, None)
+    folder = site.out / task.name
+    assert task.is_made(folder) and not list(site.drafts.iterdir())
+    assert {name for name, _, _ in post} == {task.name}
+    files = [file for _, event, file in post if isinstance(event, (Candidate, Selected, Result))]
+    assert len(files) == 5 and all((site.out / file).is_file() for file in files)
+    candidate = next(event for _, event, _ in post if isinstance(event, Candidate))
+    assert candidate.image.size == candidate.latents.size == 0 and candidate.scores
+
+    made, post = (folder / "run.json").stat(), Post()
+    worker.make(post, task, None)
+    assert post == [] and (folder / "run.json").stat() == made, "finished, but nobody heard of it"
+    (folder / "i4vgen.mp4").write_bytes(b"broken")
+    worker.make(post, task, None)
+    assert post and task.is_made(folder)
+
+
+def test_who_finishes_second_leaves_the_first_alone(site, task, runtime):
+    folder, first = site.out / task.name, []
+
+    def listen(event, file):
+        if (
+            isinstance(event, Result) and event.name == "i4vgen"
+        ):  # here, a node that was taken for dead is ready
+            os.rename(ready / task.name, folder)
+            first.append(folder.stat())
+
+    ready = site.out / "ready"
+    make(task, None, runtime, ready, ready, lambda *_: None)
+    make(task, None, runtime, site.out, site.drafts, listen)
+    assert folder.stat() == first[0] and task.is_made(folder) and not list(site.drafts.iterdir())
+
+
+def test_a_worker_with_other_code_or_another_disk_is_refused(site, task):
+    with pytest.raises(InvalidInputError, match=r"has torch .*, the batch was planned with 1.0"):
+        Worker(replace(site, versions={**site.versions, "torch": "1.0"})).prepare(Post(), True)
+    with pytest.raises(InvalidInputError, match="is not the same folder on"):
+        Worker(replace(site, drafts=site.out / "elsewhere")).make(Post(), task, None)
+
+
+def test_the_bar_counts_several_runs_at_once(runtime):
+    rows = [Row(1, {"prompt": "a car"}), Row(2, {"prompt": "a rocket"})]
+    first, second = plan(rows, None, {}, runtime)
+    bar = progress.BatchBar([first, second], 0, runtime.defaults)
+    for task in (first, second):
+        bar.show(task, Progress("candidates", 1, 2, 0.0, 0.0), None)
+    step = bar.bar.n / 2
+    assert 0 < step < bar.bar.total / 4
+    bar.finish_run(Entry(second, "failed", "no"))
+    assert bar.bar.n == pytest.approx(bar.bar.total / 2 + step)
+    bar.finish_run(Entry(first, "done"))
+    assert bar.bar.n == pytest.approx(bar.bar.total)
+    bar.close()
+
+
+# A cluster
+
+PROMPTS = "prompt\n" + "".join(f"a {c} {s}\n" for c in ("red", "blue") for s in ("rocket", "car", "sea"))
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """That of Ray's processes: of a node on a machine which has other work."""
+    for name, value in {
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "RAY_worker_niceness": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def cluster(environment):
+    """Two nodes with room for a worker each; the second one is not that of the command."""
+    soon = {"initial_delay_ms": 0, "period_ms": 500, "failure_threshold": 2}  # is a node missed
+    config = {f"health_check_{name}": value for name, value in soon.items()}
+    head = {"num_cpus": 2, "include_dashboard": False, "_system_config": config}
+    both = Cluster(initialize_head=True, head_node_args=head)
+    both.add_node(num_cpus=2)
+    yield both
+    both.shutdown()
+
+
+def stop_in_the_middle(node, drafts: Path) -> list[Path]:
+    """Kills a node, and with it its worker, if that has a run under way: returns the drafts that it leaves."""
+    raylet = node.all_processes["raylet"][0].process.pid
+    for draft in drafts.glob("*/draft-*"):
+        worker = psutil.Process(int(re.fullmatch(r"draft-.+-(\d+)-\w+", draft.name)[1]))
+        if worker.ppid() != raylet:
+            continue
+        worker.suspend()
+        if (draft / "run" / "candidates").is_dir():
+            node.kill_raylet()
+            worker.kill()
+            return [draft]
+        worker.resume()
+    return []
+
+
+def test_twelve_runs_outlive_the_death_of_a_node(command, cluster, tmp_path, monkeypatch, pocket_dir):
+    seeds = ("--seeds", "0-1", "--compare", "vanilla")
+    assert command(PROMPTS, *seeds, "--device", "cpu", "--out", "local", model="pocket")[0] == 0
+    (doomed,) = cluster.worker_nodes
+    study, left, finished = tmp_path / "study", [], {}
+    show, finish_run = progress.BatchLines.show, progress.BatchLines.finish_run
+
+    def kill_one(self, task, event, file):
+        if not left and len(finished) >= 2:
+            left.extend(stop_in_the_middle(doomed, study / ".drafts"))
+        show(self, task, event, file)
+
+    def note(self, entry):
+        assert entry.folder not in finished, "made twice"
+        finished[entry.folder] = (study / entry.folder / "run.json").stat()
+        finish_run(self, entry)
+
+    monkeypatch.setattr(progress.BatchLines, "show", kill_one)
+    monkeypatch.setattr(progress.BatchLines, "finish_run", note)
+    status, out, err = command(PROMPTS, *seeds, "--out", "study", "--ray", cluster.address, model="pocket")
+    assert left and len(finished) == 12, err
+    assert status == 0 and "12 runs done, 0 failed" in out and "Traceback" not in err
+    assert {name: (study / name / "run.json").stat() for name in finished} == finished, "made once, then left"
+    local = tmp_path / "local"
+    names = {path.relative_to(local) for path in local.rglob("*") if path.is_file()}
+    assert names == {path.relative_to(study) for path in study.rglob("*") if path.is_file()}
+    assert not (study / ".drafts").exists()
+    for name in names:
+        if name.name not in ("run.json", "summary.csv", "index.html"):  # which say how long it took
+            assert (study / name).read_bytes() == (local / name).read_bytes(), name
+    assert [row["status"] for row in table(study)] == ["done"] * 12
+
+
+def test_one_machine_of_its_own_fails_and_stops_like_a_batch(command, environment, tmp_path, monkeypatch):
+    over = []
+
+    def finish_run(self, entry):
+        over.append(entry.status)
+        if len(over) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(progress.BatchLines, "finish_run", finish_run)
+    lines = "prompt,anchor,steps\na car,,\na night,,0\na sea,,\na rocket,,\n"
+    status, _, err = command(lines, "--out", "study", "--ray", "local")
+    assert (status, err) == (130, "i4vgen: stopped\n") and over == ["done", "done"]
+    study = tmp_path / "study"
+    assert [row["status"] for row in table(study)] == ["done", "failed", "done", "waiting"]
+    assert len([path for path in study.iterdir() if path.is_dir()]) == 2, "finished runs, and nothing else"
