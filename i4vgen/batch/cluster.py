@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import re
+import socket
 import time
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -43,6 +44,9 @@ POLL = 0.1
 
 LOOK_AROUND = 5
 """Seconds between two looks at the cluster, which may have grown."""
+
+ANSWER = 10
+"""Seconds within which the head of a cluster must take a connection."""
 
 VISIBLE = 60
 """Seconds that a finished run may take to be seen here: NFS shows late what other machines have written."""
@@ -113,12 +117,15 @@ def connect(where: str, device: str | None) -> Iterator[Share]:
     options: dict[str, Any] = {"address": where}
     if where == "local":
         options |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE}
-    elif where != "auto" and not re.fullmatch(r"[^/]+:\d+", where):
+    elif where != "auto" and not re.fullmatch(r"[^/]+:\d{1,5}", where):
         raise InvalidInputError(f"--ray takes local, auto or HOST:PORT of a cluster's head, not {where!r}")
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     try:
+        if ":" in where:  # Ray itself would try for two minutes
+            host, port = where.rsplit(":", 1)
+            socket.create_connection((host, int(port)), ANSWER).close()
         ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, OverflowError, RuntimeError, ValueError) as error:
         raise InvalidInputError(
             f"there is no Ray cluster to join ({_line(error)}): start one with `ray start --head`,"
             " or take --ray local"

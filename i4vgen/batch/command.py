@@ -121,7 +121,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         help="Text (a prompt a line), CSV or JSONL (a run a line). Columns: prompt, seed, compare, anchor,"
         " anchor_image and every setting below, by its name here or in run.json.",
     )
-    add("--out", type=Path, metavar="DIR", required=True, help="Where the runs go.")
+    add("--out", type=folder, metavar="DIR", required=True, help="Where the runs go.")
     add("--seeds", type=seeds, metavar="0-4", help="Every prompt with each of these, such as 0-4 or 0,7,10-12.")
     add(
         "--layout",
@@ -140,6 +140,13 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     if args.seeds is not None and args.seed is not None:
         parser.error("--seed and --seeds exclude each other: give one of them")
     return args
+
+
+def folder(text: str) -> Path:
+    """A folder of this machine, or one that is mounted."""
+    if "://" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} is a URL: give a folder, which may be one that is mounted")
+    return Path(text)
 
 
 def seeds(text: str) -> list[int]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +15,7 @@ import psutil
 import pytest
 from ray.cluster_utils import Cluster
 
+from benchmarks import cluster as cluster_benchmark
 from i4vgen.__main__ import main
 from i4vgen.batch import progress
 from i4vgen.batch.cluster import Share
@@ -21,6 +24,8 @@ from i4vgen.batch.prompts import Row
 from i4vgen.batch.summary import Entry
 from i4vgen.batch.tasks import plan
 from i4vgen.batch.worker import Site, Worker
+from i4vgen.catalog import ENVIRONMENT, default_model
+from i4vgen.drafts import draft_folder, is_draft, remove_abandoned
 from i4vgen.errors import InvalidInputError
 from i4vgen.events import Candidate, Progress, Result, Selected
 from tests.conftest import ROOT
@@ -79,6 +84,43 @@ def test_without_ray_the_extra_is_named(command, monkeypatch):
 def test_an_address_that_is_none(command, where):
     status, _, err = command("prompt\na car\n", "--out", "study", "--ray", where)
     assert status == 2 and "--ray takes local, auto or HOST:PORT" in err
+
+
+def test_runs_go_to_no_url(command, tmp_path):
+    with pytest.raises(SystemExit, match="2"):
+        command("prompt\na car\n", "--out", "s3://bucket/study", "--ray", "local")
+    assert [path.name for path in tmp_path.iterdir()] == ["prompts.csv"]
+
+
+def test_the_cluster_decides_the_default_model(monkeypatch):
+    monkeypatch.delenv(ENVIRONMENT, raising=False)
+    assert (default_model("cuda"), default_model("cpu")) == ("animatediff", "pocket")
+
+
+def test_drafts_of_another_machine_are_left_to_it(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        pass
+    mine, others = (tmp_path / f"draft-{host}-{gone.pid}-a" for host in (socket.gethostname(), "else-where.7"))
+    with draft_folder(tmp_path) as under_way:
+        others.mkdir()
+        mine.mkdir()
+        assert is_draft(others.name) and is_draft(mine.name) and is_draft(under_way.name)
+        remove_abandoned(tmp_path)
+        assert others.is_dir() and not mine.exists()
+
+
+def test_the_simulation_of_a_cluster():
+    assert cluster_benchmark.simulate(10, 1, [2.0], 0.0) == 20
+    assert cluster_benchmark.simulate(10, 4, [2.0], 0.0) == 6
+    assert cluster_benchmark.simulate(100, 100, [1.0], 0.1) == pytest.approx(11), "they wait for the driver"
+
+
+def test_a_head_that_does_not_answer(command):
+    with socket.socket() as nobody:  # has the port, and does not listen
+        nobody.bind(("127.0.0.1", 0))
+        where = f"127.0.0.1:{nobody.getsockname()[1]}"
+        status, _, err = command("prompt\na car\n", "--out", "study", "--ray", where)
+    assert status == 2 and "there is no Ray cluster to join" in err and err.count("\n") == 1
 
 
 # A worker
