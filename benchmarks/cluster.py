@@ -131,7 +131,9 @@ def main() -> None:
         # Two cores for each worker in Ray's books, whether the machine has them or not.
         devices = {"num_cpus": 2 * workers, "num_gpus": workers if args.device == "cuda" else 0}
         share = Share.of([{"CPU": devices["num_cpus"], "GPU": devices["num_gpus"]}], args.device)
-        ray.init(address="local", include_dashboard=False, log_to_driver=False, **devices)
+        ray.init(
+            address="local", include_dashboard=False, log_to_driver=False, logging_level="error", **devices
+        )
         try:
             results.append(measure(tasks, runtime, workers, share))
             call = measure_call()

@@ -216,6 +216,7 @@ def environment(monkeypatch):
         "OMP_NUM_THREADS": "1",
         "RAY_worker_niceness": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AUTH_MODE": "disabled",  # with a token, Ray would leave one in the home folder
     }.items():
         monkeypatch.setenv(name, value)
 
