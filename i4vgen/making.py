@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from i4vgen.anchor import Anchor
@@ -34,7 +35,7 @@ def make_run(
         anchor: See `I4VGenPipeline.run`.
         compare: Names from `COMPARISONS`.
         path: The folder.
-        listen: Is called with every event and the file that was written for it.
+        listen: Is called with every event and the file that was written for it. What it raises ends the run.
         metadata: Whether pictures and videos say how they were made (`Recipe`).
 
     Returns:
@@ -44,15 +45,17 @@ def make_run(
         InvalidInputError, ModelError, OutOfMemoryError: It cannot be made or written.
     """
     folder, measures = None, {}
-    for event in runtime.stream(lambda pipeline: pipeline.run(config, anchor, compare, judge=True)):
-        if isinstance(event, Loading):
-            listen(event, None)
-            continue
-        if folder is None:
-            folder = RunFolder(path, Recipe(config, runtime.describe()) if metadata else None)
-        listen(event, folder.record(event))
-        if isinstance(event, Result) and folder.anchor:
-            measures[event.name] = measure(event.frames, folder.anchor.image, event.scores).to_dict()
+    stream = runtime.stream(lambda pipeline: pipeline.run(config, anchor, compare, judge=True))
+    with closing(stream) as events:  # closed with this, whatever ends it: then the device is free
+        for event in events:
+            if isinstance(event, Loading):
+                listen(event, None)
+                continue
+            if folder is None:
+                folder = RunFolder(path, Recipe(config, runtime.describe()) if metadata else None)
+            listen(event, folder.record(event))
+            if isinstance(event, Result) and folder.anchor:
+                measures[event.name] = measure(event.frames, folder.anchor.image, event.scores).to_dict()
     if folder is None:
         raise ModelError("the run was over before it began")
     return folder.finish(config, compare, {**runtime.describe(), "measures": measures})

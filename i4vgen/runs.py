@@ -140,12 +140,8 @@ class RunFolder:
         return draft.replace(path)
 
     def pack(self, path: str | os.PathLike) -> Path:
-        """Packs the folder into a zip file, which `open_run` reads as well."""
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
-            for file in sorted(self.path.rglob("*")):
-                if file.is_file():
-                    packed.write(file, file.relative_to(self.path))
-        return Path(path)
+        """See `pack_folder`."""
+        return pack_folder(self.path, path)
 
     def _scores_by_reward(self) -> dict[str, list[float]]:
         names = self.candidates[0].scores if self.candidates else ()
@@ -174,6 +170,15 @@ class RunFolder:
     def _write_image(self, name: str, image: np.ndarray) -> Path:
         write_image(self.path / name, image, comment_of(self.recipe))
         return self.path / name
+
+
+def pack_folder(folder: Path, path: str | os.PathLike) -> Path:
+    """Packs the folder of a run into a zip file, which `open_run` reads as well."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        for file in sorted(folder.rglob("*")):
+            if file.is_file():
+                packed.write(file, file.relative_to(folder))
+    return Path(path)
 
 
 @dataclass(frozen=True)

@@ -46,9 +46,11 @@ class Runtime:
 
     Attributes:
         background: Takes the steps of all runs, if the process does something else meanwhile.
+        unattended: Whether a run can go on when whoever asked for it has left.
     """
 
     background: BackgroundThread | None = None
+    unattended = True
     _device_lock = threading.Lock()
     _loaded: Runtime | None = None
 

@@ -50,6 +50,10 @@ class ZeroGPURuntime(runtime.Runtime):
     not loaded by then is loaded with the first run, while the GPU waits.
     """
 
+    unattended = (
+        False  # a GPU is lent to a visitor, whose request says so: without one there is none to ask with
+    )
+
     _known: ClassVar[dict[ModelSpec, ZeroGPURuntime]] = {}
 
     def __init__(self, spec: ModelSpec | str | None = None):

@@ -25,7 +25,9 @@ from i4vgen.ui.origins import OwnPagesOnly
 from i4vgen.ui.panels.candidates import CandidatesPanel
 from i4vgen.ui.panels.history import HistoryPanel
 from i4vgen.ui.panels.prompt import PromptPanel
+from i4vgen.ui.panels.several import SeveralPanel
 from i4vgen.ui.panels.video import VideoPanel
+from i4vgen.ui.prompt_queue import PromptQueue
 from i4vgen.ui.run_queue import limit_runs
 from i4vgen.ui.run_store import RunStore
 from i4vgen.ui.theme import Studio
@@ -59,18 +61,21 @@ def build_app(
     """
     recipes.left_out = not metadata
     run_store, models = run_store or RunStore(), OfferedModels(runtime, allowed)
+    prompts = PromptQueue(run_store, limits) if runtime.unattended else None
     known = read_examples(examples)
     stored = StoredRuns(known)
     opening = before_and_after(stored.open(stored.first).animation) if stored.first else ""
     with gr.Blocks(title=strings.TITLE, analytics_enabled=False, delete_cache=(CLEAN_EVERY, MAX_AGE)) as demo:
         layout.header(runtime, opening)
-        context = AppContext(models, run_store, limits)
+        context = AppContext(models, run_store, limits, prompts)
         prompt = PromptPanel(context, known)
+        several = SeveralPanel(context)
         candidates = CandidatesPanel(context)
         video = VideoPanel(context)
         history = HistoryPanel(context)
 
         prompt.connect()
+        several.connect(demo)
         candidates.connect()
         video.connect()
         history.connect(demo, known, prompt.examples, stored)
@@ -78,7 +83,7 @@ def build_app(
         api.register(models, run_store, limits)
     guard_events(demo)
     limit_runs(demo, limits)
-    take_turns(demo)
+    take_turns(demo, prompts)
     end_heartbeat(demo)
     return demo
 

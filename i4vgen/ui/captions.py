@@ -1,5 +1,5 @@
-"""Candidates in words: the caption of a card, what is said of the anchor, and of what became of it. No Gradio
-here.
+"""Prompts and candidates in words: what the model will not draw, the caption of a card, what is said of the
+anchor, and of what became of it. No Gradio here.
 """
 
 from __future__ import annotations
@@ -8,8 +8,16 @@ import html
 
 from i4vgen.comparisons import COMPARISONS
 from i4vgen.events import Candidate
+from i4vgen.runtime import Runtime
 from i4vgen.ui import strings
 from i4vgen.ui.state import AnchorSelection, CandidateSet, Clip, anchor_index, anchor_indices
+
+
+def doubts(runtime: Runtime, prompt: str) -> list[str]:
+    """What the model will not draw of a prompt (HTML)."""
+    unknown, unread = runtime.unknown_words(prompt), runtime.unread(prompt)
+    words = [strings.unknown_words([html.escape(word) for word in unknown])] if unknown else []
+    return [*words, strings.unread(html.escape(unread))] if unread else words
 
 
 def caption(candidate_set: CandidateSet, candidate: Candidate, selection: AnchorSelection) -> str:

@@ -24,6 +24,7 @@ from i4vgen.ui.errors import failure, refusal
 from i4vgen.ui.form import SETTINGS, Form
 from i4vgen.ui.limits import PRIVATE, Limits
 from i4vgen.ui.models import OfferedModels
+from i4vgen.ui.prompt_queue import PromptQueue
 from i4vgen.ui.queueing import IN_TURN, ON_DEVICE, QUICK
 from i4vgen.ui.run_store import RunStore
 from i4vgen.ui.state import AnchorSelection, AnimationSet, Baselines, CandidateSet, make_anchors, settled
@@ -102,8 +103,11 @@ class AppContext:
         models: Which models the app runs.
         limits: How long a run may take.
         run_store: Finished runs, for as long as the server keeps them.
+        prompts: Those that wait without anybody waiting for them; None where they cannot.
         form: The components of the settings form, by the names of `form.FIELDS`.
         drawing, animating: The buttons of the two runs.
+        several: Where several prompts are queued.
+        collected: The finished runs of queued prompts that the page has just learnt of, the newest first.
         form_view: Shows a `Form`.
         candidates_view: Shows a `CandidateSet` with an `AnchorSelection`.
         candidates_status: Says how far the candidates are.
@@ -116,6 +120,8 @@ class AppContext:
     form: Mapping[str, Component]
     drawing: RunButtons
     animating: RunButtons
+    several: gr.Accordion
+    collected: gr.JSON
     form_view: View
     candidates_view: View
     candidates_status: LiveView
@@ -123,8 +129,15 @@ class AppContext:
     animated: Dependency
     kept: Dependency
 
-    def __init__(self, models: OfferedModels, run_store: RunStore, limits: Limits = PRIVATE) -> None:
+    def __init__(
+        self,
+        models: OfferedModels,
+        run_store: RunStore,
+        limits: Limits = PRIVATE,
+        prompts: PromptQueue | None = None,
+    ) -> None:
         self.models = models
+        self.prompts = prompts
         self.limits = limits
         self.run_store = run_store
         self.stops = Stops()

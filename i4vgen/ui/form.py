@@ -85,13 +85,14 @@ class Form:
             rewards=list(catalog.find(spec).rewards),
         )
 
-    def with_run(self, config: GenerationConfig, spec: ModelSpec, compare: Iterable[str]) -> Form:
+    @classmethod
+    def of_run(cls, config: GenerationConfig, spec: ModelSpec, compare: Iterable[str]) -> Form:
         """The form that asks for this run."""
         entry = catalog.find(spec)
         default = entry.backbone.read_defaults(**entry.sources).sampler
         settings = {name: getattr(config, name) for name in SETTINGS}
         settings |= {"sampler": OWN if config.sampler == default else config.sampler}
-        return replace(self, settings=settings, compare=list(compare)).with_spec(spec)
+        return cls(settings, list(compare), spec.model, "", "", []).with_spec(spec)
 
     def fitted(self, defaults: Defaults) -> tuple[Form, list[str]]:
         """The form with only such values as its components take.

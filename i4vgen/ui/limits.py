@@ -22,11 +22,15 @@ class Limits:
         largest_run: The longest run, as a multiple of the work of the model's default run; None: of any length.
         waiting: Maximum number of waiting runs.
         waiting_per_visitor: Maximum number of a visitor's runs that wait or are under way.
+        queued: Maximum number of queued prompts, which nobody has to stay on the page for.
+        queued_per_visitor: Maximum number of a visitor's queued prompts; no more than a browser remembers runs.
     """
 
     largest_run: float | None = None
     waiting: int = 64
     waiting_per_visitor: int = 64
+    queued: int = 96
+    queued_per_visitor: int = 24
 
     def check_run(
         self, config: GenerationConfig, compare: Iterable[str], defaults: Defaults, anchors: int = 1
@@ -47,7 +51,7 @@ class Limits:
 PRIVATE = Limits()
 """Of an app that its owner alone reaches."""
 
-PUBLIC = Limits(largest_run=8.0, waiting=32, waiting_per_visitor=3)
+PUBLIC = Limits(largest_run=8.0, waiting=32, waiting_per_visitor=3, queued_per_visitor=12)
 """Of a server that anybody can reach."""
 
 

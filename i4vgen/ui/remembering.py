@@ -17,6 +17,7 @@ from i4vgen.bounds import MAX_TEXT
 from i4vgen.ui import pictures
 
 STORAGE_KEY = "i4vgen-runs"
+QUEUE_KEY = "i4vgen-queue"
 
 REMEMBER = 24
 """Number of runs that a browser remembers."""
@@ -29,14 +30,16 @@ Setting = Text | bool | int | float | Annotated[list[Text], Field(max_length=32)
 
 # Functions of the page. Storage may be forbidden or full; then the tab knows what it shows.
 
-RECALL = f"""(shown) => {{
-  try {{
-    const runs = JSON.parse(localStorage.getItem("{STORAGE_KEY}"));
-    return [Array.isArray(runs) ? runs : []];
-  }} catch {{
+_READ = """(shown) => {
+  try {
+    const list = JSON.parse(localStorage.getItem("KEY"));
+    return [Array.isArray(list) ? list : []];
+  } catch {
     return [shown ?? []];
-  }}
-}}"""
+  }
+}"""
+
+RECALL = _READ.replace("KEY", STORAGE_KEY)
 """Gives what is remembered."""
 
 ADD = f"""(added, shown) => {{
@@ -61,9 +64,32 @@ FORGET = f"""() => {{
 """Forgets all, and gives nothing."""
 
 WATCH = f"""() => window.addEventListener("storage", (event) => {{
-  if (event.key === "{STORAGE_KEY}") document.getElementById("recall").click();
+  const button = {{ "{STORAGE_KEY}": "recall", "{QUEUE_KEY}": "look" }}[event.key];
+  document.getElementById(button)?.click();
 }})"""
-"""Clicks the button `recall` when another tab has remembered or forgotten something."""
+"""Clicks the button `recall` when another tab has remembered or forgotten something, and `look` when it has
+queued prompts or taken some out.
+"""
+
+RECALL_QUEUE = _READ.replace("KEY", QUEUE_KEY)
+"""Gives the queued prompts that are remembered."""
+
+CHANGE_QUEUE = f"""(changes, shown) => {{
+  const {{ added = [], over = [] }} = changes ?? {{}};
+  const [known] = ({RECALL_QUEUE})(shown);
+  if (!added.length && !over.length) return [known];
+  const queued = [...known.filter((each) => !over.includes(each?.run)), ...added];
+  try {{
+    localStorage.setItem("{QUEUE_KEY}", JSON.stringify(queued));
+  }} catch {{}}
+  return [queued];
+}}"""
+"""Remembers queued prompts and forgets others (`changes`), and gives all that are remembered."""
+
+COME_BACK = f"""() => {{
+  if (({RECALL_QUEUE})()[0].length) document.getElementById("come-back").click();
+}}"""
+"""Clicks the button `come-back` where prompts were queued from this browser."""
 
 
 class RememberedForm(BaseModel):
@@ -97,6 +123,17 @@ class RememberedRun(BaseModel):
             raise ValueError("larger than a thumbnail")
         picture.load()
         return picture
+
+
+class RememberedPrompt(BaseModel):
+    """What a browser remembers of a prompt that it has queued.
+
+    Attributes:
+        run: The name that its run will have.
+    """
+
+    run: Text
+    prompt: Text
 
 
 def entry(token: str, picture: np.ndarray, settings: dict) -> dict:

@@ -122,6 +122,15 @@ def unpack(run: SavedRun) -> tuple[CandidateSet, AnchorSelection, Animation | No
     )
 
 
+def last_frame(run: SavedRun) -> np.ndarray:
+    """The end of I4VGen's video, uint8 [H, W, 3].
+
+    Raises:
+        LookupError: There is no such video.
+    """
+    return _clip("i4vgen", run.videos()["i4vgen"], run).frames[-1]
+
+
 def _clip(name: str, data: bytes, run: SavedRun) -> Clip:
     path = files.fresh(f"{name}.mp4")
     path.write_bytes(data)

@@ -7,6 +7,7 @@ click. And it stands still for ever once a session that waits in it is forgotten
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,7 @@ from gradio.server_messages import EventMessage
 
 from i4vgen.ui import strings
 from i4vgen.ui.limits import Limits
+from i4vgen.ui.prompt_queue import WatchedRuns
 from i4vgen.ui.queueing import ON_DEVICE, is_run
 from i4vgen.ui.visitors import host_of
 
@@ -62,6 +64,27 @@ def runs_of(queue: Queue) -> Iterator[Event]:
     yield from waiting.queue if waiting else ()
     for job in queue.active_jobs:
         yield from (event for event in job or () if is_run(event) and event.alive)
+
+
+def watched_runs(queue: Queue) -> WatchedRuns:
+    """How long the runs in Gradio's queue still take, as the earlier ones of their kind did on average. It is
+    not known of a kind that was never run, and of a run that takes longer than usual.
+    """
+    waiting = queue.event_queue_per_concurrency_id.get(ON_DEVICE["concurrency_id"])
+    if waiting is None:
+        return WatchedRuns()
+
+    def usual(run: Event) -> float | None:
+        measured = queue.process_time_per_fn.get(run.fn)
+        return measured.avg_time if measured else None
+
+    def rest(run: Event) -> float | None:
+        began, seconds = min(waiting.start_times_per_fn.get(run.fn, ()), default=None), usual(run)
+        left = None if began is None or seconds is None else seconds - (time.time() - began)
+        return left if left is not None and left > 0 else None
+
+    under_way = [run for job in list(queue.active_jobs) for run in job or () if is_run(run)]
+    return WatchedRuns([rest(run) for run in under_way], [usual(run) for run in list(waiting.queue)])
 
 
 async def end_unheard(queue: Queue, session: str) -> None:

@@ -68,12 +68,18 @@ class RunStore:
         """A folder for a run under way. It is gone afterwards, at the latest when a server starts again."""
         return draft_folder(self.root)
 
-    def keep(self, pack: Callable[[Path], object], owner: str = NOBODY) -> str:
+    @staticmethod
+    def new_token() -> str:
+        """A name for a run that nobody can guess."""
+        return secrets.token_urlsafe(12)
+
+    def keep(self, pack: Callable[[Path], object], owner: str = NOBODY, token: str | None = None) -> str:
         """Keeps what `pack(path)` writes.
 
         Args:
             pack: Writes a packed run to a path.
             owner: Whose it is: letters and digits.
+            token: Its name, of `new_token`; by default a new one.
 
         Returns:
             Its token.
@@ -81,7 +87,7 @@ class RunStore:
         Raises:
             InvalidInputError: There is no room, and no run that may go to make some.
         """
-        token = secrets.token_urlsafe(12)
+        token = token or self.new_token()
         with self.workspace() as folder:
             draft = folder / f"{token}.zip"
             pack(draft)

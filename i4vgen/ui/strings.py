@@ -34,6 +34,64 @@ SECONDS = "Seconds"
 COMPARE = "Compare with"
 COMPARE_INFO = "Made from the same prompt and seed. FreeInit takes three times as long."
 
+SEVERAL = "Several prompts"
+SEVERAL_HINT = (
+    "Each line becomes a run of its own, with the settings that the form has when you queue it, and the best "
+    "candidate. Go on working here, or close the page: what is finished will be among your runs. A restart of "
+    "the server loses only what still waits."
+)
+SEVERAL_NOT_HERE = (
+    "Prompts cannot wait on this server: a GPU is lent to whoever asks for a run, and to nobody who has left. "
+    "They can where the studio has a device of its own, and <code>python -m i4vgen batch</code> takes a "
+    "file of prompts."
+)
+SEVERAL_LINES = "Prompts, one on a line"
+SEVERAL_PLACEHOLDER = "a rocket rising in a starry night\na whale swimming by the sea"
+QUEUE_THEM = "Queue these prompts"
+LEAVE_WITH_ALL = "Leave with all"
+BACK_INTO_BOX = "Back into the box"
+DISMISS = "Dismiss"
+NEEDS_LINES = "Write a prompt on each line first."
+LINE_TWICE = "this line is there twice"
+PROMPTS_FULL = "too many prompts are queued on this server: try again later"
+WAITED_TOO_LONG = "Its turn did not come within a day. Queue it again."
+LOST = "Lost: the server was restarted before its turn, or had no room for the result. Queue it again."
+
+
+def too_many_queued(most: int) -> str:
+    """Another prompt than the most that a visitor may have in the queue."""
+    return f"{most} prompts of yours are queued, which is the most: queue it when some of them are done"
+
+
+def queued(count: int, kept: int) -> str:
+    """After the lines were queued. kept: how many could not be."""
+    says = [f"{count} prompt{'s are' if count != 1 else ' is'} queued."] if count else []
+    if kept:
+        stays = (
+            "1 line could not be queued and stays"
+            if kept == 1
+            else f"{kept} lines could not be queued and stay"
+        )
+        says.append(f"{stays} in the box.")
+    return " ".join(says)
+
+
+def several(count: int, seconds: float | None) -> str:
+    """The heading of the box. count: of prompts in the queue. seconds: to the end of them all."""
+    return f"{SEVERAL}: {count} queued, {seconds_left(seconds)}" if count else SEVERAL
+
+
+def waiting(position: int, seconds: float | None) -> str:
+    """A prompt that waits. position: 1 if it is next on the device."""
+    place = "Next" if position == 1 else f"Position {position}"
+    return f"{place}, {seconds_left(seconds)}"
+
+
+def under_way(words: str, seconds: float | None) -> str:
+    """A prompt whose run is under way. words: what it does."""
+    return words if seconds is None else f"{words}, {seconds_left(seconds)}"
+
+
 MODEL = "Model and reward"
 MODEL_NAME = "Model"
 REWARDS = "Rewards"

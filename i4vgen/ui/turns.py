@@ -15,7 +15,9 @@ import gradio as gr
 from gradio.queueing import Event, Queue
 
 from i4vgen.ui import strings
+from i4vgen.ui.prompt_queue import PromptQueue
 from i4vgen.ui.queueing import in_turn, is_run
+from i4vgen.ui.run_queue import watched_runs
 from i4vgen.ui.visitors import host_of
 
 AT_ONCE = 16
@@ -27,8 +29,11 @@ WAITING_PER_VISITOR = 100
 """Maximum number of a visitor's events that wait: more than hands can click."""
 
 
-def take_turns(demo: gr.Blocks) -> None:
-    """Lets the events of this app run in fair turns. To be called between `limit_runs` and the launch."""
+def take_turns(demo: gr.Blocks, prompts: PromptQueue | None = None) -> None:
+    """Lets the events of this app run in fair turns. To be called between `limit_runs` and the launch.
+
+    prompts: with which the runs among them take turns on the device.
+    """
     queue: Any = demo._queue  # Gradio has no public way to choose the next event
     push = queue.push
 
@@ -38,17 +43,21 @@ def take_turns(demo: gr.Blocks) -> None:
             return False, strings.TOO_MANY_CLICKS, "queue_full"
         return await push(body, request, username)
 
-    queue.push, queue.get_events = limited_push, lambda: take_next(queue)
+    queue.push, queue.get_events = limited_push, lambda: take_next(queue, prompts)
+    if prompts is not None:
+        prompts.watched = lambda: watched_runs(queue)
     queue.compute_analytics_summary = lambda _: None  # after every event, for a page that is off
 
 
-def take_next(queue: Queue) -> tuple[list[Event], bool, str] | None:
+def take_next(queue: Queue, prompts: PromptQueue | None) -> tuple[list[Event], bool, str] | None:
     """Takes the next event out of the queue, if one may start: what Gradio's `Queue.get_events` does."""
     active = [event for job in queue.active_jobs for event in job or ()]
     clicks = [event for event in active if not is_run(event)]
     event = None
     if len(clicks) == len(active):  # the device is free
         event = next((run for run in waiting(queue) if is_run(run)), None)
+        if event is not None and prompts is not None and not prompts.let_watched_run_begin():
+            event = None
     if event is None and len(clicks) < AT_ONCE:
         event = next_click(waiting_clicks(queue), clicks)
     if event is None:

@@ -128,12 +128,13 @@ class HistoryPanel:
         # Whatever is started now is another run than the one in the address.
         starts = [*context.drawing.triggers, *context.animating.triggers]
         self.write_link(gr.on(starts, lambda: "", None, context.run_token, **QUICK))
-        inputs, outputs = {context.animations, *form}, [context.animations, context.run_token, self.newest]
-        remembered = context.animated.success(self.remember, inputs, outputs, **IN_TURN)
+        outputs = [context.animations, context.run_token, self.newest]
+        remembered = context.animated.success(self.remember, {context.animations}, outputs, **IN_TURN)
         self.write_link(remembered)
         self.write_link(context.kept)
         for changed in (
             remembered.success(None, [self.newest, self.memory], self.memory, js=ADD, **in_browser),
+            context.collected.change(None, [context.collected, self.memory], self.memory, js=ADD, **in_browser),
             self.forget.click(None, None, self.memory, js=FORGET, **in_browser),
             self.recall.click(None, self.memory, self.memory, js=RECALL, **in_browser),
         ):
@@ -222,7 +223,7 @@ class HistoryPanel:
         """Form, candidates, choice, videos and figures of a run."""
         run = opened.run
         compare = run.compare if run.file.says_compare else form.compare
-        asked = form.with_run(run.config, run.spec, compare)
+        asked = Form.of_run(run.config, run.spec, compare)
         return self.context.form_view.show(asked) | self.show_result(opened, words)
 
     def show_result(self, opened: OpenedRun, words: str) -> dict:
@@ -249,7 +250,7 @@ class HistoryPanel:
     def remember(self, values: dict) -> dict:
         """Finished runs are kept on the server, and their thumbnails in this browser."""
         context, animations = self.context, values[self.context.animations]
-        form, newest, kept = context.read_form(values), [], list(animations.animations)
+        newest, kept = [], list(animations.animations)
         for at in sorted(range(len(kept)), key=lambda at: at == animations.kept_at):
             animation = kept[at]
             if animation.result is None:
@@ -260,7 +261,7 @@ class HistoryPanel:
                 warn(str(error))
                 break
             kept[at] = replace(animation, token=token)
-            settings = form.with_run(animation.config, animation.spec, animation.compare).values()
+            settings = Form.of_run(animation.config, animation.spec, animation.compare).values()
             newest.insert(0, entry(token, animation.result.frames[-1], settings))
         animations = replace(animations, animations=tuple(kept))
         token = animations.kept.token if animations.kept else ""

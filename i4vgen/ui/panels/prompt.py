@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from i4vgen.errors import InvalidInputError, ModelError
 from i4vgen.generation_config import Defaults, Parameter, range_for
 from i4vgen.runtime import Runtime
 from i4vgen.ui import layout, strings
+from i4vgen.ui.captions import doubts
 from i4vgen.ui.context import AppContext, RunButtons, View
 from i4vgen.ui.errors import warn
 from i4vgen.ui.examples import Example
@@ -69,7 +69,7 @@ class PromptPanel:
                     elem_id="prompt",
                     submit_btn=False,
                 )
-            self.note = gr.HTML("", elem_id="note", visible=False, apply_default_css=False)
+            self.note = gr.HTML("", elem_id="note", elem_classes="note", visible=False, apply_default_css=False)
             self.chips = draw_chips(runtime)
             with gr.Row(elem_classes="knobs", equal_height=True):
                 with gr.Row(elem_classes="seed", equal_height=True, scale=2):
@@ -99,6 +99,7 @@ class PromptPanel:
                         strings.STOP, variant="stop", size="lg", visible=False, elem_id="stop-candidates"
                     )
                     leave = gr.Button(strings.LEAVE_QUEUE, size="lg", visible=False)
+            context.several = gr.Accordion(strings.SEVERAL, open=False, elem_id="several")
             with gr.Accordion(strings.ADVANCED, open=False, elem_id="advanced"):
                 self.seconds, self.fps = draw_seconds(runtime.defaults)
                 fields |= draw_settings(runtime.defaults, self.seconds)
@@ -314,7 +315,5 @@ def draw_model(models: OfferedModels) -> Mapping[str, Component]:
 
 def show_note(runtime: Runtime, prompt: str) -> dict:
     """The note under the prompt: visible only when there is something to say."""
-    unknown, unread = runtime.unknown_words(prompt or ""), runtime.unread(prompt or "")
-    notes = [strings.unknown_words([html.escape(word) for word in unknown])] if unknown else []
-    notes += [strings.unread(html.escape(unread))] if unread else []
+    notes = doubts(runtime, prompt or "")
     return gr.update(value="".join(f'<p role="status">{note}</p>' for note in notes), visible=bool(notes))
