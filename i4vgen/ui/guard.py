@@ -65,6 +65,8 @@ def guarded(handler: Callable) -> Callable:
     def call(*values: Any) -> Any:
         try:
             return handler(*values)
+        except gr.Error:  # a refusal in words of its own
+            raise
         except UNFIT as error:
             raise unfit(handler, error) from error
 
@@ -72,6 +74,8 @@ def guarded(handler: Callable) -> Callable:
     def stream(*values: Any) -> Iterator:
         try:
             yield from handler(*values)
+        except gr.Error:  # a refusal in words of its own
+            raise
         except UNFIT as error:
             raise unfit(handler, error) from error
 

@@ -1,4 +1,4 @@
-"""Queued prompts: their order, their bounds, who may do what with them, and what is said of the time they take."""
+"""Queued prompts: their order, their bounds, who may do what with them, and what is said of their time."""
 
 from __future__ import annotations
 

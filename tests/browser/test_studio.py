@@ -20,7 +20,7 @@ from i4vgen.events import PICKED, Selected
 from i4vgen.generation_config import GenerationConfig
 from i4vgen.media import read_video, write_video
 from i4vgen.recipe import Recipe
-from i4vgen.ui.remembering import ADD, STORAGE_KEY, entry
+from i4vgen.ui.remembering import ADD, QUEUE_KEY, STORAGE_KEY, entry
 from tests.browser.test_browser import CARDS, PATIENCE, captions, draw, fill_form, set_number
 from tests.support.browsing import quiet_page
 
@@ -149,6 +149,60 @@ def test_several_anchors_are_animated_and_compared(browser, url, options):
         expect(page.locator("#keep")).to_be_hidden()
         expect(page.locator("#player .player")).to_have_attribute("data-mode", "side")
         expect(page.get_by_role("rowheader")).to_have_text(["Vanilla", "NI-VSDS", "I4VGen"])
+
+
+@pytest.mark.parametrize("options", [{}, PHONE], ids=["1440", "390"])
+def test_queued_prompts_outlive_their_tab_and_can_be_taken_out(browser, url, options):
+    cards, rows = "#history button.thumbnail-lg", "#queue li"
+    with quiet_page(browser, url, **options) as page:
+        fill_form(page, candidates=2, steps=2)
+        set_number(page, "Frames", 4)
+        page.get_by_label("Seed", exact=True).fill("81")
+        page.get_by_role("button", name="Several prompts").click()
+        box = page.get_by_label("Prompts, one on a line")
+        box.fill(f"a red car at sunset\n{'a' * 2001}\na whale by the sea\na duck under water")
+        page.locator("#queue-them").click()
+        expect(page.locator(".said")).to_contain_text("3 prompts are queued. 1 line could not be queued")
+        expect(box).to_have_value("a" * 2001)
+        expect(page.get_by_role("button", name="Draw candidates")).to_be_enabled()
+        page.get_by_role("button", name=re.compile("^(Leave the queue|Stop): a duck")).click()
+        expect(page.locator(rows).filter(has_text="a duck")).to_have_count(0)
+        wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        assert page.evaluate(wide) <= 0
+
+        other = page.context.new_page()  # the browser stays, the tab is closed
+        page.close()
+        other.goto(url)
+        expect(other.locator(cards)).to_have_count(2, timeout=PATIENCE)
+        expect(other.locator(cards).first).to_contain_text("a whale by the sea")
+        expect(other.locator(cards).last).to_contain_text("seed 81")
+        other.locator(cards).last.scroll_into_view_if_needed()
+        other.wait_for_function("document.querySelector('#history img').naturalWidth > 0")
+        expect(other.locator(rows)).to_have_count(0)
+        other.locator(cards).last.click()
+        expect(other.get_by_label("Prompt", exact=True)).to_have_value("a red car at sunset")
+        expect(other.locator(CARDS)).to_have_count(2)
+        expect(other.locator(SHOWN)).to_have_count(2)
+        other.reload()  # what is collected stays collected
+        expect(other.locator(cards)).to_have_count(2)
+
+
+def test_what_a_restart_of_the_server_has_lost_is_said_and_can_be_queued_again(browser, url):
+    with quiet_page(browser, url) as page:
+        page.evaluate(
+            "([key, queued]) => localStorage.setItem(key, JSON.stringify(queued))",
+            [QUEUE_KEY, [{"run": "x" * 16, "prompt": "a <b>car</b>"}]],
+        )
+        page.reload()
+        expect(page.locator("#queue li")).to_contain_text("the server was restarted before its turn")
+        expect(page.locator("#queue .prompt")).to_have_text("a <b>car</b>")
+        page.locator("#again").click()
+        expect(page.locator("#queue li")).to_have_count(0)
+        expect(page.get_by_label("Prompts, one on a line")).to_have_value("a <b>car</b>")
+        page.get_by_label("Prompts, one on a line").fill(" ")
+        page.locator("#queue-them").click()
+        expect(page.get_by_text("Write a prompt on each line first")).to_be_visible()
+        expect(page.get_by_text("out of step")).to_have_count(0)
 
 
 def test_more_candidates_score_again_export_and_load_back(page, tmp_path):

@@ -68,7 +68,7 @@ class SeveralPanel:
                 self.leave = gr.Button(strings.LEAVE_WITH_ALL, size="sm", visible=False, elem_id="leave-all")
                 self.again = gr.Button(strings.BACK_INTO_BOX, size="sm", visible=False, elem_id="again")
             self.said = gr.HTML("", visible=False, elem_classes="note", apply_default_css=False)
-            self.list = QueueList(elem_id="queue", visible=False)
+            self.list = QueueList(elem_id="queue")
 
     @property
     def prompts(self) -> PromptQueue:
@@ -112,7 +112,7 @@ class SeveralPanel:
     def on_come_back(self, known: list) -> dict:
         """The page of a browser that has queued prompts begins with them."""
         changes = self.on_look(known)
-        is_open = changes[self.list]["visible"]
+        is_open = changes[self.list] is not None
         return changes | {
             self.context.several: changes[self.context.several] | ({"open": True} if is_open else {})
         }
@@ -150,7 +150,7 @@ class SeveralPanel:
         label = strings.several(len(places), None if None in times else longest)
         return {
             self.context.several: gr.update(label=label),
-            self.list: gr.update(value=queue_value(rows), visible=bool(rows)),
+            self.list: queue_value(rows),
             self.leave: gr.update(visible=len(places) > 1),
             self.again: gr.update(visible=len(rows) > len(places)),
             self.timer: gr.update(active=bool(places)),
@@ -248,6 +248,5 @@ def note(prompt: str, words: str) -> str:
 def say(heading: str, notes: list[str]) -> dict:
     """What became of the lines. notes: HTML."""
     items = "".join(f"<li>{note}</li>" for note in notes)
-    return gr.update(
-        value=f'<div role="status"><p>{heading}</p>{f"<ul>{items}</ul>" if items else ""}</div>', visible=True
-    )
+    more = f"<ul>{items}</ul>" if items else ""
+    return gr.update(value=f'<div class="said" role="status">{heading}{more}</div>', visible=True)
