@@ -178,7 +178,7 @@ class PromptQueue:
     def let_watched_run_begin(self) -> bool:
         """Whether a run that somebody watches may begin, which it then does. Asked while none is under way."""
         with self._lock:
-            if self._running or (self._watched_was_last and self._waiting()):
+            if self._running or (self._watched_was_last and self._worker and self._waiting()):
                 return False
             self._watched_was_last = True
             return True
@@ -231,11 +231,19 @@ class PromptQueue:
 
     def _work_off(self) -> None:
         """Makes the runs until nothing waits any more."""
+        try:
+            self._make_all()
+        finally:
+            with self._lock:
+                if self._worker is threading.current_thread():  # it broke: nobody shall wait for it
+                    self._worker = self._running = None
+
+    def _make_all(self) -> None:
         while True:
             with self._lock:
                 self._give_up_old()
                 if not self._waiting():
-                    self._worker = None
+                    self._worker = None  # with the lock: whoever adds a prompt now starts another thread
                     return
                 self._running = prompt = self._next()
                 if prompt is not None:

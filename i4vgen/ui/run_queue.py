@@ -79,7 +79,7 @@ def watched_runs(queue: Queue) -> WatchedRuns:
         return measured.avg_time if measured else None
 
     def rest(run: Event) -> float | None:
-        began, seconds = min(waiting.start_times_per_fn.get(run.fn, ()), default=None), usual(run)
+        began, seconds = min(tuple(waiting.start_times_per_fn.get(run.fn, ())), default=None), usual(run)
         left = None if began is None or seconds is None else seconds - (time.time() - began)
         return left if left is not None and left > 0 else None
 
