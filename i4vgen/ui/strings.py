@@ -77,8 +77,9 @@ def queued(count: int, kept: int) -> str:
 
 
 def several(count: int, seconds: float | None) -> str:
-    """The heading of the box. count: of prompts in the queue. seconds: to the end of them all."""
-    return f"{SEVERAL}: {count} queued, {seconds_left(seconds)}" if count else SEVERAL
+    """The heading of the box. count: of prompts in the queue. seconds: to the end of them all, if known."""
+    left = "" if seconds is None else f", {seconds_left(seconds)}"
+    return f"{SEVERAL}: {count} queued{left}" if count else SEVERAL
 
 
 def waiting(position: int, seconds: float | None) -> str:

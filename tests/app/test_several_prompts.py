@@ -81,7 +81,7 @@ def test_lines_are_queued_with_the_settings_of_the_form_and_the_runs_come_back(s
     assert [each["prompt"] for each in added] == ["a red rocket", "a blue car"] and box == ""
     assert "2 prompts are queued." in said
     heading, rows, _ = studio.look(added)
-    assert len(rows) == 2 and heading.startswith("Several prompts: 2 queued, ")
+    assert len(rows) == 2 and heading.startswith("Several prompts: 2 queued")
     finished = studio.wait_for(added)
     assert [entry["run"] for entry in finished] == [each["run"] for each in reversed(added)], "newest first"
     first = finished[-1]["settings"]
