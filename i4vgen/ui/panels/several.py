@@ -10,7 +10,8 @@ import html
 from typing import Any
 
 import gradio as gr
-from gradio.blocks import Block
+from gradio.blocks import BlockContext
+from gradio.components import Component
 
 from i4vgen.bounds import shown
 from i4vgen.errors import InvalidInputError, ModelError
@@ -103,7 +104,7 @@ class SeveralPanel:
     # What it shows
 
     @property
-    def outputs(self) -> list[Block]:
+    def outputs(self) -> list[Component | BlockContext]:
         """What `show` fills."""
         context = self.context
         shown = [self.list, self.leave, self.again, self.timer, self.changes]
