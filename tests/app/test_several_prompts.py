@@ -129,10 +129,10 @@ def test_nobody_queues_more_than_their_share_and_others_still_can(studio, monkey
 
 
 def test_a_click_waits_for_one_queued_run_and_not_for_all(studio):
-    added, _, _ = studio.queue("\n".join(["a red car", "a blue car", "a red rocket", "a blue rocket"]))
-    drawn = Client(studio.demo.local_url, verbose=False).predict(
-        "a red rocket", num_candidates=1, num_inference_steps=1, api_name="/candidates"
-    )
+    client = Client(studio.demo.local_url, verbose=False)
+    longer = {"Denoising steps": 20, "Compare with": []}
+    added, _, _ = studio.queue("a red car\na blue car\na red rocket", **longer)
+    drawn = client.predict("a car", num_candidates=1, num_inference_steps=1, api_name="/candidates")
     assert len(studio.wait_for(added)) == len(added)
     order = [kept.path.stem for kept in studio.store.runs()]
     assert order.index(drawn["run"]) < order.index(added[-1]["run"])
