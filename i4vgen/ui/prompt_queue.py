@@ -71,6 +71,10 @@ class Place:
     fraction: float = 0.0
 
 
+class QueueFullError(InvalidInputError):
+    """Another prompt than the most that may be queued."""
+
+
 class GivenUpError(Exception):
     """Whoever queued the prompt took it out while its run was under way."""
 
@@ -138,14 +142,14 @@ class PromptQueue:
             Its name, which is that of its run.
 
         Raises:
-            InvalidInputError: Too many are queued already, of this owner or in all.
+            QueueFullError: Too many are queued already, of this owner or in all.
         """
         with self._lock:
             own = [prompt for prompt in self._queued.values() if prompt.owner == owner]
             if len(own) >= self.limits.queued_per_visitor:
-                raise InvalidInputError(strings.too_many_queued(self.limits.queued_per_visitor))
+                raise QueueFullError(strings.too_many_queued(self.limits.queued_per_visitor))
             if len(self._queued) >= self.limits.queued:
-                raise InvalidInputError(strings.PROMPTS_FULL)
+                raise QueueFullError(strings.PROMPTS_FULL)
             turn = 1 + max((prompt.turn for prompt in own), default=self._turn)
             prompt = QueuedPrompt(self.run_store.new_token(), owner, runtime, config, tuple(compare), turn)
             self._queued[prompt.run] = prompt

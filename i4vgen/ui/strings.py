@@ -53,14 +53,21 @@ BACK_INTO_BOX = "Back into the box"
 DISMISS = "Dismiss"
 NEEDS_LINES = "Write a prompt on each line first."
 LINE_TWICE = "this line is there twice"
-PROMPTS_FULL = "too many prompts are queued on this server: try again later"
+PROMPTS_FULL = "Too many prompts are queued on this server. Queue the rest later."
 WAITED_TOO_LONG = "Its turn did not come within a day. Queue it again."
 LOST = "Lost: the server was restarted before its turn, or had no room for the result. Queue it again."
 
 
 def too_many_queued(most: int) -> str:
     """Another prompt than the most that a visitor may have in the queue."""
-    return f"{most} prompts of yours are queued, which is the most: queue it when some of them are done"
+    return f"{most} prompts of yours are in the queue, which is the most. Queue the rest when some are done."
+
+
+def too_many_lines(most: int) -> str:
+    """More lines than are looked at."""
+    return (
+        f"{most} lines is the most at once. Where there are more, python -m i4vgen batch takes a file of them."
+    )
 
 
 def queued(count: int, kept: int) -> str:

@@ -77,10 +77,10 @@ def test_every_visitor_has_a_turn_before_anybody_has_a_second_one(queue, add):
 
 def test_the_queue_is_bounded_per_visitor_and_in_all(queue, add):
     own = [add("a") for _ in range(3)]
-    with pytest.raises(InvalidInputError, match="3 prompts of yours are queued"):
+    with pytest.raises(InvalidInputError, match="3 prompts of yours are in the queue"):
         add("a")
     add("b")
-    with pytest.raises(InvalidInputError, match="too many prompts are queued on this server"):
+    with pytest.raises(InvalidInputError, match="Too many prompts are queued on this server"):
         add("c")
     queue.leave(own[:1])
     add("c")

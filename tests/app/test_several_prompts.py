@@ -11,6 +11,7 @@ from gradio_client import Client
 
 from i4vgen.ui.app import build_app
 from i4vgen.ui.limits import PUBLIC
+from i4vgen.ui.panels import several
 from i4vgen.ui.prompt_queue import PromptQueue
 from i4vgen.ui.run_store import RunStore
 
@@ -76,7 +77,7 @@ def studio(runtime, tmp_path_factory):
     studio.demo.close()
 
 
-def test_lines_are_queued_with_the_settings_of_the_form_and_the_runs_come_back(studio):
+def test_lines_are_queued_with_the_settings_of_the_form_and_the_runs_come_back(studio, monkeypatch):
     added, box, said = studio.queue("a red rocket\n\n  a blue car  \n")
     assert [each["prompt"] for each in added] == ["a red rocket", "a blue car"] and box == ""
     assert "2 prompts are queued." in said
@@ -87,7 +88,10 @@ def test_lines_are_queued_with_the_settings_of_the_form_and_the_runs_come_back(s
     first = finished[-1]["settings"]
     assert (first["prompt"], first["seed"], first["num_candidates"]) == ("a red rocket", 3, 2)
     assert first["num_inference_steps"] == 2 and first["compare"] == ["vanilla"]
-    assert studio.look(added)[0] == "Several prompts"
+    monkeypatch.setattr(several, "COLLECT_AT_ONCE", 1)
+    some = [studio.look(known) for known in (added, added[1:])]
+    assert [[entry["run"] for entry in each[2]] for each in some] == [[line["run"]] for line in added]
+    assert [each[0] for each in some] == ["Several prompts"] * 2
     assert studio.store.open(added[0]["run"]).config.prompt == "a red rocket"
 
 
@@ -104,6 +108,7 @@ def test_what_is_wrong_with_the_form_or_the_box_refuses_all_lines(studio):
     for lines, settings, words in (
         (" \n", {}, "Write a prompt on each line"),
         ("a car", {"Seed": None}, "Seed"),
+        ("a car\n" * 97, {}, "96 lines"),
     ):
         with pytest.raises(AssertionError, match=words):
             studio.queue(lines, **settings)
@@ -130,7 +135,7 @@ def test_nobody_queues_more_than_their_share_and_others_still_can(studio, monkey
 
 def test_a_click_waits_for_one_queued_run_and_not_for_all(studio):
     client = Client(studio.demo.local_url, verbose=False)
-    longer = {"Denoising steps": 20, "Compare with": []}
+    longer = {"Denoising steps": 10, "Compare with": []}
     added, _, _ = studio.queue("a red car\na blue car\na red rocket", **longer)
     drawn = client.predict("a car", num_candidates=1, num_inference_steps=1, api_name="/candidates")
     assert len(studio.wait_for(added)) == len(added)

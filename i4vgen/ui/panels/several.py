@@ -7,6 +7,7 @@ page that knows any asks after them now and again, and puts the finished runs in
 from __future__ import annotations
 
 import html
+from contextlib import suppress
 from typing import Any
 
 import gradio as gr
@@ -21,7 +22,7 @@ from i4vgen.ui.components.queue import QueueList, Row, queue_value
 from i4vgen.ui.context import AppContext
 from i4vgen.ui.errors import refusal
 from i4vgen.ui.form import Form
-from i4vgen.ui.prompt_queue import Place, PromptQueue
+from i4vgen.ui.prompt_queue import Place, PromptQueue, QueueFullError
 from i4vgen.ui.queueing import QUICK
 from i4vgen.ui.remembering import CHANGE_QUEUE, COME_BACK, RECALL_QUEUE, REMEMBER, RememberedPrompt, entry
 from i4vgen.ui.visitors import current_visitor
@@ -31,6 +32,9 @@ ASK_EVERY = 2.5
 
 MOST_LINES = 4 * REMEMBER
 """Maximum number of lines that are looked at, and of queued prompts that a browser may ask after."""
+
+COLLECT_AT_ONCE = 4
+"""Maximum number of finished runs that one look brings, each opened for its thumbnail. The next brings more."""
 
 
 class SeveralPanel:
@@ -120,17 +124,19 @@ class SeveralPanel:
 
     def on_look(self, known: list) -> dict:
         """The list as it is now; what is finished goes into the history."""
-        rows, finished, over = [], [], []
+        rows, finished, over, more = [], [], [], False
         remembered = read_known(known)
         places = self.prompts.look([each.run for each in remembered])
         for each in remembered:
             place = places.get(each.run)
-            if place is None and (done := self.find_finished(each.run)):
+            if place is None and len(finished) == COLLECT_AT_ONCE and self.context.run_store.path(each.run):
+                more = True
+            elif place is None and (done := self.find_finished(each.run)):
                 finished.insert(0, done)
                 over.append(each.run)
             else:
                 rows.append(Row(each.run, each.prompt, place or Place(None, words=strings.LOST)))
-        return self.show(rows) | {self.context.collected: finished, self.changes: {"over": over}}
+        return self.show(rows, more) | {self.context.collected: finished, self.changes: {"over": over}}
 
     def find_finished(self, run: str) -> dict | None:
         """The entry of a run in the history; None if it cannot be had. run: its name."""
@@ -143,8 +149,11 @@ class SeveralPanel:
         except (InvalidInputError, ModelError, LookupError):
             return None
 
-    def show(self, rows: list[Row]) -> dict:
-        """The list, its buttons, and how far it is in the heading above it."""
+    def show(self, rows: list[Row], more: bool) -> dict:
+        """The list, its buttons, and how far it is in the heading above it.
+
+        more: whether there is more to collect.
+        """
         places = [row.place for row in rows if row.place.position is not None]
         times = [place.seconds_left for place in places]
         longest = max((seconds for seconds in times if seconds is not None), default=None)
@@ -154,7 +163,7 @@ class SeveralPanel:
             self.list: queue_value(rows),
             self.leave: gr.update(visible=len(places) > 1),
             self.again: gr.update(visible=len(rows) > len(places)),
-            self.timer: gr.update(active=bool(places)),
+            self.timer: gr.update(active=more or bool(places)),
         }
 
     # What people do
@@ -165,14 +174,20 @@ class SeveralPanel:
         prompts = read_lines(values[self.lines])
         if not prompts:
             raise refusal(strings.NEEDS_LINES, strings.CHECK_FORM)
+        if len(prompts) > MOST_LINES:
+            raise refusal(strings.too_many_lines(MOST_LINES), strings.CHECK_FORM)
         try:
             runtime, _ = self.context.read_run(form.with_values({"prompt": "-"}))
         except (InvalidInputError, ModelError) as error:
             raise refusal(str(error), strings.CHECK_FORM) from error
         added, kept, notes = [], [], []
-        for prompt in prompts:
+        for at, prompt in enumerate(prompts):
             try:
                 run = self.add(form, prompt, [each["prompt"] for each in added])
+            except QueueFullError as error:
+                kept += prompts[at:]
+                notes.append(html.escape(str(error)))
+                break
             except (InvalidInputError, ModelError) as error:
                 kept.append(prompt)
                 notes.append(note(prompt, html.escape(str(error))))
@@ -227,18 +242,17 @@ class SeveralPanel:
 def read_lines(text: str | None) -> list[str]:
     """The prompts in the box."""
     lines = [line.strip() for line in (text or "").splitlines()]
-    return [line for line in lines if line][:MOST_LINES]
+    return [line for line in lines if line]
 
 
 def read_known(known: object) -> list[RememberedPrompt]:
     """What a browser says that it has queued: data from anybody."""
-    found = []
+    found = {}
     for item in known[:MOST_LINES] if isinstance(known, list) else []:
-        try:
-            found.append(RememberedPrompt.model_validate(item))
-        except ValueError:
-            continue
-    return found
+        with suppress(ValueError):
+            prompt = RememberedPrompt.model_validate(item)
+            found[prompt.run] = prompt
+    return list(found.values())
 
 
 def note(prompt: str, words: str) -> str:
