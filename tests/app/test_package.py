@@ -7,11 +7,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable
-from importlib.metadata import packages_distributions, requires, version
+from importlib.metadata import metadata, packages_distributions, requires, version
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 try:
@@ -124,6 +125,16 @@ def test_the_pinned_versions_are_among_those_that_the_package_allows(what):
         installed = version(requirement.name).partition("+")[0]
         assert requirement.specifier.contains(installed), f"{requirement} is not what is installed"
         assert allowed.specifier.contains(installed), requirement.name
+
+
+def test_the_pinned_versions_install_on_the_oldest_python_that_the_package_allows():
+    (oldest,) = [bound.version for bound in SpecifierSet(read_project()["requires-python"])]
+    required = read_requirements(ROOT / "requirements.txt") + read_requirements(ROOT / "tests/requirements.txt")
+    pins = [r for r in required if not r.marker and any(bound.operator == "==" for bound in r.specifier)]
+    assert pins
+    for requirement in pins:
+        wanted = metadata(requirement.name)["Requires-Python"] or ""
+        assert SpecifierSet(wanted).contains(oldest), f"{requirement.name} wants Python {wanted}"
 
 
 def test_the_wheel_runs_from_any_folder(tmp_path):
