@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint sheet evidence space clean
+.PHONY: demo test fresh lint sheet evidence space clean
 
 demo: $(VENV)/demo
 	$(BIN)/python app.py
@@ -13,6 +13,10 @@ demo: $(VENV)/demo
 test: $(VENV)/test
 	tests/ensure-chromium
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# Both commands on a bare Debian; needs root and debootstrap.
+fresh:
+	tests/fresh
 
 # The stubs that Gradio has written go first: pyright would go by them, however old they are.
 lint: $(VENV)/test
