@@ -32,7 +32,6 @@ ADVANCED = "Advanced settings"
 OWN_SAMPLER = "the model's own"
 SECONDS = "Seconds"
 COMPARE = "Compare with"
-COMPARE_INFO = "Made from the same prompt and seed. FreeInit takes three times as long."
 
 SEVERAL = "Several prompts"
 SEVERAL_HINT = (
@@ -288,6 +287,11 @@ def stage_short(name: str) -> str:
 def clip_label(name: str) -> str:
     """What a video, or the anchor, is called."""
     return COMPARISONS[name].label if name in COMPARISONS else CLIP_LABELS[name]
+
+
+def compare_info() -> str:
+    """What the comparisons are that a run can have."""
+    return " ".join(f"{comparison.label}: {comparison.hint}." for comparison in COMPARISONS.values())
 
 
 def clip_hint(name: str) -> str:

@@ -111,13 +111,11 @@ def test_the_command_lines_help_names_them(capsys):
 
 def test_the_app_offers_and_runs_them():
     demo = build_app(Runtime("linear", "cpu"))
-    choices = [
-        choice
-        for component in demo.get_config_file()["components"]
-        for choice in component["props"].get("choices") or ()
-    ]
+    page = [component["props"] for component in demo.get_config_file()["components"]]
+    choices = [choice for props in page for choice in props.get("choices") or ()]
     offered = {("Linear model", "linear"), ("How red it is", "redness"), ("Once more", "again")}
     assert offered <= {tuple(choice) for choice in choices}
+    assert any("Once more: the vanilla video again." in (props.get("info") or "") for props in page)
     _, described, _ = gr.utils.get_function_description(api.endpoint(api.Endpoints.generate))
     named = {"model": "linear", "rewards": "redness", "compare": "again"}
     assert all(name in described[parameter] for parameter, name in named.items())

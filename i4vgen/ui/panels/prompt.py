@@ -107,7 +107,7 @@ class PromptPanel:
                     [(comparison.label, name) for name, comparison in COMPARISONS.items()],
                     value=["vanilla"],
                     label=strings.COMPARE,
-                    info=strings.COMPARE_INFO,
+                    info=strings.compare_info(),
                 )
             with gr.Accordion(strings.MODEL, open=False, elem_id="model"):
                 fields |= draw_model(context.models)
