@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import os
 import string
 from pathlib import Path
+
+# Of the processes that tests start, several at once: threads that wait for each other's cores wait in a loop.
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 
 import huggingface_hub
 import numpy as np
@@ -98,6 +103,11 @@ def write_tiny_model(folder: Path) -> None:
         "words": WORDS,
     }
     (folder / "i4vgen.json").write_text(json.dumps(defaults))
+
+
+def pytest_collection_finish() -> None:
+    """Leaves a million objects of the imported libraries out of every later garbage collection."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

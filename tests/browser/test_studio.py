@@ -189,6 +189,7 @@ def test_queued_prompts_outlive_their_tab_and_can_be_taken_out(browser, url, opt
 
 def test_what_a_restart_of_the_server_has_lost_is_said_and_can_be_queued_again(browser, url):
     with quiet_page(browser, url) as page:
+        expect(page.locator(CARDS)).to_have_count(16)  # what it loads is not to be broken off
         page.evaluate(
             "([key, queued]) => localStorage.setItem(key, JSON.stringify(queued))",
             [QUEUE_KEY, [{"run": "x" * 16, "prompt": "a <b>car</b>"}]],
