@@ -20,7 +20,6 @@ if os.environ.get("SPACE_ID"):  # behind the proxies of Hugging Face, which say 
 if ON_ZERO_GPU := bool(os.environ.get("SPACES_ZERO_GPU")):  # set by Hugging Face
     import i4vgen.zero_gpu  # noqa: F401  before all that uses torch
 
-from i4vgen.background import BackgroundThread
 from i4vgen.catalog import ENVIRONMENT
 from i4vgen.errors import InvalidInputError, ModelError
 from i4vgen.runtime import Runtime, get_runtime
@@ -136,8 +135,6 @@ try:
         limits = replace(PUBLIC, largest_run=args.largest_run or PUBLIC.largest_run)
     else:
         limits = replace(PRIVATE, largest_run=args.largest_run)
-    if runtime.device == "cpu" and not ON_ZERO_GPU:  # which forks; and a GPU leaves the cores to the server
-        Runtime.background = BackgroundThread()
     run_store = RunStore()
     allowed = args.allow_model if public else None
     demo = build_app(runtime, run_store=run_store, allowed=allowed, limits=limits, metadata=args.metadata)

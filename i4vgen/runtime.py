@@ -17,7 +17,6 @@ from transformers import PreTrainedTokenizerBase
 import i4vgen
 from i4vgen import catalog
 from i4vgen.backbones.memory import free_cache
-from i4vgen.background import BackgroundThread
 from i4vgen.events import Event
 from i4vgen.generation_config import Defaults, GenerationConfig
 from i4vgen.loading import download, load, pick_device
@@ -45,11 +44,9 @@ class Runtime:
     A process keeps one model loaded; a run of another runtime unloads it.
 
     Attributes:
-        background: Takes the steps of all runs, if the process does something else meanwhile.
         unattended: Whether a run can go on when whoever asked for it has left.
     """
 
-    background: BackgroundThread | None = None
     unattended = True
     _device_lock = threading.Lock()
     _loaded: Runtime | None = None
@@ -128,7 +125,7 @@ class Runtime:
         while not self._device_lock.acquire(timeout=0.1):
             if stop.stopped:
                 return
-        events: Generator[Event, None, None] | None = None
+        events: Iterator[Event] | None = None
         try:
             for loading in download(self.entry) if self._pipeline is None else ():
                 if stop.stopped:
@@ -136,22 +133,17 @@ class Runtime:
                 yield loading
             if stop.stopped:
                 return
-            events = self._events(make_events)
-            if self.background is not None:
-                events = self.background.iterate(events)
+            events = make_events(self._load())
             for event in events:
                 yield event
                 if stop.stopped:
                     return
         finally:
             try:
-                if events is not None:
+                if isinstance(events, Generator):
                     events.close()
             finally:
                 self._device_lock.release()
-
-    def _events(self, make_events: Callable[[I4VGenPipeline], Iterator[Event]]) -> Generator[Event, None, None]:
-        yield from make_events(self._load())
 
     def warm_up(self) -> None:
         """Loads the model and runs every stage once, so that the first visitor does not wait for it."""

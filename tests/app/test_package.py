@@ -150,6 +150,7 @@ def test_the_pinned_versions_install_on_the_oldest_python_that_the_package_allow
         assert SpecifierSet(wanted).contains(oldest), f"{requirement.name} wants Python {wanted}"
 
 
+@pytest.mark.slow
 def test_the_wheel_runs_from_any_folder(tmp_path):
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "site"), "GRADIO_ANALYTICS_ENABLED": "False"}
 

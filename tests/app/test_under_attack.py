@@ -34,7 +34,7 @@ def test_what_nobody_should_send_is_refused_in_words(server):
 
 
 def test_visitors_get_what_they_asked_for(server):
-    found = load.load(server, visitors=4, minutes=0.25)
+    found = load.load(server, visitors=4, minutes=0.15)
     assert found["problems"] == {} and found["tracebacks"] == {}
     assert found["runs"] >= 1 and found["clicks"] >= 1
 

@@ -109,6 +109,7 @@ def test_the_command_line_makes_a_video(model, warm, tmp_path, capsys):
     assert (again / "i4vgen.mp4").read_bytes() == (out / "i4vgen.mp4").read_bytes()
 
 
+@pytest.mark.slow
 def test_the_app_makes_a_video_with_every_model(warm, pocket_dir):
     demo = build_app(Runtime("pocket", "cpu"))
     _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False)

@@ -249,6 +249,7 @@ def stop_in_the_middle(node, drafts: Path) -> list[Path]:
     return []
 
 
+@pytest.mark.slow
 def test_twelve_runs_outlive_the_death_of_a_node(command, cluster, tmp_path, monkeypatch, pocket_dir):
     cheap = ("--seeds", "0-1", "--height", "32", "--width", "32", "--frames", "4")
     assert command(PROMPTS, *cheap, "--device", "cpu", "--out", "local", model="pocket")[0] == 0

@@ -95,6 +95,7 @@ def test_prompts_are_all_different_and_the_same_every_time():
     assert len(set(prompts)) == 40 and prompts[:10] == make_prompts(CPU, 10)
 
 
+@pytest.mark.slow
 def test_the_command_goes_on_where_it_was_and_reports_every_method(tmp_path, monkeypatch, tiny_model_dir):
     monkeypatch.setattr(judging, "REAL_CLIPS", 8)
     monkeypatch.setattr(judging, "RIGHT_ENOUGH", 0.0)  # this judge has learned nothing

@@ -68,6 +68,7 @@ def stage(tmp_path, monkeypatch):
     return run
 
 
+@pytest.mark.slow
 def test_every_stage_of_the_recipe_runs_and_the_model_that_comes_out_draws(stage, tmp_path):
     stage("vae", minutes="0")
     once = stage("text_to_image")["text_to_image"]["steps"]

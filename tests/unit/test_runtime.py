@@ -1,15 +1,12 @@
 """The shared runtime: loading, stopping, one run at a time, words."""
 
-import os
 import shutil
-import sys
 import threading
 
 import pytest
 import torch
 
 from i4vgen import runtime as runtime_module
-from i4vgen.background import BackgroundThread
 from i4vgen.catalog import ModelSpec
 from i4vgen.errors import InvalidInputError, ModelError
 from i4vgen.events import Progress, Result, Stage
@@ -145,27 +142,3 @@ def test_not_every_choice_that_was_ever_made_is_remembered(monkeypatch):
 def test_a_missing_model_shows_when_it_is_used():
     with pytest.raises(ModelError, match="no-such-model"):
         _ = Runtime("./no-such-model", "cpu").defaults
-
-
-def test_runs_in_the_background_take_all_their_steps_on_one_thread(runtime, make_config, monkeypatch):
-    monkeypatch.setattr(runtime, "background", BackgroundThread())
-    threads = set()
-
-    def events(pipeline):
-        try:
-            for event in pipeline.comparison("vanilla", make_config()):
-                threads.add((threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0)))
-                yield event
-        finally:
-            threads.add((threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0)))
-
-    assert isinstance(list(runtime.stream(events))[-1], Result)
-    stream = runtime.stream(events)
-    next(stream)
-    stream.close()
-    with pytest.raises(InvalidInputError):
-        list(runtime.stream(lambda p: p.run(make_config(), anchor=99)))
-    assert list(runtime.stream(lambda p: iter(["free"]))) == ["free"]
-    ((thread, niceness),) = threads
-    assert thread != threading.get_native_id()
-    assert niceness == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 10) or sys.platform != "linux"
