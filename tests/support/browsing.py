@@ -15,11 +15,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT = 240  # seconds: importing torch and Gradio can take minutes where other work holds the cores
-EXPECTED_NOISE = ("Download the React DevTools",)
+LEAVING = (
+    "AbortError: signal is aborted without reason"  # Gradio, of the stream that it closes as a page is left
+)
 
 
 def find_chromium() -> str:
@@ -79,6 +81,11 @@ def running_browser() -> Iterator[Browser]:
             browser.close()
 
 
+def is_trouble(message: ConsoleMessage) -> bool:
+    """Whether the console tells of a mistake."""
+    return message.type == "error" and not message.text.startswith(LEAVING)
+
+
 @contextmanager
 def quiet_page(browser: Browser, url: str, ready: str = "Draw candidates", **options) -> Iterator[Page]:
     """A fresh tab on `url`, once its button `ready` is there. Fails on any error in its console and on any
@@ -92,7 +99,7 @@ def quiet_page(browser: Browser, url: str, ready: str = "Draw candidates", **opt
     page.on("pageerror", lambda error: trouble.append(f"uncaught: {error}"))
     page.on(
         "console",
-        lambda m: trouble.append(f"console: {m.text} ({m.location})") if m.type == "error" else None,
+        lambda m: trouble.append(f"console: {m.text} ({m.location})") if is_trouble(m) else None,
     )
 
     def check(config):
