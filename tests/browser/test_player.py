@@ -106,6 +106,7 @@ def settle(page: Page, frame: int) -> None:
 
 def divider(page: Page) -> float:
     """Where the divider is drawn, as a share of the stage."""
+    expect(page.locator(".seam svg")).to_be_visible()
     stage, handle = page.locator(".stage").bounding_box(), page.locator(".seam svg").bounding_box()
     return (handle["x"] + handle["width"] / 2 - stage["x"]) / stage["width"]
 
