@@ -12,6 +12,7 @@ import html
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import gradio as gr
@@ -63,23 +64,26 @@ def guarded(handler: Callable) -> Callable:
 
     @functools.wraps(handler)
     def call(*values: Any) -> Any:
-        try:
+        with refusing(handler):
             return handler(*values)
-        except gr.Error:  # a refusal in words of its own
-            raise
-        except UNFIT as error:
-            raise unfit(handler, error) from error
 
     @functools.wraps(handler)
     def stream(*values: Any) -> Iterator:
-        try:
+        with refusing(handler):
             yield from handler(*values)
-        except gr.Error:  # a refusal in words of its own
-            raise
-        except UNFIT as error:
-            raise unfit(handler, error) from error
 
     return stream if inspect.isgeneratorfunction(handler) else call
+
+
+@contextmanager
+def refusing(handler: Callable) -> Iterator[None]:
+    """Turns what the handler fails with into a refusal."""
+    try:
+        yield
+    except gr.Error:  # a refusal in words of its own
+        raise
+    except UNFIT as error:
+        raise unfit(handler, error) from error
 
 
 def unfit(handler: Callable, error: Exception) -> gr.Error:
