@@ -2,9 +2,10 @@
 
     python -m benchmarks.load --visitors 50 --minutes 10
 
-Every visitor has an address, a session and a seed of their own, and goes back and forth between short runs and
-clicks (the event with which the page begins). A result belongs to its visitor if the picture is the one that
-this seed gave the first time, and nobody else's. Reports waiting times, refusals, memory and disk.
+Every visitor has an address, a session and a seed of their own, opens the page, and goes back and forth between short
+runs and clicks: another card of the run that the page shows, a star, the order of the cards, the page once more. A
+result belongs to its visitor if the picture is the one that this seed gave the first time, and nobody else's. Reports
+waiting times, refusals, memory and disk.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import random
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
 import numpy as np
@@ -25,6 +28,10 @@ from benchmarks.serving import Server, main
 
 RUN = {"prompt": "a red car", "num_candidates": 1, "num_inference_steps": 2, "compare": []}
 RUNS_SHARE = 0.3
+OPENING = "on_load"
+CLICKS = (OPENING, "on_card", "on_card", "on_star", "on_order")
+"""What visitors click on, by the names of the handlers: what they do most often comes up most often."""
+
 BETWEEN = 1.0  # seconds on average between what a visitor does
 
 
@@ -74,21 +81,24 @@ class Visitor:
         self.session = f"visitor{number}"
         self.headers = {"x-forwarded-for": f"10.1.{number // 250}.{number % 250 + 1}"}
         self.http = httpx.Client(timeout=120, headers=self.headers)
-        values = {each["id"]: each["props"].get("value") for each in config["components"]}
-        self.event = next(e for e in config["dependencies"] if e["api_name"] == "on_load")
-        self.data = [values.get(component) for component in self.event["inputs"]]
+        self.values = {each["id"]: each["props"].get("value") for each in config["components"]}
+        self.events = {each["api_name"]: each for each in config["dependencies"]}
 
     def act(self) -> None:
         client = Client(self.url, headers=self.headers, verbose=False, download_files=False)
+        self.attempt(self.click, OPENING)
         while not self.stop.is_set():
-            try:
-                if self.rng.random() < RUNS_SHARE:
-                    self.run(client)
-                else:
-                    self.click()
-            except Exception as error:
-                self.report.problems[f"{type(error).__name__}: {str(error)[:80]}"] += 1
+            if self.rng.random() < RUNS_SHARE:
+                self.attempt(self.run, client)
+            else:
+                self.attempt(self.click, self.rng.choice(CLICKS))
             self.stop.wait(self.rng.expovariate(1 / BETWEEN))
+
+    def attempt(self, action: Callable[..., None], *given: Any) -> None:
+        try:
+            action(*given)
+        except Exception as error:
+            self.report.problems[f"{type(error).__name__}: {str(error)[:80]}"] += 1
 
     def run(self, client: Client) -> None:
         """A run, of which the picture must be this visitor's."""
@@ -105,16 +115,22 @@ class Visitor:
             self.report.problems["somebody else's result"] += 1
         self.report.runs.append(took)
 
-    def click(self) -> None:
-        """The event with which the page begins."""
-        body = {"fn_index": self.event["id"], "data": self.data, "session_hash": self.session}
+    def click(self, name: str) -> None:
+        """One of the page's events, by the name of its handler."""
+        event = self.events[name]
+        body = {
+            "fn_index": event["id"],
+            "data": [self.values.get(component) for component in event["inputs"]],
+            "event_data": {"index": self.rng.randrange(4), "toggle": False},  # of a card
+            "session_hash": self.session,
+        }
         start = time.monotonic()
         self.http.post(f"{self.url}/gradio_api/queue/join", json=body).raise_for_status()
         with self.http.stream("GET", f"{self.url}/gradio_api/queue/data?session_hash={self.session}") as stream:
             for line in stream.iter_lines():
                 if '"process_completed"' in line:
                     if '"success":true' not in line:
-                        self.report.problems["a click that failed"] += 1
+                        self.report.problems[f"{name} failed"] += 1
                     break
         self.report.clicks.append(time.monotonic() - start)
 

@@ -12,6 +12,7 @@ from starlette.middleware import Middleware
 from i4vgen.bundled import EXAMPLES
 from i4vgen.runtime import Runtime
 from i4vgen.ui import api, layout, recipes, strings
+from i4vgen.ui.changes import send_only_changes
 from i4vgen.ui.closed_routes import ClosedRoutes
 from i4vgen.ui.context import AppContext
 from i4vgen.ui.examples import StoredRuns, read_examples
@@ -82,6 +83,7 @@ def build_app(
         context.connect_stops()
         api.register(models, run_store, limits)
     guard_events(demo)
+    send_only_changes(demo)
     limit_runs(demo, limits)
     take_turns(demo, prompts)
     end_heartbeat(demo)

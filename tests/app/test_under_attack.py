@@ -49,7 +49,7 @@ def test_page_loads_leave_nothing_behind(runtime, tmp_path):
         for number in range(30):
             visitor.http.get(url).raise_for_status()
             visitor.session = f"tab{number}"
-            visitor.click()
+            visitor.click(load.OPENING)
             if number in (9, 29):
                 gc.collect()
                 sessions = sum(isinstance(each, SessionState) for each in gc.get_objects())
