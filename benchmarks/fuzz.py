@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import threading
 import time
 import zipfile
 from collections import Counter
@@ -46,6 +47,7 @@ class Fuzzer:
         self.problems: Counter[str] = Counter()
         self.slowest: list[tuple[float, str]] = []
         self.uploaded: list[str] = []
+        self.sessions = {f"fuzz{number}": threading.Lock() for number in range(50)}
 
     def one(self, seed: int) -> None:
         """One request, and what became of it."""
@@ -84,13 +86,14 @@ class Fuzzer:
     def join(self, rng: random.Random) -> str:
         """An event of the page, with data that the page would not send."""
         event = rng.choice(self.config["dependencies"])
-        session = f"fuzz{rng.randrange(50)}"
+        session = rng.choice(sorted(self.sessions))
         data = [odd_value(rng, self.uploaded) for _ in event["inputs"]]
         body = {"fn_index": event["id"], "data": data, "session_hash": session}
         body |= {"event_data": odd_value(rng, self.uploaded), "trigger_id": rng.choice([None, 1, event["id"]])}
-        joined = self.post(f"{API}/queue/join", body)
-        if joined.status_code == 200:
-            self.listen(f"{API}/queue/data?session_hash={session}", f"event {event['api_name']}")
+        with self.sessions[session]:  # two who listen to one session get half of what it has to say each
+            joined = self.post(f"{API}/queue/join", body)
+            if joined.status_code == 200:
+                self.listen(f"{API}/queue/data?session_hash={session}", f"event {event['api_name']}")
         return f"event {event['api_name']}"
 
     def upload(self, rng: random.Random) -> str:
@@ -122,6 +125,8 @@ class Fuzzer:
                 "/monitoring",
                 f"{API}/component_server",
                 f"{API}/queue/status",
+                f"{API}/queue/data?session_hash=nobody",
+                f"{API}/call/generate/nobody",
                 f"{API}/heartbeat/x",
                 f"/static/{tail}",
                 f"/assets/{tail}",

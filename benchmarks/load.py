@@ -2,10 +2,10 @@
 
     python -m benchmarks.load --visitors 50 --minutes 10
 
-Every visitor has an address, a session and a seed of their own, opens the page, and goes back and forth between short
-runs and clicks: another card of the run that the page shows, a star, the order of the cards, the page once more. A
-result belongs to its visitor if the picture is the one that this seed gave the first time, and nobody else's. Reports
-waiting times, refusals, memory and disk.
+Every visitor has an address, a session and a seed of their own, opens the page, and goes back and forth between
+short runs and clicks: another card of the run that the page shows, a star, the order of the cards, the page
+once more. A result belongs to its visitor if the picture is the one that this seed gave the first time, and
+nobody else's. Reports waiting times, refusals, memory (the median while ten runs were made) and disk.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import hashlib
 import random
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
 import httpx
@@ -32,6 +33,9 @@ OPENING = "on_load"
 CLICKS = (OPENING, "on_card", "on_card", "on_star", "on_order")
 """What visitors click on, by the names of the handlers: what they do most often comes up most often."""
 
+MARKS = (0, 20, 50, 100, 200, 400, 800)
+"""Numbers of runs at which the server's memory is of interest."""
+
 BETWEEN = 1.0  # seconds on average between what a visitor does
 
 
@@ -43,17 +47,16 @@ class Report:
         clicks, runs: Seconds until each was answered.
         pictures: The hash of the picture that each seed gave.
         problems: How often what went wrong.
-        memory: (number of runs, MB of the server) over time.
+        memory: MB of the server over time, by the number of runs at that time.
     """
 
     clicks: list[float] = field(default_factory=list)
     runs: list[float] = field(default_factory=list)
     pictures: dict[int, str] = field(default_factory=dict)
     problems: Counter[str] = field(default_factory=Counter)
-    memory: list[tuple[int, float]] = field(default_factory=list)
+    memory: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     def to_dict(self, server: Server) -> dict:
-        at = dict(self.memory)
         return {
             "runs": len(self.runs),
             "run_seconds": percentiles(self.runs),
@@ -61,9 +64,13 @@ class Report:
             "click_seconds": percentiles(self.clicks),
             "visitors_with_results": len(self.pictures),
             "problems": dict(self.problems.most_common()),
-            "memory_mb": {str(runs): round(at[runs]) for runs in sorted(at)},
+            "memory_mb": {str(m): round(median(seen)) for m in MARKS if (seen := self.memory_during(m))},
             "disk_mb": round(server.disk(), 1),
         }
+
+    def memory_during(self, first: int) -> list[float]:
+        """What was seen from this number of runs on, for ten runs: it goes up and down with each."""
+        return [megabytes for runs in range(first, first + 10) for megabytes in self.memory[runs]]
 
 
 def percentiles(seconds: list[float]) -> dict[str, float]:
@@ -143,15 +150,13 @@ def load(server: Server, visitors: int, minutes: float) -> dict:
     threads = [threading.Thread(target=person.act, daemon=True) for person in people]
     for thread in threads:
         thread.start()
-    end, marks = time.monotonic() + 60 * minutes, [0, 20, 50, 100, 200, 400, 800]
+    end = time.monotonic() + 60 * minutes
     while time.monotonic() < end:
-        if marks and len(report.runs) >= marks[0]:
-            report.memory.append((marks.pop(0), server.memory()))
+        report.memory[len(report.runs)].append(server.memory())
         time.sleep(0.2)
     stop.set()
     for thread in threads:
         thread.join(120)
-    report.memory.append((len(report.runs), server.memory()))
     if len(set(report.pictures.values())) < len(report.pictures):
         report.problems["two seeds with one picture"] += 1
     return report.to_dict(server) | {"tracebacks": dict(server.tracebacks())}

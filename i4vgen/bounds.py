@@ -24,15 +24,23 @@ def check_text(name: str, value: object, most: int = MAX_TEXT) -> str:
     """The value of this name, which must be a text of at most so many characters.
 
     Raises:
-        InvalidInputError: It is none, is longer, or holds half of a character, which no file can hold.
+        InvalidInputError: It is none, is longer, or see `check_unicode`.
     """
     if not isinstance(value, str):
         raise InvalidInputError(f"{name} must be text, not {shown(value)}")
     if len(value) > most:
         raise InvalidInputError(f"{name} is too long: at most {most} characters, not {len(value)}")
-    if any("\ud800" <= character <= "\udfff" for character in value):
-        raise InvalidInputError(f"{name} holds characters that are not valid Unicode: type it anew")
+    check_unicode(name, value)
     return value
+
+
+def check_unicode(name: str, text: str) -> None:
+    """Raises `InvalidInputError` for half a character: with it a text can be neither sent nor written down."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        words = f"{name} holds characters that are not valid Unicode: type it anew"
+        raise InvalidInputError(words) from None
 
 
 def shown(value: object) -> str:

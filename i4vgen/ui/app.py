@@ -31,6 +31,7 @@ from i4vgen.ui.panels.video import VideoPanel
 from i4vgen.ui.prompt_queue import PromptQueue
 from i4vgen.ui.run_queue import limit_runs
 from i4vgen.ui.run_store import RunStore
+from i4vgen.ui.streams import EndedStreams
 from i4vgen.ui.theme import Studio
 from i4vgen.ui.turns import take_turns
 
@@ -106,9 +107,14 @@ def launch_options(allowed_origins: Collection[str] = (), private: bool = False)
 
     allowed_origins, private: see `OwnPagesOnly`.
     """
-    own_pages = Middleware(OwnPagesOnly, allowed_origins, private)
+    on_the_way = [
+        Middleware(SafeHeaders),
+        Middleware(ClosedRoutes),
+        Middleware(OwnPagesOnly, allowed_origins, private),
+        Middleware(EndedStreams),
+    ]
     return {
-        "app_kwargs": {"middleware": [Middleware(SafeHeaders), Middleware(ClosedRoutes), own_pages]},
+        "app_kwargs": {"middleware": on_the_way},
         "max_file_size": LARGEST_UPLOAD,
         "state_session_capacity": SESSIONS,
         "enable_monitoring": False,  # anybody could look at it

@@ -1,8 +1,8 @@
 """Of an event's outputs, those that change.
 
-Handlers name what they change, of everything that they could. Gradio fills in the others, and makes each of them
-anew for the session as well: about a millisecond per component, of the one thread that answers all visitors, at
-each step of a run.
+Handlers name what they change, of everything that they could. Gradio fills in the others, and makes each of
+them anew for the session as well: about a millisecond per component, of the one thread that answers all
+visitors, and that at each step of a run.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from typing import Any
 import gradio as gr
 from gradio.block_function import BlockFunction
 
+from i4vgen.bounds import check_unicode
 from i4vgen.errors import I4VGenError
 from i4vgen.ui import strings
 from i4vgen.ui.errors import refusal
@@ -45,11 +46,14 @@ def checked(preprocess: Callable[..., Awaitable[list]]) -> Callable[..., Awaitab
     """`Blocks.preprocess_data`, with a refusal where a component cannot hold what was sent to it."""
 
     @functools.wraps(preprocess)
-    async def check(block_fn: BlockFunction, *given: Any, **named: Any) -> list:
+    async def check(block_fn: BlockFunction, inputs: list, *given: Any, **named: Any) -> list:
         if block_fn.fn is None:
             raise gr.Error(strings.ONLY_IN_THE_BROWSER, print_exception=False)
         try:
-            return await preprocess(block_fn, *given, **named)
+            for component, value in zip(block_fn.inputs, inputs, strict=False):
+                for text in texts_in(value):
+                    check_unicode(getattr(component, "label", None) or "text", text)
+            return await preprocess(block_fn, inputs, *given, **named)
         except Exception as error:
             log.debug("%s was given what its components cannot hold", block_fn.name, exc_info=error)
             reason = error.message if isinstance(error, gr.Error) else str(error)
@@ -57,6 +61,15 @@ def checked(preprocess: Callable[..., Awaitable[list]]) -> Callable[..., Awaitab
             raise gr.Error(words, title=strings.NOT_NOW, print_exception=False) from error
 
     return check
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    """All texts of a JSON value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from texts_in(each)
 
 
 def guarded(handler: Callable) -> Callable:

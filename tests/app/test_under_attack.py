@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import threading
 
 import httpx
@@ -25,12 +26,36 @@ def server():
         yield running
 
 
+def visitor_of(url: str) -> load.Visitor:
+    return load.Visitor(0, url, httpx.get(f"{url}/config").json(), load.Report(), threading.Event())
+
+
 def test_what_nobody_should_send_is_refused_in_words(server):
     found = fuzz.run(server, requests=80, seed=7)
     assert found["alive"]
     bad = [what for what in found["problems"] if what[:1] == "5" or "without words" in what]
     assert not bad, "server errors, or errors that say nothing"
     assert found["most_frequent"] == {}, "tracebacks"
+
+
+def test_streams_of_nobody_end(server):
+    for route in ("queue/data?session_hash=nobody", "call/generate/nobody"):
+        answer = httpx.get(f"{server.url}/gradio_api/{route}")  # raises if it was cut off
+        assert answer.status_code == 200 and "404" in answer.text
+    assert server.tracebacks() == {}
+
+
+def test_half_a_character_is_refused_in_words(server):
+    event = visitor_of(server.url).events["on_prompt"]
+    content = json.dumps(
+        {"fn_index": event["id"], "data": ["\ud800"] * len(event["inputs"]), "session_hash": "half"}
+    )
+    queue = f"{server.url}/gradio_api/queue"
+    httpx.post(
+        f"{queue}/join", content=content, headers={"content-type": "application/json"}
+    ).raise_for_status()
+    assert "not valid Unicode" in httpx.get(f"{queue}/data?session_hash=half").text
+    assert server.tracebacks() == {}
 
 
 def test_visitors_get_what_they_asked_for(server):
@@ -45,7 +70,7 @@ def test_page_loads_leave_nothing_behind(runtime, tmp_path):
     demo.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, **options)
     url, this, held = demo.local_url.rstrip("/"), psutil.Process(), []
     try:
-        visitor = load.Visitor(0, url, httpx.get(f"{url}/config").json(), load.Report(), threading.Event())
+        visitor = visitor_of(url)
         for number in range(30):
             visitor.http.get(url).raise_for_status()
             visitor.session = f"tab{number}"
