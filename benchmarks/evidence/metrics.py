@@ -45,6 +45,11 @@ def speed_of_the_fastest(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.partition(speed, -count)[-count:].mean())
 
 
+def mean_flow(frames: np.ndarray) -> float:
+    """How far the pixels go, in pixels per frame: all of them, flicker included."""
+    return float(np.mean([np.linalg.norm(flow(a, b), axis=-1).mean() for a, b in pairwise(frames)]))
+
+
 def flow(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Where the pixels of a go in b: float32 [H, W, (x, y)]."""
     engine = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from benchmarks.evidence.judge import Judge
 from benchmarks.evidence.methods import Comparison, finish
+from benchmarks.evidence.metrics import mean_flow
 from benchmarks.evidence.prompts import make_prompts
 from i4vgen.generation_config import GenerationConfig
 from i4vgen.pipeline import I4VGenPipeline
@@ -30,23 +31,30 @@ from training.world import Shown, full_caption
 
 SKIPPED = 200  # prompts: the evidence has the ones before
 FIRST_SEED = 7_000
-STEP_SIZES = (0.15, 0.3, 0.5, 1.0)  # of all steps of NI-VSDS
-P_RE = (0.4, 0.55, 0.7)
 VANILLA = tuple({"guidance_scale": g} for g in (3.0, 4.0, 5.5)) + ({"num_inference_steps": 50},)
 
 
-def videos(pipeline: I4VGenPipeline, config: GenerationConfig) -> Iterator[tuple[str, np.ndarray]]:
-    """Every setting's video of one prompt and seed: what it is called, uint8 frames."""
+def videos(
+    pipeline: I4VGenPipeline, config: GenerationConfig, step_sizes: Sequence[float], shares: Sequence[float]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Every setting's video of one prompt and seed: what it is called, uint8 frames.
+
+    Args:
+        pipeline: The model.
+        config: Of all of them.
+        step_sizes: Of all steps of NI-VSDS.
+        shares: Values of p_re.
+    """
     for setting in VANILLA:
         name = "vanilla, " + ", ".join(f"{key} {value:g}" for key, value in setting.items())
         yield name, finish(pipeline.comparison("vanilla", replace(config, **setting)))[0]
     anchor = Comparison(pipeline, config).anchor
     own, inputs = pipeline.backbone.step_sizes, pipeline.prepare(config)
-    for size in STEP_SIZES:
+    for size in step_sizes:
         pipeline.backbone.step_sizes = (size,)
         moving, latents, _ = finish(pipeline.distill(inputs, anchor))
         yield f"step size {size:g}, no regeneration", moving
-        for p_re in P_RE:
+        for p_re in shares:
             frames, _, _ = finish(
                 pipeline.regenerate(replace(inputs, config=replace(config, p_re=p_re)), latents)
             )
@@ -56,7 +64,11 @@ def videos(pipeline: I4VGenPipeline, config: GenerationConfig) -> Iterator[tuple
 
 def measure(judge: Judge, frames: np.ndarray, shown: Shown) -> dict[str, float]:
     figures, _ = judge.measure(frames, {head: getattr(shown, head) for head in judge.heads})
-    return figures
+    return figures | {"mean_flow": mean_flow(frames)}
+
+
+def numbers(text: str) -> list[float]:
+    return [float(number) for number in text.split(",")]
 
 
 def main() -> None:
@@ -69,6 +81,8 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=12)
     parser.add_argument("--device", help="cuda, mps or cpu (default: the best there is)")
     parser.add_argument("--preset", choices=PRESETS, default="cpu", help="the world of a pocket model")
+    parser.add_argument("--step-sizes", type=numbers, default="0.15,0.3,0.5,1", help="of NI-VSDS")
+    parser.add_argument("--p-re", type=numbers, default="0.4,0.55,0.7")
     parser.add_argument("--out", type=Path, default=Path("runs/sweep"))
     args = parser.parse_args()
     register()
@@ -85,7 +99,7 @@ def main() -> None:
         config = GenerationConfig.for_model(runtime.defaults, prompt=prompt, seed=FIRST_SEED + number)
         made = [
             {"prompt": prompt, "setting": name, **measure(judge, frames, shown)}
-            for name, frames in runtime.stream(lambda p, r=config: videos(p, r))
+            for name, frames in runtime.stream(lambda p, r=config: videos(p, r, args.step_sizes, args.p_re))
         ]
         with path.open("a") as file:
             file.writelines(json.dumps(line) + "\n" for line in made)

@@ -136,10 +136,11 @@ def test_the_command_goes_on_where_it_was_and_reports_every_method(tmp_path, mon
 
 def test_a_sweep_tries_every_setting_and_goes_on_where_it_was(tmp_path, monkeypatch, capsys, tiny_model_dir):
     command = ["sweep", "--model", str(tiny_model_dir), "--prompts", "1", "--out", str(tmp_path)]
+    command += ["--step-sizes", "0.3,1", "--p-re", "0.55"]
     monkeypatch.setattr(sys, "argv", command)
     sweep.main()
     table = capsys.readouterr().out
-    rows = len(sweep.VANILLA) + len(sweep.STEP_SIZES) * (1 + len(sweep.P_RE))
+    rows = len(sweep.VANILLA) + 2 * (1 + 1)
     assert len((tmp_path / "sweep.jsonl").read_text().splitlines()) == rows
     assert table.count("\n") == 2 + rows and "| step size 0.3, p_re 0.55 |" in table
     assert "motion certainty" in table
