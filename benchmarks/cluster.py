@@ -4,8 +4,9 @@
     python -m benchmarks.cluster --seconds 27.9   # simulated with runs that take so long
 
 Measured with the batch's own executor, from the end of the first run of every worker to the last end, so that
-starting is left out; and what the driver has to do for each run: its processor time, and the time of an empty
-call. Every run is compared with vanilla and FreeInit: three methods.
+starting is left out; and what the driver has to do: for each run the time of an empty call and of noting its
+result, and besides to look whether anything has happened. Every run is compared with vanilla and FreeInit:
+three methods.
 
 The simulation gives each run to the worker that is free first, as the executor does, and lets it take one of
 the measured times, drawn at random. The driver has to do with one run at a time: enough workers wait for it.
@@ -19,6 +20,7 @@ import heapq
 import itertools
 import os
 import random
+import statistics
 import tempfile
 import time
 from collections.abc import Sequence
@@ -26,8 +28,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import ray
+from ray.util.queue import Queue
 
-from i4vgen.batch.cluster import RayExecutor, Share
+from i4vgen.batch.cluster import POLL, RayExecutor, Share
 from i4vgen.batch.progress import BatchLines
 from i4vgen.batch.prompts import Row
 from i4vgen.batch.summary import Summary
@@ -42,6 +45,9 @@ COMPARE = ["vanilla", "freeinit"]
 CALLS = 200
 """Empty calls that are timed."""
 
+LOOKS = 50
+"""Looks at workers that have nothing to say that are timed."""
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -50,7 +56,7 @@ class Measured:
     Attributes:
         runs_per_minute: Of all workers together.
         between: Seconds from each end of a run to the next: with one worker, what a run takes.
-        driver: Seconds of the driver's processor time for each run.
+        driver: Seconds in which the driver notes what has become of a run.
     """
 
     workers: int
@@ -63,15 +69,14 @@ def measure(tasks: Sequence[Task], runtime: Runtime, workers: int, share: Share)
     """Makes the tasks with so many workers, of which each is to have more than one."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
-        summary, ends, busy = Summary.of(out, "benchmark", tasks), [], []
+        summary, ends, noting = Summary.of(out, "benchmark", tasks), [], []
         for outcome in RayExecutor(share, runtime, out, BatchLines(tasks, 0)).run(tasks):
             assert not outcome.error, outcome.error
-            summary.add(outcome.task)
             ends.append(time.perf_counter())
-            busy.append(time.process_time())
-    ends, busy = ends[workers - 1 :], busy[workers - 1 :]
-    between = [later - earlier for earlier, later in itertools.pairwise(ends)]
-    return Measured(workers, 60 * len(between) / sum(between), between, (busy[-1] - busy[0]) / len(between))
+            summary.add(outcome.task)
+            noting.append(time.perf_counter() - ends[-1])
+    between = [later - earlier for earlier, later in itertools.pairwise(ends[workers - 1 :])]
+    return Measured(workers, 60 * len(between) / sum(between), between, statistics.mean(noting))
 
 
 def measure_call() -> float:
@@ -87,6 +92,25 @@ def measure_call() -> float:
     for _ in range(CALLS):
         ray.get(actor.call.remote())
     return (time.perf_counter() - start) / CALLS
+
+
+def measure_looking() -> float:
+    """Processor time of the driver for each second in which nothing happens: it looks all the same."""
+
+    class Busy:
+        def call(self):
+            time.sleep(10 * LOOKS * POLL)
+
+    post, busy = Queue(actor_options={"num_cpus": 0}), ray.remote(Busy).options(num_cpus=0).remote()
+    call = busy.call.remote()
+    post.qsize()
+    start, began = time.process_time(), time.perf_counter()
+    for _ in range(LOOKS):
+        ray.wait([call], timeout=POLL)
+        post.get_nowait_batch(post.qsize())
+    share = (time.process_time() - start) / (time.perf_counter() - began)
+    ray.kill(busy)
+    return share
 
 
 def simulate(runs: int, workers: int, seconds: Sequence[float], overhead: float) -> float:
@@ -126,7 +150,7 @@ def main() -> None:
     rows = [Row(n, {"prompt": "a rocket rising in a starry night", "seed": n}) for n in range(args.runs)]
     runtime = Runtime(args.model, "cpu")
     tasks = [task for task in plan(rows, None, options, runtime) if isinstance(task, Task)]
-    results, call = [], 0.0
+    results, call, looking = [], 0.0, 0.0
     for workers in (1, 2):
         # Two cores for each worker in Ray's books, whether the machine has them or not.
         devices = {"num_cpus": 2 * workers, "num_gpus": workers if args.device == "cuda" else 0}
@@ -136,7 +160,7 @@ def main() -> None:
         )
         try:
             results.append(measure(tasks, runtime, workers, share))
-            call = measure_call()
+            call, looking = measure_call(), measure_looking()
         finally:
             ray.shutdown()
     seconds = [args.seconds] if args.seconds else results[0].between
@@ -145,9 +169,10 @@ def main() -> None:
     print(f"{args.model} ({args.device}), {os.cpu_count()} CPU cores, {datetime.date.today()}")
     for result in results:
         print(f"{result.workers} workers: {result.runs_per_minute:.1f} runs per minute")
-    print(f"the driver: {1000 * results[0].driver:.0f} ms a run and {1000 * call:.1f} ms for a call")
+    words = f"{1000 * overhead:.1f} ms a run, {1000 * call:.1f} of them for a call"
+    print(f"the driver: {words}, and {looking:.1%} of a core to look")
     print(
-        f"simulated, {VBENCH} runs of {sum(seconds) / len(seconds):.1f} s: {alone / 3600:.1f} h with"
+        f"simulated, {VBENCH} runs of {statistics.mean(seconds):.1f} s: {alone / 3600:.1f} h with"
         f" one worker, {many / 60:.0f} min with {args.gpus}, {alone / many:.0f} times as fast"
     )
 
