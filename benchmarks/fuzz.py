@@ -18,6 +18,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import httpx
 from gradio_client import Client
@@ -222,12 +223,20 @@ def odd_value(rng: random.Random, uploaded: list[str], depth: int = 0) -> object
     return rng.choice(plain)
 
 
+@cache
+def huge_picture() -> bytes:
+    """A small file that is 400 million pixels once unpacked."""
+    buffer = io.BytesIO()
+    Image.new("1", (20_000, 20_000)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def odd_file(rng: random.Random) -> bytes:
     """The contents of a file: damaged, huge once unpacked, or of another kind."""
     buffer = io.BytesIO()
     match rng.randrange(6):
         case 0:
-            Image.new("1", (20_000, 20_000)).save(buffer, "PNG")
+            buffer.write(huge_picture())
         case 1:
             with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed:
                 packed.writestr("run.json", b"[" * rng.choice([10, 10**6]))

@@ -12,6 +12,7 @@ from starlette.middleware import Middleware
 from i4vgen.bundled import EXAMPLES
 from i4vgen.runtime import Runtime
 from i4vgen.ui import api, layout, recipes, strings
+from i4vgen.ui.answers import AlwaysAnswered
 from i4vgen.ui.changes import send_only_changes
 from i4vgen.ui.closed_routes import ClosedRoutes
 from i4vgen.ui.context import AppContext
@@ -31,7 +32,6 @@ from i4vgen.ui.panels.video import VideoPanel
 from i4vgen.ui.prompt_queue import PromptQueue
 from i4vgen.ui.run_queue import limit_runs
 from i4vgen.ui.run_store import RunStore
-from i4vgen.ui.streams import EndedStreams
 from i4vgen.ui.theme import Studio
 from i4vgen.ui.turns import take_turns
 
@@ -111,13 +111,14 @@ def launch_options(allowed_origins: Collection[str] = (), private: bool = False)
         Middleware(SafeHeaders),
         Middleware(ClosedRoutes),
         Middleware(OwnPagesOnly, allowed_origins, private),
-        Middleware(EndedStreams),
+        Middleware(AlwaysAnswered),
     ]
     return {
         "app_kwargs": {"middleware": on_the_way},
         "max_file_size": LARGEST_UPLOAD,
         "state_session_capacity": SESSIONS,
         "enable_monitoring": False,  # anybody could look at it
+        "run_history": False,  # the page has one of its own
         "show_error": True,  # the words of Gradio's own refusals; clients would be told nothing
         "theme": Studio(),
         "css_paths": HERE / "style.css",

@@ -57,4 +57,8 @@ class OwnPagesOnly:
         origin = headers.get("origin")
         if origin is None or origin in self.allowed or headers.get("sec-fetch-site") == "same-origin":
             return True
-        return urlsplit(origin).netloc in (headers.get("host"), headers.get("x-forwarded-host"))
+        try:
+            site = urlsplit(origin).netloc
+        except ValueError:
+            return False
+        return site in (headers.get("host"), headers.get("x-forwarded-host"))

@@ -156,6 +156,7 @@ def test_every_answer_says_who_may_frame_it(url):
         ({"origin": "https://evil.example", "sec-fetch-site": "cross-site"}, False),
         ({"origin": "http://127.0.0.1:1"}, False),
         ({"origin": "null"}, False),
+        ({"origin": "http://[bad"}, False),
     ],
     ids=str,
 )
@@ -189,6 +190,45 @@ def test_a_private_app_goes_by_no_name_that_others_can_point_at_it(host, private
     assert (answer.status_code, "--allow-origin" in answer.text) == ((200, False) if welcome else (403, True))
 
 
-def test_nothing_is_fetched_from_other_servers(url):
-    for path in ("proxy=http://127.0.0.1/", "proxy=https://a.hf.space/x", "proxy=%00"):
-        assert httpx.get(f"{url}/gradio_api/{path}").status_code == 404
+@pytest.mark.parametrize(
+    "route",
+    [
+        "proxy=http://127.0.0.1/",
+        "proxy=https://a.hf.space/x",
+        "proxy=%00",
+        "heartbeat/a",
+        "dev/reload",
+        "deep_link?session_hash=a",
+        "process_recording",
+        "component_server",
+        "api/generate",
+        "run/generate",
+        "run-history/buckets",
+        "vibe-code",
+    ],
+)
+def test_what_this_app_has_no_use_for_is_closed(url, route):
+    assert {httpx.request(way, f"{url}/gradio_api/{route}").status_code for way in ("GET", "POST")} <= {
+        404,
+        405,
+    }
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{",
+        b"[]",
+        b"\xff\xfe",
+        b'{"a":' * 50_000,
+        b'{"data": [NaN]}',
+        b'{"event_data": 1, "x": 2}',
+        b'{"session_hash": 1}',
+    ],
+)
+@pytest.mark.parametrize(
+    "route", ["queue/join", "call/generate", "call/v2/generate", "cancel", "reset", "upload"]
+)
+def test_bodies_that_cannot_be_read_are_refused(url, route, body):
+    answer = httpx.post(f"{url}/gradio_api/{route}", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code < 500 and answer.json()
