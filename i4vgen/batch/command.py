@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,9 +29,6 @@ command goes on. Exit status: 0 if all runs are done, 1 if some failed, 2 for a 
 """
 
 MAX_SEEDS = 10_000
-
-LOOKS = 16
-"""Runs that are looked for at a time: behind a URL most of it is waiting."""
 
 
 def run_batch(argv: Sequence[str]) -> int:
@@ -85,8 +81,7 @@ def _run(args: argparse.Namespace, rows: Sequence[Row], folder: BatchFolder, sha
             layout.add(task)
         return summary.add(task, error, file)
 
-    with ThreadPoolExecutor(LOOKS) as pool:
-        found = list(zip(tasks, pool.map(folder.find, tasks), strict=True))
+    found = list(zip(tasks, folder.find_all(tasks), strict=True))
     missing = [task for task, file in found if not file]
     made = len(tasks) - len(missing)
     try:

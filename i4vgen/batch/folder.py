@@ -7,7 +7,8 @@ from __future__ import annotations
 import os
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,11 @@ class BatchFolder(ABC):
 
     Raises from every method: OSError, if the folder is on a disk; StorageError, if it is not.
     """
+
+    @property
+    def at_once(self) -> int:
+        """How many threads may read here."""
+        return 1
 
     @abstractmethod
     def locate(self, name: str) -> str:
@@ -90,6 +96,11 @@ class BatchFolder(ABC):
             return None
         whole = task.asks_for(file) and all(self.is_whole(f"{task.name}/{name}.mp4") for name in task.videos)
         return file if whole else None
+
+    def find_all(self, tasks: Sequence[Task]) -> list[RunFile | None]:
+        """See `find`, for each."""
+        with ThreadPoolExecutor(self.at_once) as pool:
+            return list(pool.map(self.find, tasks))
 
     def check_shared(self) -> None:
         """Raises InvalidInputError or StorageError if this machine does not share the folder."""

@@ -38,6 +38,9 @@ PATTERN = "*?[]"
 BLOCK = 2**16
 """Bytes that are fetched at a time. Of a video little more is read: how long its parts are."""
 
+MANY = 16
+"""Threads that read at a time: they mostly wait."""
+
 T = TypeVar("T")
 
 
@@ -119,6 +122,11 @@ class UrlFolder(BatchFolder):
         """See `BatchFolder`."""
         return f"{self}/{name}"
 
+    @property
+    def at_once(self) -> int:
+        """See `BatchFolder`. File systems that are not asynchronous may have one connection for all threads."""
+        return MANY if self._fs.async_impl else 1
+
     def prepare(self) -> None:
         """See `BatchFolder`. Folders come into being with the files in them."""
 
@@ -147,9 +155,7 @@ class UrlFolder(BatchFolder):
     def write(self, name: str, text: str) -> None:
         """See `BatchFolder`."""
         with tempfile.TemporaryDirectory() as folder:
-            file = Path(
-                folder, name
-            )  # some protocols tell browsers the type of a file, by the name that it has
+            file = Path(folder, name)  # by its name, buckets tell browsers what it is
             file.write_text(text, encoding="utf-8", newline="")
             self._put(file, name)
 
