@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 DESCRIPTION = """\
 Makes the videos of many prompts: one folder per run, as a single run writes it, a table (summary.csv) and a
 page to look at them (index.html). What is finished already is not made again: stopped or killed, the same
-command goes on. Exit status: 0 if all runs are done, 1 if some failed, 2 for a command that cannot be run,
-130 if it was stopped.
+command goes on. Exit status: 0 if all runs are done, 1 if some failed, 2 for a command that cannot be run
+or a folder that cannot be written to, 130 if it was stopped.
 """
 
 MAX_SEEDS = 10_000
