@@ -25,12 +25,12 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import ray
 from ray.util.queue import Queue
 
 from i4vgen.batch.cluster import POLL, RayExecutor, Share
+from i4vgen.batch.folder import find_folder
 from i4vgen.batch.progress import BatchLines
 from i4vgen.batch.prompts import Row
 from i4vgen.batch.summary import Summary
@@ -68,7 +68,7 @@ class Measured:
 def measure(tasks: Sequence[Task], runtime: Runtime, workers: int, share: Share) -> Measured:
     """Makes the tasks with so many workers, of which each is to have more than one."""
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder)
+        out = find_folder(folder)
         summary, ends, noting = Summary.of(out, "benchmark", tasks), [], []
         for outcome in RayExecutor(share, runtime, out, BatchLines(tasks, 0)).run(tasks):
             assert not outcome.error, outcome.error

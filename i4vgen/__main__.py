@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from i4vgen.errors import InvalidInputError, ModelError, OutOfMemoryError
+from i4vgen.errors import InvalidInputError, ModelError, OutOfMemoryError, StorageError
 from i4vgen.generation_config import GenerationConfig, parameters
 from i4vgen.options import Parser, add_run_options, chosen_model, given_settings
 
@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
 
             return run_batch(argv[1:])
         run(parse(argv))
-    except (InvalidInputError, ModelError) as error:
+    except (InvalidInputError, ModelError, StorageError) as error:
         print(f"i4vgen: error: {error}", file=sys.stderr)
         return 2
     except OutOfMemoryError as error:

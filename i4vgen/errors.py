@@ -15,3 +15,7 @@ class ModelError(I4VGenError, RuntimeError):
 
 class OutOfMemoryError(I4VGenError, RuntimeError):
     """The device cannot hold what was asked for, even in the leanest mode."""
+
+
+class StorageError(I4VGenError, RuntimeError):
+    """A place for results that is not on this machine and cannot be reached, read or written."""

@@ -44,7 +44,7 @@ class JsonLines:
         say_json(event="done", file=str(run))
 
 
-def describe_event(event: Event, file: Path | None) -> dict[str, Any]:
+def describe_event(event: Event, file: str | Path | None) -> dict[str, Any]:
     """An event as JSON types, without its pictures and numbers."""
     values = {f.name: getattr(event, f.name) for f in dataclasses.fields(event)}
     values = {name: value for name, value in values.items() if not isinstance(value, np.ndarray)}

@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import imageio.v2
 import numpy as np
@@ -169,16 +169,22 @@ def write_video(
 
 
 def is_whole(path: Path) -> bool:
-    """Whether an mp4 file has all of its boxes, down to the last byte."""
+    """Whether an mp4 file is there and has all of its boxes, down to the last byte."""
     if not path.is_file():
         return False
-    kinds, at, size = set(), 0, path.stat().st_size
     with path.open("rb") as file:
-        while at < size:
-            file.seek(at)
-            length, kind = int.from_bytes(file.read(4), "big"), file.read(4)
-            kinds.add(kind)
-            at += max(length, 8)
+        return is_whole_file(file)
+
+
+def is_whole_file(file: BinaryIO) -> bool:
+    """The same of a file that is open."""
+    file.seek(0, os.SEEK_END)
+    kinds, at, size = set(), 0, file.tell()
+    while at < size:
+        file.seek(at)
+        length, kind = int.from_bytes(file.read(4), "big"), file.read(4)
+        kinds.add(kind)
+        at += max(length, 8)
     return at == size and {b"ftyp", b"moov", b"mdat"} <= kinds
 
 

@@ -43,7 +43,7 @@ class FolderSource:
         if not path.is_file():
             return None
         with path.open("rb") as file:
-            return _bounded(file.read(most + 1), most, name)
+            return bounded(file.read(most + 1), most, name)
 
 
 class ZipSource:
@@ -62,7 +62,7 @@ class ZipSource:
                 if name not in packed.namelist():
                     return None
                 with packed.open(name) as file:
-                    return _bounded(file.read(most + 1), most, f"{name} in {self.path.name}")
+                    return bounded(file.read(most + 1), most, f"{name} in {self.path.name}")
         # Damaged, encrypted, or packed in a way that Python cannot undo.
         except (zipfile.BadZipFile, RuntimeError, zlib.error, EOFError) as error:
             raise InvalidInputError(f"{name} in {self.path.name} cannot be unpacked ({error})") from None
@@ -100,7 +100,8 @@ def is_overlong(path: Path) -> bool:
     return list_size > MAX_RUN_FILES * ENTRY or tail[max(0, at - 20) :].startswith(b"PK\6\7")
 
 
-def _bounded(data: bytes, most: int, what: str) -> bytes:
+def bounded(data: bytes, most: int, what: str) -> bytes:
+    """The data, if it has at most so many bytes; InvalidInputError otherwise."""
     if len(data) > most:
         raise InvalidInputError(f"{what} is too large to be part of a run")
     return data

@@ -44,6 +44,8 @@ LATENTS = "candidates.safetensors"
 
 HEADER = 2**18  # bytes: what a file may have beside its pixels or numbers
 
+HINT = "give the run.json of a finished run, its zip file, or a video or picture of it"
+
 
 class RunFolder:
     """Writes a run to a folder while it goes on.
@@ -300,34 +302,50 @@ def open_run(path: str | os.PathLike) -> SavedRun:
         InvalidInputError: It is not a run. The message is meant for the person who chose the file.
     """
     path = Path(path)
-    hint = "give the run.json of a finished run, its zip file, or a video or picture of it"
     try:
         if path.is_file() and is_media(path):
             source, text = NoSource(), read_comment(path, MAX_JSON)
             if not text:
-                raise InvalidInputError(f"{path} does not say how it was made: {hint}")
+                raise InvalidInputError(f"{path} does not say how it was made: {HINT}")
         else:
             source = find_source(path)
             alone = path.is_file() and isinstance(source, FolderSource)
             text = source.read(path.name if alone else "run.json", MAX_JSON)
     except OSError as error:
-        raise InvalidInputError(f"cannot read {path} ({error}): {hint}") from None
+        raise InvalidInputError(f"cannot read {path} ({error}): {HINT}") from None
+    return _parse(text, source, path)
+
+
+def read_run(source: RunSource, where: object) -> SavedRun:
+    """Opens a run wherever it is.
+
+    Args:
+        where: What messages call it.
+
+    Raises:
+        InvalidInputError: See `open_run`.
+    """
+    return _parse(source.read("run.json", MAX_JSON), source, where)
+
+
+def _parse(text: str | bytes | None, source: RunSource, where: object) -> SavedRun:
+    """The run that a run.json is about."""
     if text is None:
-        raise InvalidInputError(f"cannot read {path} (no such file, or no run in it): {hint}")
+        raise InvalidInputError(f"cannot read {where} (no such file, or no run in it): {HINT}")
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InvalidInputError(f"{path} is not valid JSON ({error}): {hint}") from None
+        raise InvalidInputError(f"{where} is not valid JSON ({error}): {HINT}") from None
     try:
         file = RunFile.model_validate(values)
     except ValidationError as error:
-        where = error.errors()[0]["loc"]
-        reason = f" ({where[0]} is not as a run writes it)" if where else ""
-        raise InvalidInputError(f"{path} holds no run{reason}: {hint}") from None
+        place = error.errors()[0]["loc"]
+        reason = f" ({place[0]} is not as a run writes it)" if place else ""
+        raise InvalidInputError(f"{where} holds no run{reason}: {HINT}") from None
     config = GenerationConfig.from_dict(file.request)
     shown = len(file.candidate_indices) + config.num_frames * (len(VIDEOS) + len(COMPARISONS))
     if shown * config.height * config.width > MAX_RUN_PIXELS:
-        raise InvalidInputError(f"{path} is a run of larger videos than can be opened")
+        raise InvalidInputError(f"{where} is a run of larger videos than can be opened")
     return SavedRun(file, config, file.spec(), source)
 
 

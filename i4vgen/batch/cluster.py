@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from i4vgen.batch.executor import DRAFTS, Outcome, attempt
+from i4vgen.batch.executor import Outcome, attempt
+from i4vgen.batch.folder import BatchFolder
 from i4vgen.batch.progress import BatchListener
 from i4vgen.batch.tasks import Task
 from i4vgen.batch.worker import Message, Site, Worker
-from i4vgen.drafts import draft_folder
 from i4vgen.errors import I4VGenError, InvalidInputError, ModelError
 from i4vgen.runtime import Runtime
 
@@ -145,19 +145,24 @@ class RayExecutor:
     """Makes the runs on all nodes of the cluster that this process is connected to."""
 
     def __init__(
-        self, share: Share, runtime: Runtime, out: Path, listener: BatchListener, metadata: bool = True
+        self,
+        share: Share,
+        runtime: Runtime,
+        folder: BatchFolder,
+        listener: BatchListener,
+        metadata: bool = True,
     ) -> None:
         """
         Args:
             share: From `connect`.
             runtime: Of the model of all tasks. It is not loaded here.
-            out: The folder of the batch, on a disk that all nodes share.
+            folder: Of the batch, where all nodes can write to.
             listener: Is told of everything that happens.
             metadata: See `make_run`.
         """
         self.share = share
         self.runtime = runtime
-        self.out = out
+        self.folder = folder
         self.listener = listener
         self.metadata = metadata
 
@@ -167,7 +172,7 @@ class RayExecutor:
             return
         self._tasks = {task.name: task for task in tasks}
         waiting, over = deque(tasks), 0
-        with draft_folder(self.out / DRAFTS) as drafts, self._crew(drafts.resolve()) as crew:
+        with self.folder.shared() as folder, self._crew(folder) as crew:
             while over < len(tasks):
                 crew.grow(len(waiting))
                 call = crew.wait()
@@ -190,18 +195,10 @@ class RayExecutor:
                     ray.kill(call.worker)
 
     @contextmanager
-    def _crew(self, drafts: Path) -> Iterator[_Crew]:
-        runtime, out = self.runtime, self.out.resolve()
-        versions = runtime.describe()["versions"]
+    def _crew(self, folder: BatchFolder) -> Iterator[_Crew]:
+        runtime, versions = self.runtime, self.runtime.describe()["versions"]
         site = Site(
-            runtime.spec,
-            self.share.device,
-            runtime.compiled,
-            versions,
-            Path.cwd(),
-            out,
-            drafts,
-            self.metadata,
+            runtime.spec, self.share.device, runtime.compiled, versions, Path.cwd(), folder, self.metadata
         )
         crew = _Crew(self.share, site)
         try:
@@ -214,18 +211,20 @@ class RayExecutor:
             if name is None:
                 self.listener.load(event)
             else:
-                self.listener.show(self._tasks[name], event, file and self.out / file)
+                self.listener.show(self._tasks[name], event, file and self.folder.locate(file))
 
     def _finish(self, call: _Call) -> None:
         """Waits until what the worker has made can be seen here."""
         assert call.task is not None
         _result(call)
-        run = self.out / call.task.name / "run.json"
+        run = f"{call.task.name}/run.json"
         end = time.monotonic() + VISIBLE
-        while not run.exists():
+        while not self.folder.sees(run):
             if time.monotonic() > end:
-                raise InvalidInputError(f"{run} was written, but is not to be seen here: give a shared folder")
-            os.scandir(self.out).close()  # makes NFS ask its server again
+                place = self.folder.locate(run)
+                raise InvalidInputError(
+                    f"{place} was written, but is not to be seen here: give a shared folder"
+                )
             time.sleep(POLL)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,14 +16,16 @@ from i4vgen.options import Parser, add_run_options, chosen_model, given_settings
 
 if TYPE_CHECKING:
     from i4vgen.batch.cluster import Share
+    from i4vgen.batch.folder import BatchFolder
     from i4vgen.batch.summary import Entry
     from i4vgen.batch.tasks import Task
+    from i4vgen.run_file import RunFile
 
 DESCRIPTION = """\
 Makes the videos of many prompts: one folder per run, as a single run writes it, a table (summary.csv) and a
 page to look at them (index.html). What is finished already is not made again: stopped or killed, the same
-command goes on. Exit status: 0 if all runs are done, 1 if some failed, 2 for a command that cannot be run,
-130 if it was stopped.
+command goes on. Exit status: 0 if all runs are done, 1 if some failed, 2 for a command that cannot be run
+or a folder that cannot be written to, 130 if it was stopped.
 """
 
 MAX_SEEDS = 10_000
@@ -33,27 +35,29 @@ def run_batch(argv: Sequence[str]) -> int:
     """Runs the command. Returns its exit status."""
     args = parse(argv)
     rows = read_prompts(args.prompts)
+    from i4vgen.batch.folder import find_folder  # takes seconds; --help and a mistyped column should not
+
+    folder = find_folder(args.out)
     if not args.ray:
-        return _run(args, rows)
+        return _run(args, rows, folder)
     from i4vgen.batch.cluster import connect
 
     with connect(args.ray, args.device) as share:
-        return _run(args, rows, share)
+        return _run(args, rows, folder, share)
 
 
-def _run(args: argparse.Namespace, rows: Sequence[Row], share: Share | None = None) -> int:
+def _run(args: argparse.Namespace, rows: Sequence[Row], folder: BatchFolder, share: Share | None = None) -> int:
     """Makes what is missing of the batch.
 
     Args:
+        folder: Of the batch.
         share: What each worker of a cluster has; None to compute in this process.
     """
-    # Reading these takes seconds; --help and a mistyped column should not.
-    from i4vgen.batch.executor import DRAFTS, LocalExecutor
+    from i4vgen.batch.executor import LocalExecutor
     from i4vgen.batch.progress import make_batch_listener
     from i4vgen.batch.summary import DONE, FAILED, Summary
     from i4vgen.batch.tasks import Task, plan
     from i4vgen.batch.vbench import VBenchLayout, fitting
-    from i4vgen.drafts import remove_abandoned
     from i4vgen.listeners import warn_of_words
     from i4vgen.runtime import Runtime
 
@@ -70,42 +74,41 @@ def _run(args: argparse.Namespace, rows: Sequence[Row], share: Share | None = No
     tasks = [each for each in planned if isinstance(each, Task)]
     warn_of_words(runtime, [task.config.prompt for task in tasks])
 
-    out = args.out
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        remove_abandoned(out / DRAFTS)
-        layout = VBenchLayout(out, tasks) if args.layout == "vbench" else None
-    except OSError as error:
-        raise InvalidInputError(f"cannot write to {out} ({error.strerror}): choose another folder") from None
-    summary = Summary.of(out, args.prompts.name, planned)
+    summary = Summary.of(folder, args.prompts.name, planned)
 
-    def over(task: Task, error: str = "") -> Entry:
+    def over(task: Task, error: str = "", file: RunFile | None = None) -> Entry:
         if layout and not error:
             layout.add(task)
-        return summary.add(task, error)
+        return summary.add(task, error, file)
 
-    made, missing = [], []
-    for task in tasks:
-        (made if task.is_made(out / task.name) else missing).append(task)
-    for task in made:
-        over(task)
-    listener = make_batch_listener(args.json, missing, len(made), runtime.defaults)
+    found = list(zip(tasks, folder.find_all(tasks), strict=True))
+    missing = [task for task, file in found if not file]
+    made = len(tasks) - len(missing)
+    try:
+        folder.prepare()
+        layout = VBenchLayout(folder, tasks) if args.layout == "vbench" else None
+        for task, file in found:
+            if file:
+                over(task, file=file)
+        summary.write()
+    except OSError as error:
+        raise InvalidInputError(f"cannot write to {folder} ({error.strerror}): choose another folder") from None
+    listener = make_batch_listener(args.json, missing, made, runtime.defaults)
     if share:
         from i4vgen.batch.cluster import RayExecutor
 
-        executor = RayExecutor(share, runtime, out, listener, args.metadata)
+        executor = RayExecutor(share, runtime, folder, listener, args.metadata)
     else:
-        executor = LocalExecutor(runtime, out, listener, args.metadata)
+        executor = LocalExecutor(runtime, folder, listener, args.metadata)
     try:
         with closing(executor.run(missing)) as outcomes:
             for outcome in outcomes:
                 listener.finish_run(over(outcome.task, outcome.error))
     finally:
-        summary.write()
         listener.close()
-        with suppress(OSError):  # not if another batch is at work here
-            (out / DRAFTS).rmdir()
-    listener.finish(out / "index.html", summary.count(DONE), summary.count(FAILED))
+        folder.tidy()
+        summary.write()
+    listener.finish(folder.locate("index.html"), summary.count(DONE), summary.count(FAILED))
     return 1 if summary.count(FAILED) else 0
 
 
@@ -121,7 +124,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         help="Text (a prompt a line), CSV or JSONL (a run a line). Columns: prompt, seed, compare, anchor,"
         " anchor_image and every setting below, by its name here or in run.json.",
     )
-    add("--out", type=folder, metavar="DIR", required=True, help="Where the runs go.")
+    add(
+        "--out",
+        metavar="DIR",
+        required=True,
+        help="Where the runs go: a folder, or a URL that fsspec takes, such as s3://bucket/study.",
+    )
     add("--seeds", type=seeds, metavar="0-4", help="Every prompt with each of these, such as 0-4 or 0,7,10-12.")
     add(
         "--layout",
@@ -140,13 +148,6 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     if args.seeds is not None and args.seed is not None:
         parser.error("--seed and --seeds exclude each other: give one of them")
     return args
-
-
-def folder(text: str) -> Path:
-    """A folder of this machine, or one that is mounted."""
-    if "://" in text:
-        raise argparse.ArgumentTypeError(f"{text!r} is a URL: give a folder, which may be one that is mounted")
-    return Path(text)
 
 
 def seeds(text: str) -> list[int]:

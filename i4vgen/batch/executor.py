@@ -5,12 +5,11 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from i4vgen.anchor import Anchor
+from i4vgen.batch.folder import BatchFolder
 from i4vgen.batch.tasks import Task
-from i4vgen.drafts import draft_folder
 from i4vgen.errors import I4VGenError
 from i4vgen.events import Event
 from i4vgen.making import make_run
@@ -19,11 +18,8 @@ from i4vgen.runtime import Runtime
 if TYPE_CHECKING:
     from i4vgen.batch.progress import BatchListener
 
-DRAFTS = ".drafts"
-"""The folder in a batch's own where runs are until they are finished."""
-
-Listen = Callable[[Event, Path | None], object]
-"""Called with every event of a run, and the file that was written for it."""
+Listen = Callable[[Event, str | None], object]
+"""Called with every event of a run, and the name in the batch's folder of the file that was written for it."""
 
 
 @dataclass(frozen=True)
@@ -50,17 +46,19 @@ class Executor(Protocol):
 class LocalExecutor:
     """Makes the runs in this process."""
 
-    def __init__(self, runtime: Runtime, out: Path, listener: BatchListener, metadata: bool = True) -> None:
+    def __init__(
+        self, runtime: Runtime, folder: BatchFolder, listener: BatchListener, metadata: bool = True
+    ) -> None:
         """
         Args:
             runtime: Of the model of all tasks.
-            out: The folder of the batch.
+            folder: Of the batch.
             listener: Is told of everything that happens.
             metadata: See `make_run`.
         """
         self.metadata = metadata
         self.runtime = runtime
-        self.out = out
+        self.folder = folder
         self.listener = listener
 
     def run(self, tasks: Sequence[Task]) -> Generator[Outcome, None, None]:
@@ -71,11 +69,10 @@ class LocalExecutor:
             yield attempt(task, lambda task=task: self._make(task))
 
     def _make(self, task: Task) -> None:
-        def listen(event: Event, file: Path | None) -> None:
-            self.listener.show(task, event, file)
+        def listen(event: Event, file: str | None) -> None:
+            self.listener.show(task, event, file and self.folder.locate(file))
 
-        drafts = self.out / DRAFTS
-        make(task, task.choice(), self.runtime, self.out, drafts, listen, self.metadata)
+        make(task, task.choice(), self.runtime, self.folder, listen, self.metadata)
 
 
 def attempt(task: Task, work: Callable[[], object]) -> Outcome:
@@ -94,24 +91,21 @@ def make(
     task: Task,
     anchor: Anchor | int | None,
     runtime: Runtime,
-    out: Path,
-    drafts: Path,
+    folder: BatchFolder,
     listen: Listen,
     metadata: bool = True,
 ) -> None:
-    """Makes a run into its folder in `out`. The folder appears when all of it is there, and then it stays:
-    where somebody else has made the same run meanwhile, theirs is kept.
+    """Makes a run into the folder of a batch, where it appears when all of it is there, and then stays: where
+    somebody else has made the same run meanwhile, theirs is kept.
 
     Args:
         anchor: The task's `choice`.
-        drafts: A folder on the same disk, for what is not finished.
         metadata: See `make_run`.
 
     Raises:
-        Whatever a run may raise, see `make_run`. Nothing is left of it then.
+        Whatever a run may raise, see `make_run`, and `BatchFolder`. The run is not there then.
     """
-    folder = out / task.name
-    with draft_folder(drafts) as draft:
+    with folder.draft() as draft:
         made = draft / "run"
         make_run(
             runtime,
@@ -119,13 +113,7 @@ def make(
             anchor,
             task.compare,
             made,
-            lambda event, file: listen(event, file and folder / file.relative_to(made)),
+            lambda event, file: listen(event, file and f"{task.name}/{file.relative_to(made).as_posix()}"),
             metadata,
         )
-        if folder.exists() and not task.is_made(folder):
-            folder.rename(draft / "broken")
-        try:
-            made.rename(folder)
-        except OSError:
-            if not task.is_made(folder):
-                raise
+        folder.publish(made, task)

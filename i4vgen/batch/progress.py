@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Protocol
 
 from tqdm import tqdm
@@ -24,7 +23,7 @@ class BatchListener(Protocol):
         """The model is being downloaded."""
         ...
 
-    def show(self, task: Task, event: Event, file: Path | None) -> None:
+    def show(self, task: Task, event: Event, file: str | None) -> None:
         """Something has happened in a run. file: what was written for it, if anything."""
         ...
 
@@ -36,7 +35,7 @@ class BatchListener(Protocol):
         """No run follows: all are over, or the batch was stopped."""
         ...
 
-    def finish(self, page: Path, done: int, failed: int) -> None:
+    def finish(self, page: str, done: int, failed: int) -> None:
         """All runs are over, so many of them well."""
         ...
 
@@ -62,7 +61,7 @@ class BatchJsonLines:
     def load(self, event: Event) -> None:
         say_json(**describe_event(event, None))
 
-    def show(self, task: Task, event: Event, file: Path | None) -> None:
+    def show(self, task: Task, event: Event, file: str | None) -> None:
         say_json(run=task.name, **describe_event(event, file))
 
     def finish_run(self, entry: Entry) -> None:
@@ -71,8 +70,8 @@ class BatchJsonLines:
     def close(self) -> None:
         pass
 
-    def finish(self, page: Path, done: int, failed: int) -> None:
-        say_json(event="done", file=str(page), done=done, failed=failed)
+    def finish(self, page: str, done: int, failed: int) -> None:
+        say_json(event="done", file=page, done=done, failed=failed)
 
 
 class BatchLines:
@@ -88,7 +87,7 @@ class BatchLines:
     def load(self, event: Event) -> None:
         self.loading.show(event, None)
 
-    def show(self, task: Task, event: Event, file: Path | None) -> None:
+    def show(self, task: Task, event: Event, file: str | None) -> None:
         pass
 
     def finish_run(self, entry: Entry) -> None:
@@ -99,7 +98,7 @@ class BatchLines:
     def close(self) -> None:
         pass
 
-    def finish(self, page: Path, done: int, failed: int) -> None:
+    def finish(self, page: str, done: int, failed: int) -> None:
         self.say(f"{done} runs done, {failed} failed: {page}")
 
     def say(self, text: str) -> None:
@@ -118,7 +117,7 @@ class BatchBar(BatchLines):
         self.bar: tqdm | None = None
         self.under_way: dict[str, float] = {}  # the work that is done of each: a cluster makes several at once
 
-    def show(self, task: Task, event: Event, file: Path | None) -> None:
+    def show(self, task: Task, event: Event, file: str | None) -> None:
         if self.bar is None:  # only now: the time that loading took says nothing about the runs
             total = sum(work(task.config, task.compare, self.defaults) for task in self.tasks.values())
             form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left"

@@ -6,14 +6,15 @@ import csv
 import io
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from i4vgen.batch import page
+from i4vgen.batch.folder import BatchFolder
 from i4vgen.batch.tasks import Refusal, Task
+from i4vgen.errors import StorageError
 from i4vgen.run_file import MeasuresFile, RunFile
-from i4vgen.runs import open_run
 
 DONE, FAILED, WAITING = "done", "failed", "waiting"
 
@@ -99,15 +100,15 @@ class Entry:
 
 @dataclass
 class Summary:
-    """The table and the page of a batch, on the disk.
+    """The table and the page of a batch, in its folder.
 
     Attributes:
-        out: The folder of the batch.
+        folder: Of the batch.
         title: Of the page.
         entries: All runs, in the order of the file.
     """
 
-    out: Path
+    folder: BatchFolder
     title: str
     entries: list[Entry]
     _by_name: dict[str, Entry] = field(init=False)
@@ -117,37 +118,38 @@ class Summary:
         self._by_name = {entry.folder: entry for entry in self.entries}
 
     @classmethod
-    def of(cls, out: Path, title: str, planned: Sequence[Task | Refusal]) -> Summary:
+    def of(cls, folder: BatchFolder, title: str, planned: Sequence[Task | Refusal]) -> Summary:
         """Before anything is made."""
         refused = [each for each in planned if isinstance(each, Refusal)]
         entries = {id(each): Entry(each, FAILED, f"line {each.line}: {each.error}") for each in refused}
-        return cls(out, title, [entries.get(id(each), Entry(each)) for each in planned])
+        return cls(folder, title, [entries.get(id(each), Entry(each)) for each in planned])
 
     def count(self, status: str) -> int:
         """How many runs have this status."""
         return sum(entry.status == status for entry in self.entries)
 
-    def add(self, task: Task, error: str = "") -> Entry:
+    def add(self, task: Task, error: str = "", file: RunFile | None = None) -> Entry:
         """A run is over. Writes the summary if the last one is some time ago, so that a batch that is killed
         leaves one too.
+
+        Args:
+            file: What its run.json says, if that has been read already.
         """
         entry = self._by_name[task.name]
+        try:
+            entry.file = None if error else file or self.folder.open(task.name).file
+        except StorageError as unread:
+            error = str(unread)
         entry.status, entry.error = (FAILED, error) if error else (DONE, "")
-        entry.file = None if error else open_run(self.out / task.name).file
         if time.monotonic() - self._written > EVERY:
-            self.write()
+            with suppress(StorageError):  # the next one may do better
+                self.write()
         return entry
 
     def write(self) -> None:
         """Writes both files, each at once."""
-        self.out.mkdir(parents=True, exist_ok=True)
-        for name, text in (
-            ("summary.csv", self._table()),
-            ("index.html", page.render(self.title, self.entries)),
-        ):
-            draft = self.out / f".{name}"
-            draft.write_text(text, encoding="utf-8", newline="")
-            draft.replace(self.out / name)
+        self.folder.write("summary.csv", self._table())
+        self.folder.write("index.html", page.render(self.title, self.entries))
         self._written = time.monotonic()
 
     def _table(self) -> str:

@@ -9,20 +9,19 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from i4vgen.anchor import Anchor, check_choice
 from i4vgen.batch.prompts import BESIDE, Row
 from i4vgen.catalog import ModelSpec
 from i4vgen.comparisons import find_comparisons
-from i4vgen.errors import I4VGenError, InvalidInputError
+from i4vgen.errors import InvalidInputError
 from i4vgen.events import HIGHEST_REWARD, PICKED, UPLOADED, VIDEOS
 from i4vgen.generation_config import GenerationConfig
-from i4vgen.media import fit_picture, is_whole, open_picture, pixels_sha256
+from i4vgen.media import fit_picture, open_picture, pixels_sha256
 from i4vgen.options import names
-from i4vgen.run_file import identity
-from i4vgen.runs import open_run, run_name
+from i4vgen.run_file import RunFile, identity
+from i4vgen.runs import run_name
 from i4vgen.runtime import Runtime
 
 CHOICE = {"anchor", "anchor_image"}
@@ -82,14 +81,9 @@ class Task:
         """
         return Anchor.from_image(open_picture(self.anchor_image)) if self.anchor_image else self.anchor
 
-    def is_made(self, folder: Path) -> bool:
-        """Whether the folder holds this very run, whole."""
-        try:
-            file = open_run(folder).file
-        except I4VGenError:
-            return False
-        same = file.identity | {"compare": file.compare} == self.identity
-        return same and all(is_whole(folder / f"{name}.mp4") for name in self.videos)
+    def asks_for(self, file: RunFile) -> bool:
+        """Whether a run with this run.json is the one."""
+        return file.identity | {"compare": file.compare} == self.identity
 
 
 @dataclass(frozen=True)

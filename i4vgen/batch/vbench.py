@@ -10,9 +10,10 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
+from i4vgen.batch.folder import BatchFolder, DiskFolder
 from i4vgen.batch.tasks import Refusal, Task
+from i4vgen.errors import InvalidInputError
 
 FOLDER = "vbench"
 
@@ -23,21 +24,29 @@ LONGEST = 255
 class VBenchLayout:
     """Gives the videos of finished runs their second names, as hard links where the disk has them."""
 
-    def __init__(self, out: Path, tasks: Sequence[Task]) -> None:
+    def __init__(self, folder: BatchFolder, tasks: Sequence[Task]) -> None:
         """Removes the names that an earlier batch gave.
 
         Args:
-            out: The folder of the batch.
+            folder: Of the batch.
             tasks: All of its runs: which index a video has depends on those before it.
+
+        Raises:
+            InvalidInputError: The folder is not on a disk, from which vbench reads.
         """
-        self.out = out
+        if not isinstance(folder, DiskFolder):
+            raise InvalidInputError(
+                f"vbench reads videos from a disk, and {folder} is not on one: copy that folder to a disk and"
+                " give the copy as --out; what is finished there is not made again"
+            )
+        self.out = folder.path
         self.stems: dict[str, str] = {}
         seen: Counter[str] = Counter()
         for task in tasks:
             prompt = task.config.prompt
             self.stems[task.name] = f"{prompt}-{seen[prompt]}"
             seen[prompt] += 1
-        for file in (out / FOLDER).glob("*/*.mp4"):
+        for file in (self.out / FOLDER).glob("*/*.mp4"):
             file.unlink()
 
     def add(self, task: Task) -> None:

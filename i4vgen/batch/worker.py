@@ -19,15 +19,16 @@ import numpy as np
 
 from i4vgen.anchor import Anchor
 from i4vgen.batch.executor import make
+from i4vgen.batch.folder import BatchFolder
 from i4vgen.batch.tasks import Task
 from i4vgen.catalog import ModelSpec
 from i4vgen.errors import InvalidInputError
 from i4vgen.events import Event
 from i4vgen.runtime import Runtime
 
-Message = tuple[str | None, Event, Path | None]
-"""The name of a run (None while the model is loaded), what has happened, and the file that was written for it,
-from the batch's folder.
+Message = tuple[str | None, Event, str | None]
+"""The name of a run (None while the model is loaded), what has happened, and the name in the batch's folder of
+the file that was written for it.
 """
 
 EVERY = 0.2
@@ -48,8 +49,7 @@ class Site:
         spec, device, compiled: Of the `Runtime`.
         versions: Of the code, as the batch was planned with.
         cwd: Where the batch was started: relative names of models are meant from there.
-        out: The folder of the batch.
-        drafts: The folder for what is not finished.
+        folder: Of the batch, for all machines (`BatchFolder.shared`).
         metadata: See `make_run`.
     """
 
@@ -58,8 +58,7 @@ class Site:
     compiled: bool
     versions: Mapping[str, str]
     cwd: Path
-    out: Path
-    drafts: Path
+    folder: BatchFolder
     metadata: bool
 
 
@@ -103,25 +102,22 @@ class Worker:
             InvalidInputError: See `prepare`.
         """
         self._check()
-        out = self.site.out
-        if task.is_made(out / task.name):
+        folder = self.site.folder
+        if folder.find(task):
             return
         messages = _Messages(post)
 
-        def listen(event: Event, file: Path | None) -> None:
-            messages.add((task.name, without_arrays(event), file and file.relative_to(out)))
+        def listen(event: Event, file: str | None) -> None:
+            messages.add((task.name, without_arrays(event), file))
 
         try:
-            make(task, anchor, self.runtime, out, self.site.drafts, listen, self.site.metadata)
+            make(task, anchor, self.runtime, folder, listen, self.site.metadata)
         finally:
             messages.send()
 
     def _check(self) -> None:
         site, here = self.site, socket.gethostname()
-        if not site.drafts.is_dir():
-            raise InvalidInputError(
-                f"{site.out} is not the same folder on {here}: give one that all nodes of the cluster share"
-            )
+        site.folder.check_shared()
         for name, version in self.runtime.describe()["versions"].items():
             if name != "python" and version != site.versions[name]:
                 raise InvalidInputError(

@@ -20,6 +20,7 @@ from i4vgen.__main__ import main
 from i4vgen.batch import progress
 from i4vgen.batch.cluster import Share
 from i4vgen.batch.executor import make
+from i4vgen.batch.folder import DiskFolder
 from i4vgen.batch.prompts import Row
 from i4vgen.batch.summary import Entry
 from i4vgen.batch.tasks import plan
@@ -86,9 +87,10 @@ def test_an_address_that_is_none(command, where):
     assert status == 2 and "--ray takes local, auto or HOST:PORT" in err
 
 
-def test_runs_go_to_no_url(command, tmp_path):
-    with pytest.raises(SystemExit, match="2"):
-        command("prompt\na car\n", "--out", "s3://bucket/study", "--ray", "local")
+def test_runs_go_to_no_unknown_protocol(command, tmp_path):
+    status, _, err = command("prompt\na car\n", "--out", "s9://bucket/study", "--ray", "local")
+    assert status == 2 and "s9:// is no protocol that fsspec knows" in err and err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["prompts.csv"]
     assert [path.name for path in tmp_path.iterdir()] == ["prompts.csv"]
 
 
@@ -136,8 +138,8 @@ class Post(list):
 def site(runtime, tmp_path) -> Site:
     (tmp_path / "drafts").mkdir()
     versions = runtime.describe()["versions"]
-    cwd = Path.cwd()
-    return Site(runtime.spec, "cpu", False, versions, cwd, tmp_path, tmp_path / "drafts", True)
+    folder = DiskFolder(tmp_path, tmp_path / "drafts")
+    return Site(runtime.spec, "cpu", False, versions, Path.cwd(), folder, True)
 
 
 @pytest.fixture
@@ -149,11 +151,11 @@ def task(runtime):
 def test_a_worker_makes_what_is_not_there_and_sends_no_pictures(site, task):
     worker, post = Worker(site), Post()
     worker.make(post, task, None)
-    folder = site.out / task.name
-    assert task.is_made(folder) and not list(site.drafts.iterdir())
+    folder = site.folder.path / task.name
+    assert site.folder.find(task) and not list(site.folder.drafts.iterdir())
     assert {name for name, _, _ in post} == {task.name}
     files = [file for _, event, file in post if isinstance(event, (Candidate, Selected, Result))]
-    assert len(files) == 5 and all((site.out / file).is_file() for file in files)
+    assert len(files) == 5 and all((site.folder.path / file).is_file() for file in files)
     candidate = next(event for _, event, _ in post if isinstance(event, Candidate))
     assert candidate.image.size == candidate.latents.size == 0 and candidate.scores
 
@@ -162,11 +164,11 @@ def test_a_worker_makes_what_is_not_there_and_sends_no_pictures(site, task):
     assert post == [] and (folder / "run.json").stat() == made, "finished, but nobody heard of it"
     (folder / "i4vgen.mp4").write_bytes(b"broken")
     worker.make(post, task, None)
-    assert post and task.is_made(folder)
+    assert post and site.folder.find(task)
 
 
 def test_who_finishes_second_leaves_the_first_alone(site, task, runtime):
-    folder, first = site.out / task.name, []
+    folder, first = site.folder.path / task.name, []
 
     def listen(event, file):
         if (
@@ -175,17 +177,19 @@ def test_who_finishes_second_leaves_the_first_alone(site, task, runtime):
             os.rename(ready / task.name, folder)
             first.append(folder.stat())
 
-    ready = site.out / "ready"
-    make(task, None, runtime, ready, ready, lambda *_: None)
-    make(task, None, runtime, site.out, site.drafts, listen)
-    assert folder.stat() == first[0] and task.is_made(folder) and not list(site.drafts.iterdir())
+    ready = site.folder.path / "ready"
+    make(task, None, runtime, DiskFolder(ready, ready), lambda *_: None)
+    make(task, None, runtime, site.folder, listen)
+    assert folder.stat() == first[0] and site.folder.find(task) and not list(site.folder.drafts.iterdir())
 
 
 def test_a_worker_with_other_code_or_another_disk_is_refused(site, task):
     with pytest.raises(InvalidInputError, match=r"has torch .*, the batch was planned with 1.0"):
         Worker(replace(site, versions={**site.versions, "torch": "1.0"})).prepare(Post(), True)
     with pytest.raises(InvalidInputError, match="is not the same folder on"):
-        Worker(replace(site, drafts=site.out / "elsewhere")).make(Post(), task, None)
+        Worker(replace(site, folder=replace(site.folder, drafts=site.folder.path / "elsewhere"))).make(
+            Post(), task, None
+        )
 
 
 def test_the_bar_counts_several_runs_at_once(runtime):
