@@ -20,12 +20,15 @@ if os.environ.get("SPACE_ID"):  # behind the proxies of Hugging Face, which say 
 if ON_ZERO_GPU := bool(os.environ.get("SPACES_ZERO_GPU")):  # set by Hugging Face
     import i4vgen.zero_gpu  # noqa: F401  before all that uses torch
 
-from i4vgen.catalog import ENVIRONMENT
-from i4vgen.errors import InvalidInputError, ModelError
-from i4vgen.runtime import Runtime, get_runtime
-from i4vgen.ui import build_app, files, launch_options
-from i4vgen.ui.limits import PRIVATE, PUBLIC
-from i4vgen.ui.run_store import RunStore
+from i4vgen.imports import uncollected
+
+with uncollected():
+    from i4vgen.catalog import ENVIRONMENT
+    from i4vgen.errors import InvalidInputError, ModelError
+    from i4vgen.runtime import Runtime, get_runtime
+    from i4vgen.ui import build_app, files, launch_options
+    from i4vgen.ui.limits import PRIVATE, PUBLIC
+    from i4vgen.ui.run_store import RunStore
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
@@ -142,9 +145,7 @@ except (ModelError, InvalidInputError) as error:
     sys.exit(f"error: {error}")
 
 if __name__ == "__main__":
-    # A million objects that stay. A full garbage collection would look at them all, and nobody's click would be
-    # answered for that third of a second.
-    gc.freeze()
+    gc.freeze()  # the page stays as well
     if HAS_OWN_CACHE:
         cache = Path(os.environ["GRADIO_TEMP_DIR"])
         threading.Thread(target=keep_clean, args=(cache, run_store), daemon=True).start()

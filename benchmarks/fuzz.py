@@ -3,8 +3,9 @@
     python -m benchmarks.fuzz --requests 10000
 
 Every named endpoint, every event of the page and every route gets values of wrong types and sizes, damaged
-files, states and sessions of others. Counts answers that tell nothing (a server error, an error without
-words), answers that take more than five seconds, tracebacks in the log, and what the process holds of memory.
+files, states and sessions of others, and bytes that are no request at all. Counts answers that tell nothing
+(a server error, an error without words), answers that take more than five seconds, tracebacks in the log, and
+what the process holds of memory.
 """
 
 from __future__ import annotations
@@ -32,6 +33,37 @@ SLOW = 5.0  # seconds
 API = "/gradio_api"
 
 
+ROUTES = (
+    "/queue/join",
+    "/call/generate",
+    "/call/v2/candidates",
+    "/cancel",
+    "/reset",
+    "/upload",
+    "/run/predict",
+    "/component_server",
+    "/process_recording",
+    "/vibe-code",
+    "/stream/a",
+)
+BODIES = (
+    b"",
+    b"{",
+    b"[]",
+    b"null",
+    b"\xff\xfe\x00",
+    b"[" * 100_000,
+    b'{"data": [NaN, 1e999]}',
+    b'{"data": null, "fn_index": 99999, "session_hash": "a"}',
+    b'{"data": [], "fn_index": "x", "session_hash": []}',
+    b'{"event_data": {"x": 1}, "data": [1], "fn_index": 3, "session_hash": "a", "trigger_id": "z"}',
+    b'{"session_hash": "a", "fn_index": 0, "event_id": "x"}',
+    b'{"component_id": 1, "fn_name": "__class__", "data": 1, "session_hash": "a"}',
+    b"--x\r\n\r\n",
+    b'--x\r\nContent-Disposition: form-data; name="files"; filename="\xff\x00/../a"\r\n\r\nabc\r\n--x--\r\n',
+)
+
+
 class Fuzzer:
     """Makes requests out of a seed.
 
@@ -54,7 +86,7 @@ class Fuzzer:
         """One request, and what became of it."""
         rng = random.Random(seed)
         ask: Callable[[random.Random], str] = rng.choices(
-            [self.call, self.join, self.upload, self.visit], weights=[4, 4, 1, 3]
+            [self.call, self.join, self.upload, self.visit, self.send], weights=[4, 4, 1, 2, 2]
         )[0]
         start = time.monotonic()
         try:
@@ -143,6 +175,16 @@ class Fuzzer:
             self.client.request(rng.choice(["GET", "GET", "HEAD", "POST"]), self.url + quote(route)), route
         )
         return route[:40]
+
+    def send(self, rng: random.Random) -> str:
+        """Bytes that are no request, to a route that takes one."""
+        route = API + rng.choice(ROUTES)
+        kind = rng.choice(["application/json", "multipart/form-data; boundary=x", "text/plain", "a/b/c"])
+        answer = self.client.post(
+            f"{self.url}{route}", content=rng.choice(BODIES), headers={"content-type": kind}
+        )
+        self.judge(answer, route)
+        return f"bytes to {route}"
 
     def post(self, route: str, body: dict) -> httpx.Response:
         content = json.dumps(body, ensure_ascii=True)

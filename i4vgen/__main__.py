@@ -8,6 +8,7 @@ from pathlib import Path
 
 from i4vgen.errors import InvalidInputError, ModelError, OutOfMemoryError, StorageError
 from i4vgen.generation_config import GenerationConfig, parameters
+from i4vgen.imports import uncollected
 from i4vgen.options import Parser, add_run_options, chosen_model, given_settings
 
 DESCRIPTION = """\
@@ -60,12 +61,13 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> None:
     # Reading these takes seconds; --help and a mistyped option should not.
-    from i4vgen.listeners import make_listener, warn_of_words
-    from i4vgen.making import make_run
-    from i4vgen.media import fit_picture, open_picture, pixels_sha256
-    from i4vgen.pipeline import Anchor
-    from i4vgen.runs import open_run, run_name
-    from i4vgen.runtime import Runtime
+    with uncollected():
+        from i4vgen.listeners import make_listener, warn_of_words
+        from i4vgen.making import make_run
+        from i4vgen.media import fit_picture, open_picture, pixels_sha256
+        from i4vgen.pipeline import Anchor
+        from i4vgen.runs import open_run, run_name
+        from i4vgen.runtime import Runtime
 
     earlier = open_run(args.source) if args.source else None
     runtime = Runtime(chosen_model(args, earlier and earlier.spec), args.device, args.compile)

@@ -11,15 +11,18 @@ from pathlib import Path
 # Of the processes that tests start, several at once: threads that wait for each other's cores wait in a loop.
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 
-import huggingface_hub
-import numpy as np
-import pytest
-import torch
-from diffusers import AutoencoderKL, DDIMScheduler, MotionAdapter, UNet2DConditionModel
-from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from i4vgen.imports import uncollected
 
-from i4vgen.generation_config import GenerationConfig
-from i4vgen.runtime import Runtime
+with uncollected():
+    import huggingface_hub
+    import numpy as np
+    import pytest
+    import torch
+    from diffusers import AutoencoderKL, DDIMScheduler, MotionAdapter, UNet2DConditionModel
+    from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+    from i4vgen.generation_config import GenerationConfig
+    from i4vgen.runtime import Runtime
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "tests" / "data" / "animatediff_i4vgen_reference.safetensors"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from i4vgen.batch.prompts import Row, read_prompts
 from i4vgen.catalog import ModelSpec, default_model
 from i4vgen.errors import InvalidInputError
+from i4vgen.imports import uncollected
 from i4vgen.options import Parser, add_run_options, chosen_model, given_settings
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ def run_batch(argv: Sequence[str]) -> int:
     """Runs the command. Returns its exit status."""
     args = parse(argv)
     rows = read_prompts(args.prompts)
-    from i4vgen.batch.folder import find_folder  # takes seconds; --help and a mistyped column should not
+    with uncollected():
+        from i4vgen.batch.folder import find_folder  # takes seconds; --help and a mistyped column should not
 
     folder = find_folder(args.out)
     if not args.ray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 
@@ -14,6 +15,7 @@ import i4vgen
 from i4vgen import I4VGenPipeline
 from i4vgen.errors import I4VGenError, InvalidInputError, ModelError
 from i4vgen.events import Candidate, Preview, Progress, Result, Stage
+from i4vgen.imports import uncollected
 from tests.conftest import ROOT
 
 PROMPT = "a red rocket rising"
@@ -127,3 +129,10 @@ def test_a_model_that_cannot_be_loaded():
         I4VGenPipeline.from_pretrained("pocket", rewards=["mine"])
     with pytest.raises(I4VGenError, match="device 'toaster' is not available"):
         I4VGenPipeline.from_pretrained("pocket", device="toaster")
+
+
+def test_imports_give_the_garbage_collector_back():
+    with pytest.raises(ImportError), uncollected():
+        assert not gc.isenabled()
+        raise ImportError
+    assert gc.isenabled()
