@@ -9,10 +9,12 @@ from typing import Any
 import gradio as gr
 from starlette.middleware import Middleware
 
+from i4vgen.bounds import MAX_JSON
 from i4vgen.bundled import EXAMPLES
 from i4vgen.runtime import Runtime
 from i4vgen.ui import api, layout, recipes, strings
 from i4vgen.ui.answers import AlwaysAnswered
+from i4vgen.ui.bodies import BoundedBodies
 from i4vgen.ui.changes import send_only_changes
 from i4vgen.ui.closed_routes import ClosedRoutes
 from i4vgen.ui.context import AppContext
@@ -37,7 +39,7 @@ from i4vgen.ui.turns import take_turns
 
 HERE = Path(__file__).parent
 
-LARGEST_UPLOAD = "100mb"
+LARGEST_UPLOAD = 100 * 2**20  # bytes
 
 SESSIONS = 300
 """Number of tabs and clients that are remembered, the latest: one that shows a run takes over a megabyte."""
@@ -109,6 +111,7 @@ def launch_options(allowed_origins: Collection[str] = (), private: bool = False)
     """
     on_the_way = [
         Middleware(SafeHeaders),
+        Middleware(BoundedBodies, LARGEST_UPLOAD + MAX_JSON),  # with what is around the file
         Middleware(ClosedRoutes),
         Middleware(OwnPagesOnly, allowed_origins, private),
         Middleware(AlwaysAnswered),

@@ -232,3 +232,16 @@ def test_what_this_app_has_no_use_for_is_closed(url, route):
 def test_bodies_that_cannot_be_read_are_refused(url, route, body):
     answer = httpx.post(f"{url}/gradio_api/{route}", content=body, headers={"content-type": "application/json"})
     assert answer.status_code < 500 and answer.json()
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["its length is told", "it is not"])
+def test_requests_are_bounded_before_they_are_read(url, told):
+    body = b'{"data": [' + b"[]," * 2**20 + b"1]}"
+    answer = httpx.post(
+        f"{url}/gradio_api/call/generate",
+        content=body if told else iter([body]),
+        headers={"content-type": "application/json"},
+    )
+    assert answer.status_code == 413 and ("at most 2 MB" in answer.text or not told)
+    many = [("files", (f"{number}.png", bytes(2**20))) for number in range(3)]
+    assert httpx.post(f"{url}/gradio_api/upload", files=many).status_code == 200
