@@ -376,9 +376,12 @@ def too_large(height: int, width: int, most: int) -> str:
     return f"height x width can be at most {most} pixels with this model here, not {height} x {width}"
 
 
-def request_too_large(most: int) -> str:
-    """A request of too many bytes."""
-    return f"This request is too large: at most {most / 2**20:g} MB. Pictures, videos and runs are uploaded."
+def request_too_large(most: int, values: int) -> str:
+    """A request of too many bytes, or of too many values."""
+    return (
+        f"This request is too large: at most {most / 2**20:g} MB and {values} values. Pictures, videos and runs"
+        " are uploaded."
+    )
 
 
 def too_long(times: float, most: float) -> str:
