@@ -24,6 +24,7 @@ class Preset:
     batch_clips: int
     batch_scenes: int  # each with `scene_motions` of the motions
     scene_motions: int = 3
+    colours: tuple[str, ...] = (PLAIN, *COLOURS)
     fps: int = 8
     beta_end: float = 0.0065
     patch: int = 8  # the VAE's downsampling factor
@@ -44,8 +45,9 @@ class Preset:
     reward_layers: int = 4
 
     @property
-    def colours(self) -> tuple[str, ...]:
-        return (PLAIN, *COLOURS)
+    def dyes(self) -> tuple[str, ...]:
+        """The colours that captions name."""
+        return tuple(name for name in self.colours if name != PLAIN)
 
     def numbers(self, shown: Shown) -> tuple[int, int, int, int]:
         """The places of these names among all that the model is to learn."""
@@ -58,7 +60,7 @@ class Preset:
 
     @property
     def words(self) -> list[str]:
-        return words(self.subjects, self.settings, self.motions)
+        return words(self.subjects, self.dyes, self.settings, self.motions)
 
     @property
     def described(self) -> dict[str, object]:
@@ -70,7 +72,7 @@ class Preset:
             "fps": self.fps,
             "phrases": {
                 "subject": [[name] for name in self.subjects],
-                "colour": [[name] for name in self.colours if name != PLAIN],
+                "colour": [[name] for name in self.dyes],
                 "motion": [list(MOTIONS[name]) for name in self.motions],
                 "setting": [list(SETTINGS[name]) for name in self.settings],
             },
@@ -105,6 +107,22 @@ PRESETS = {
         batch_scenes=8,
     ),
 }
+
+# A world so small that one CPU core learns a flow model of it in an hour.
+PRESETS["small-world"] = replace(
+    PRESETS["cpu"],
+    num_frames=8,
+    subjects=("car", "balloon"),
+    colours=("red", "blue", "green", "golden"),
+    settings=("green hills", "sunset"),
+    motions=("moving left", "moving right", "rising", "falling"),
+    clips=3_000,
+    batch_images=16,
+    batch_clips=6,
+    flow_heads=6,
+    flow_layers=4,
+    images_first=1_000,
+)
 
 # The smaller world in batches for a GPU: what a flow model can learn in ten minutes.
 PRESETS["flow"] = replace(

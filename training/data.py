@@ -31,7 +31,8 @@ T = TypeVar("T")
 def render(preset: Preset, split: str, index: int) -> Clip:
     """Clip number `index` of a split, the same on every machine."""
     rng = np.random.default_rng([SEEDS[split], index])
-    return random_clip(rng, preset.subjects, preset.settings, preset.motions, preset.num_frames, preset.size)
+    names = preset.subjects, preset.colours, preset.settings, preset.motions
+    return random_clip(rng, *names, preset.num_frames, preset.size)
 
 
 def render_all(preset: Preset, split: str, count: int) -> Iterator[Clip]:

@@ -32,13 +32,13 @@ SEEDS = (0,)
 
 def make_prompts(preset: Preset) -> list[tuple[str, Shown]]:
     """Prompts and what they ask for: every subject comes up, colours, settings and motions in turn."""
-    prompts = []
+    prompts, pairs = [], len(preset.subjects) * len(preset.colours)
     for i in range(PROMPTS):
         shown = Shown(
             subject=preset.subjects[i % len(preset.subjects)],
             colour=preset.colours[(i + i // len(preset.subjects)) % len(preset.colours)],
             setting=preset.settings[(3 * i + i // len(preset.settings)) % len(preset.settings)],
-            motion=preset.motions[(i + i // len(preset.subjects)) % len(preset.motions)],
+            motion=preset.motions[(i + i // len(preset.subjects) + i // pairs) % len(preset.motions)],
         )
         prompts.append((full_caption(shown), shown))
     return prompts

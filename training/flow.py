@@ -31,7 +31,7 @@ from training.vae import load_or_fit_pca
 
 PIPELINE = "PocketFlowPipeline"  # what the model's model_index.json says it is
 FLOW_SHIFT = 0.5  # towards less noise, in which 12 x 12 latents drown earlier than 64 x 64
-BLIND_SHARE = 16  # one picture or clip in so many is to be begun from noise alone
+BLIND_SHARE = 8  # one picture or clip in so many is to be begun from noise alone
 GUIDANCE_SCALE = 4.0
 
 
@@ -71,7 +71,8 @@ class Examples:
     ) -> tuple[Tensor, Tensor, list[str]]:
         """Latents [B, C, F, h, w], amounts of noise [B] and captions. num_frames: 1, or all.
 
-        The first few have no signal left: their latents are the means of what their captions fit.
+        No signal is left of the first few, of none at times in a small batch: their latents are the means of
+        what their captions fit.
         """
         index = torch.randint(len(self.clips), (count,), generator=generator)
         latents = self.clips.latents[index]
@@ -81,7 +82,8 @@ class Examples:
         latents = latents.float()
         captions = dropped(self.clips.captions(rng, index), generator)
         sigmas = torch.rand(count, generator=generator)
-        for i in range(count // BLIND_SHARE):
+        blind = count / BLIND_SHARE + torch.rand((), generator=generator).item()
+        for i in range(int(blind)):
             mean = self.means.of(self.clips.shown[index[i]], captions[i])
             latents[i] = mean.mean(0) if num_frames == 1 else mean
             sigmas[i] = 1

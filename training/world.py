@@ -99,7 +99,7 @@ TEMPLATES = (
 )
 MOVING_TEMPLATES = tuple(template for template in TEMPLATES if "{motion}" in template)
 
-PLAIN_SHARE = 0.4  # of the clips
+PLAIN_SHARE = 0.4  # of the clips, where there are plain ones
 
 
 @dataclass(frozen=True)
@@ -120,9 +120,11 @@ class Clip:
     shown: Shown
 
 
-def words(subjects: tuple[str, ...], settings: tuple[str, ...], motions: tuple[str, ...]) -> list[str]:
+def words(
+    subjects: tuple[str, ...], dyes: tuple[str, ...], settings: tuple[str, ...], motions: tuple[str, ...]
+) -> list[str]:
     """Every word that captions of this part of the world can contain, sorted."""
-    phrases = [*subjects, *COLOURS, *TEMPLATES]
+    phrases = [*subjects, *dyes, *TEMPLATES]
     phrases += [phrase for setting in settings for phrase in SETTINGS[setting]]
     phrases += [phrase for motion in motions for phrase in MOTIONS[motion]]
     return sorted({word for phrase in phrases for word in phrase.split() if not word.startswith("{")} | {"an"})
@@ -192,13 +194,16 @@ def show(scene: np.ndarray, sprites: np.ndarray | None) -> np.ndarray:
 def random_clip(
     rng: np.random.Generator,
     subjects: tuple[str, ...],
+    colours: tuple[str, ...],
     settings: tuple[str, ...],
     motions: tuple[str, ...],
     num_frames: int,
     size: int,
 ) -> Clip:
     subject, setting, motion = (str(rng.choice(names)) for names in (subjects, settings, motions))
-    colour = PLAIN if rng.uniform() < PLAIN_SHARE else str(rng.choice(list(COLOURS)))
+    dyes = [colour for colour in colours if colour != PLAIN]
+    plain = PLAIN in colours and rng.uniform() < PLAIN_SHARE
+    colour = PLAIN if plain else str(rng.choice(dyes))
     frames = draw_clip(rng, subject, colour, setting, motion, num_frames, size)
     return Clip(frames, Shown(subject, colour, setting, motion))
 

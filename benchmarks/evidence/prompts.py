@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from training.config import Preset
-from training.world import COLOURS, Shown
+from training.world import Shown
 
 DRAW = 20_261_124
 FIRST_SEED = 1_000  # of the videos
@@ -20,7 +20,7 @@ def make_prompts(preset: Preset, count: int) -> list[Shown]:
     """What random prompts to a pocket model ask for. Every subject, colour, setting and motion comes up about
     equally often; the first prompts are the same for any count.
     """
-    lists = (preset.subjects, tuple(COLOURS), preset.settings, preset.motions)
+    lists = (preset.subjects, preset.dyes, preset.settings, preset.motions)
     streams = (shuffled(names, np.random.default_rng([DRAW, i])) for i, names in enumerate(lists))
     return [Shown(*names) for names in islice(zip(*streams, strict=False), count)]
 

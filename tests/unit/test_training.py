@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.evidence.prompts import make_prompts as evidence_prompts
 from i4vgen import catalog
 from i4vgen.events import Result
 from i4vgen.generation_config import GenerationConfig
@@ -37,6 +38,7 @@ from training.world import (
     draw_camera,
     draw_clip,
     draw_track,
+    full_caption,
     place_sprite,
 )
 
@@ -48,6 +50,17 @@ def test_a_clip_is_the_same_every_time_and_differs_between_splits():
     assert first.shown == again.shown and np.array_equal(first.frames, again.frames)
     assert not np.array_equal(first.frames, other.frames)
     assert first.frames.shape == (12, 96, 96, 3) and first.frames.dtype == np.uint8
+
+
+def test_clips_and_prompts_are_of_their_own_world():
+    small = replace(PRESETS["small-world"], size=24, num_frames=2)
+    drawn = [render(small, "generator", i).shown for i in range(40)] + evidence_prompts(small, 40)
+    for part in ("subject", "colour", "setting", "motion"):
+        names = getattr(small, f"{part}s")
+        assert {getattr(shown, part) for shown in drawn[:40]} == set(names)
+        assert {getattr(shown, part) for shown in drawn[40:]} == set(names)
+    said = {word for shown in drawn for word in full_caption(shown).split()}
+    assert said <= set(small.words) and "pink" not in small.words
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
@@ -308,3 +321,7 @@ def test_a_flow_model_learns_the_mean_where_there_is_no_signal():
         for one in back[2:]:
             frames = known if num_frames == 3 else torch.cat(known.split(1, dim=2))
             assert (frames - one).abs().flatten(1).amax(1).min() < 1e-3
+    few = [examples.draw(2, 3, rng, generator)[1] for _ in range(8 * flow.BLIND_SHARE)]
+    assert 8 < sum((sigmas == 1).sum().item() for sigmas in few) < 24, (
+        "batches too small for one each get theirs"
+    )
