@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, UniPCMultistepScheduler, WanTransformer3DModel
 from torch import Tensor
-from torch.nn import functional as F
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from training.config import POCKET, Preset
@@ -119,6 +118,8 @@ def main() -> None:
     pca = load_or_fit_pca(replace(run, start_from=POCKET))
     clips = LatentClips.load_or_draw(run.folder / "latents.pt", preset, pca)
     examples = Examples(clips, MeanClips.load_or_draw(run.folder / "means.pt", preset, pca))
+    # Errors count as in the VAE's latents, in which a channel varies as much as it shows of the picture.
+    shares = examples.std.square().view(-1, 1, 1, 1).to(device)
 
     def error(clean: Tensor, sigmas: Tensor, captions: list[str]) -> Tensor:
         clean, sigmas = clean.to(device), sigmas.to(device)
@@ -128,7 +129,7 @@ def main() -> None:
             with torch.no_grad():
                 prompt_embeds = text_encoder(tokenize(tokenizer, captions).to(device)).last_hidden_state
             velocity = transformer(noisy, 1000 * sigmas, prompt_embeds).sample
-        return F.mse_loss(velocity.float(), noise - clean)
+        return (shares * (velocity.float() - (noise - clean)).square()).mean()
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
         rng = np.random.default_rng(step)
