@@ -108,7 +108,7 @@ PRESETS = {
     ),
 }
 
-# A world so small that one CPU core learns a flow model of it in an hour.
+# So small a world that one CPU core learns in 20 minutes to draw it, though not yet to move it.
 PRESETS["small-world"] = replace(
     PRESETS["cpu"],
     num_frames=8,
