@@ -30,6 +30,7 @@ from benchmarks.load import RUN
 from benchmarks.serving import Server, main
 
 SLOW = 5.0  # seconds
+SESSIONS = 50
 API = "/gradio_api"
 
 
@@ -80,7 +81,8 @@ class Fuzzer:
         self.problems: Counter[str] = Counter()
         self.slowest: list[tuple[float, str]] = []
         self.uploaded: list[str] = []
-        self.sessions = {f"fuzz{number}": threading.Lock() for number in range(50)}
+        self.locks = [threading.Lock() for _ in range(SESSIONS)]
+        self.left: Counter[int] = Counter()
 
     def one(self, seed: int) -> None:
         """One request, and what became of it."""
@@ -119,14 +121,16 @@ class Fuzzer:
     def join(self, rng: random.Random) -> str:
         """An event of the page, with data that the page would not send."""
         event = rng.choice(self.config["dependencies"])
-        session = rng.choice(sorted(self.sessions))
+        number = rng.randrange(SESSIONS)
         data = [odd_value(rng, self.uploaded) for _ in event["inputs"]]
-        body = {"fn_index": event["id"], "data": data, "session_hash": session}
+        body = {"fn_index": event["id"], "data": data}
         body |= {"event_data": odd_value(rng, self.uploaded), "trigger_id": rng.choice([None, 1, event["id"]])}
-        with self.sessions[session]:  # two who listen to one session get half of what it has to say each
-            joined = self.post(f"{API}/queue/join", body)
-            if joined.status_code == 200:
-                self.listen(f"{API}/queue/data?session_hash={session}", f"event {event['api_name']}")
+        with self.locks[number]:  # two who listen to one session get half of what it has to say each
+            session = f"fuzz{number}-{self.left[number]}"
+            joined = self.post(f"{API}/queue/join", body | {"session_hash": session})
+            stream = f"{API}/queue/data?session_hash={session}"
+            if joined.status_code == 200 and not self.listen(stream, f"event {event['api_name']}"):
+                self.left[number] += 1  # what it still waits for goes with it
         return f"event {event['api_name']}"
 
     def upload(self, rng: random.Random) -> str:
@@ -194,9 +198,9 @@ class Fuzzer:
         self.judge(answer, route.split("?")[0])
         return answer
 
-    def listen(self, route: str, what: str) -> None:
-        """Reads an answer to its end, or until it has taken too long."""
-        start, event = time.monotonic(), ""
+    def listen(self, route: str, what: str) -> bool:
+        """Reads an answer. Returns whether it came to an end in time."""
+        start, event, told = time.monotonic(), "", {}
         try:
             with self.client.stream("GET", f"{self.url}{route}", timeout=SLOW) as stream:
                 for line in stream.iter_lines():
@@ -209,12 +213,13 @@ class Fuzzer:
                         failed = event == "error" or told.get("success") is False
                         if failed and not (told.get("output") or {"error": data}).get("error"):
                             self.problems[f"an error without words: {what}"] += 1
-                        if event in ("complete", "error") or told.get("msg") == "process_completed":
-                            return
                     if time.monotonic() - start > SLOW:
-                        return
+                        return False
         except httpx.ReadTimeout:
-            self.problems[f"silent for 5 s: {what}"] += 1
+            waits = told.get("msg") == "estimation"  # it was told how many are before it
+            self.problems[f"{'waits' if waits else 'silent'} for 5 s: {what}"] += 1
+            return False
+        return True
 
     def judge(self, answer: httpx.Response, what: str) -> None:
         if answer.status_code >= 500 and answer.status_code != 503:  # 503: the queue is full, in words
