@@ -101,7 +101,8 @@ class CandidateSet:
 
     def find(self, index: int) -> tuple[Candidate, str]:
         """A candidate and its file. Raises `LookupError`."""
-        return next(pair for pair in zip(self.candidates, self.files, strict=True) if pair[0].index == index)
+        known = {pair[0].index: pair for pair in zip(self.candidates, self.files, strict=True)}
+        return known[index]
 
 
 MAX_ANCHORS = 4

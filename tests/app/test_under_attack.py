@@ -14,7 +14,7 @@ from gradio.state_holder import SessionState
 from benchmarks import fuzz, load
 from benchmarks.serving import running_server
 from i4vgen.errors import InvalidInputError
-from i4vgen.ui import guard
+from i4vgen.ui import guard, strings
 from i4vgen.ui.app import build_app, launch_options
 from i4vgen.ui.limits import PUBLIC
 from i4vgen.ui.run_store import RunStore
@@ -45,17 +45,27 @@ def test_streams_of_nobody_end(server):
     assert server.tracebacks() == {}
 
 
+def answer_to(server, name: str, session: str, **given: object) -> str:
+    """What the stream of a session says of one of the page's events, given "data" or "event_data"."""
+    event = visitor_of(server.url).events[name]
+    body = {"fn_index": event["id"], "data": [None] * len(event["inputs"]), "session_hash": session} | given
+    queue, kind = f"{server.url}/gradio_api/queue", {"content-type": "application/json"}
+    httpx.post(f"{queue}/join", content=json.dumps(body), headers=kind).raise_for_status()
+    return httpx.get(f"{queue}/data?session_hash={session}").text
+
+
 def test_half_a_character_is_refused_in_words(server):
-    event = visitor_of(server.url).events["on_prompt"]
-    content = json.dumps(
-        {"fn_index": event["id"], "data": ["\ud800"] * len(event["inputs"]), "session_hash": "half"}
-    )
-    queue = f"{server.url}/gradio_api/queue"
-    httpx.post(
-        f"{queue}/join", content=content, headers={"content-type": "application/json"}
-    ).raise_for_status()
-    assert "not valid Unicode" in httpx.get(f"{queue}/data?session_hash=half").text
+    inputs = visitor_of(server.url).events["on_prompt"]["inputs"]
+    assert "not valid Unicode" in answer_to(server, "on_prompt", "half", data=["\ud800"] * len(inputs))
     assert server.tracebacks() == {}
+
+
+@pytest.mark.parametrize("index", [99, -1, "a", [1]])
+def test_a_card_that_is_not_there_is_refused_in_words(server, index):
+    visitor = visitor_of(server.url)
+    visitor.click(load.OPENING)
+    said = answer_to(server, "on_card", visitor.session, event_data={"index": index, "toggle": False})
+    assert strings.OUT_OF_STEP in said and server.tracebacks() == {}
 
 
 def test_visitors_get_what_they_asked_for(server):
