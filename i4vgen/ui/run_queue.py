@@ -1,13 +1,15 @@
 """Which runs may wait for the device, and which of them nobody waits for any more.
 
 Gradio's queue knows one limit for all events together: a few runs that wait would keep everybody from every
-click. And it stands still for ever once a session that waits in it is forgotten.
+click. It forgets the sessions that came first, whatever they wait for, and stands still for ever once one that
+waits is forgotten.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +22,9 @@ from i4vgen.ui.limits import Limits
 from i4vgen.ui.prompt_queue import WatchedRuns
 from i4vgen.ui.queueing import ON_DEVICE, is_run
 from i4vgen.ui.visitors import host_of
+
+SESSIONS = 2000
+"""Number of sessions whose messages are kept, and those that wait for something besides."""
 
 UNHEARD = 10.0
 """Seconds after which a run is ended if nobody has fetched what it had to say."""
@@ -56,6 +61,27 @@ def limit_runs(demo: gr.Blocks, limits: Limits) -> None:
 
     watching: set[asyncio.Task] = set()
     queue.push, queue.send_message = limited_push, safe_send
+    queue.pending_messages_per_session = KeptMessages(queue)
+
+
+class KeptMessages(OrderedDict[str, Any]):
+    """The messages of each session. Where there are too many, the oldest that waits for nothing goes."""
+
+    def __init__(self, queue: Queue) -> None:
+        super().__init__()
+        self.queue = queue
+
+    def __setitem__(self, session: str, messages: Any) -> None:
+        if len(self) >= SESSIONS and (idle := next((each for each in self if not self.waits(each)), None)):
+            del self[idle]
+            if not self.queue.pending_event_ids_session.get(idle):
+                self.queue.pending_event_ids_session.pop(idle, None)
+        super().__setitem__(session, messages)
+
+    def waits(self, session: str) -> bool:
+        """Whether an event of it waits or is under way."""
+        events = self.queue.pending_event_ids_session.get(session, ())
+        return any(event in self.queue.event_ids_to_events for event in events)
 
 
 def runs_of(queue: Queue) -> Iterator[Event]:

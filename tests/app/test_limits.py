@@ -83,6 +83,24 @@ def test_a_session_that_is_forgotten_while_it_waits_does_not_stop_the_queue(demo
     assert len(drawn["candidates"]) == 1 and not demo._queue.stopped
 
 
+def test_sessions_that_wait_outlast_those_that_come_after_them(demo, url, monkeypatch):
+    monkeypatch.setattr(run_queue, "SESSIONS", 3)
+    monkeypatch.setattr(run_queue, "UNHEARD", 1.0)
+    kept = demo._queue.pending_messages_per_session
+    kept.clear()
+    assert start(url).status_code == 200
+    (run,) = runs_of(demo._queue)
+    for _ in range(8):
+        event = httpx.post(f"{url}/gradio_api/call/click", json={"data": []}).json()["event_id"]
+        assert "here" in httpx.get(f"{url}/gradio_api/call/click/{event}").text
+    oldest, *others = kept
+    assert oldest == run.session_hash and others[-1] == event and len(others) == 2
+    end = time.monotonic() + 30
+    while list(runs_of(demo._queue)):  # nobody listens to it
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
 def test_a_run_of_too_much_work_is_refused_before_it_waits(runtime):
     usual = GenerationConfig.for_model(runtime.defaults, prompt="a red rocket")
     limits = Limits(largest_run=2.0)
