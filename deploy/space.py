@@ -10,9 +10,9 @@ import argparse
 import io
 import subprocess
 import sys
-import tarfile
 import tempfile
 from pathlib import Path
+from zipfile import ZipFile
 
 import httpx
 import huggingface_hub
@@ -52,8 +52,8 @@ def upload(space: str) -> str:
 
 def export(folder: Path) -> None:
     """Writes what the app needs of the current commit into a folder."""
-    with tarfile.open(fileobj=io.BytesIO(git("archive", "HEAD", *FILES, *FOLDERS))) as archive:
-        archive.extractall(folder, filter="data")
+    with ZipFile(io.BytesIO(git("archive", "--format", "zip", "HEAD", *FILES, *FOLDERS))) as archive:
+        archive.extractall(folder)
 
 
 def git(*arguments: str) -> bytes:

@@ -19,9 +19,8 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT = 240  # seconds: importing torch and Gradio can take minutes where other work holds the cores
-LEAVING = (
-    "AbortError: signal is aborted without reason"  # Gradio, of the stream that it closes as a page is left
-)
+LEAVING = ("AbortError: signal is aborted without reason", "AbortError: BodyStreamBuffer was aborted")
+"""What Gradio says of a stream that it closes itself, as a page is left."""
 
 
 def find_chromium() -> str:
