@@ -73,6 +73,13 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         " for a public app, else no limit)",
     )
     parser.add_argument(
+        "--longest-run",
+        type=float,
+        metavar="SECONDS",
+        help="the most time that one run may take, going by how long the stages of earlier ones took here"
+        " (default: no limit)",
+    )
+    parser.add_argument(
         "--auth",
         metavar="USER:PASSWORD",
         default=os.environ.get("I4VGEN_AUTH"),
@@ -134,10 +141,9 @@ try:
     runtime = first_runtime(args.model, args.compile)
     if ON_ZERO_GPU:
         runtime.load_here()  # `spaces` keeps the weights ready that are there when the app is launched
-    if public := is_public(args):
-        limits = replace(PUBLIC, largest_run=args.largest_run or PUBLIC.largest_run)
-    else:
-        limits = replace(PRIVATE, largest_run=args.largest_run)
+    limits = PUBLIC if (public := is_public(args)) else PRIVATE
+    given = {"largest_run": args.largest_run, "longest_run": args.longest_run}
+    limits = replace(limits, **{name: value for name, value in given.items() if value is not None})
     run_store = RunStore()
     allowed = args.allow_model if public else None
     demo = build_app(runtime, run_store=run_store, allowed=allowed, limits=limits, metadata=args.metadata)

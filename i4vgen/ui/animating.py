@@ -15,6 +15,7 @@ from i4vgen.runtime import Runtime, StopToken
 from i4vgen.tracking import PREVIEWS
 from i4vgen.ui import files, pictures, recipes, strings
 from i4vgen.ui.components.live import live_value
+from i4vgen.ui.limits import Budget
 from i4vgen.ui.progress import Tracker
 from i4vgen.ui.state import (
     Animation,
@@ -57,6 +58,7 @@ def animate(
     compare: Sequence[str],
     known: Baselines,
     token: StopToken,
+    budget: Budget,
 ) -> Iterator[Step]:
     """Stage 2 of one anchor after the other, and what they are compared with.
 
@@ -76,7 +78,7 @@ def animate(
             break
         tracker.begin_part(part)
         before = finished.animations
-        for step in _animate(runtime, candidate_set, config, anchor, compare, known, token, tracker):
+        for step in _animate(runtime, candidate_set, config, anchor, compare, known, token, tracker, budget):
             known, animation = step.baselines, step.animation
             if animation and (animation.result or not before):
                 finished = AnimationSet((*before, animation))
@@ -98,6 +100,7 @@ def _animate(
     known: Baselines,
     token: StopToken,
     tracker: Tracker,
+    budget: Budget,
 ) -> Iterator[Step]:
     """Stage 2 of one anchor. Its steps have no more animations than its own."""
     known = _usable(known, _key(runtime, config, anchor))
@@ -127,7 +130,7 @@ def _animate(
 
     # Without clips: the earlier comparison stays until there is a new one.
     yield step(strings.STARTING, tracker.fraction)
-    for event in runtime.stream(events, token):
+    for event in budget.clock(runtime, config, missing).watch(runtime.stream(events, token)):
         match event:
             case Loading(repo_or_path, done, total):
                 yield step(strings.downloading(repo_or_path, done, total), done / total)

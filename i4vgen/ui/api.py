@@ -56,8 +56,9 @@ from i4vgen.runtime import Runtime
 from i4vgen.ui import recipes, strings
 from i4vgen.ui.errors import failure
 from i4vgen.ui.form import SETTINGS
-from i4vgen.ui.limits import PRIVATE, Limits
+from i4vgen.ui.limits import Budget
 from i4vgen.ui.models import OfferedModels
+from i4vgen.ui.pace import RunClock
 from i4vgen.ui.queueing import ON_DEVICE
 from i4vgen.ui.run_store import RunStore
 from i4vgen.ui.state import MAX_ANCHORS
@@ -151,12 +152,12 @@ Made = list[tuple[Event, Path]]
 """What a run has left on the disk: pictures and videos, each with the event that brought it."""
 
 
-def register(models: OfferedModels, run_store: RunStore, limits: Limits = PRIVATE) -> None:
+def register(models: OfferedModels, run_store: RunStore, budget: Budget) -> None:
     """Adds the endpoints to the Blocks under construction.
 
-    models: what clients may run. run_store: where runs are kept. limits: how long a run may take.
+    models: what clients may run. run_store: where runs are kept. budget: which runs are made.
     """
-    endpoints = Endpoints(models, run_store, limits)
+    endpoints = Endpoints(models, run_store, budget)
     for method in (endpoints.candidates, endpoints.animate, endpoints.generate, endpoints.score):
         gr.api(endpoint(method), api_name=method.__name__, **ON_DEVICE)
 
@@ -231,9 +232,9 @@ def report(event: Event) -> None:
 class Endpoints:
     """The endpoints as generators of a run's events that return the answer. They raise `I4VGenError`s."""
 
-    def __init__(self, models: OfferedModels, run_store: RunStore, limits: Limits) -> None:
+    def __init__(self, models: OfferedModels, run_store: RunStore, budget: Budget) -> None:
         self.models = models
-        self.limits = limits
+        self.budget = budget
         self.run_store = run_store
 
     def candidates(
@@ -264,10 +265,11 @@ class Endpoints:
         """
         runtime = self._runtime(model, base, loras, rewards)
         config = GenerationConfig.for_model(runtime.defaults, **settings)
-        self.limits.check_run(config, (), runtime.defaults)
+        self.budget.check(runtime, config)
         with self.run_store.workspace() as path:
             folder = RunFolder(path, recipes.recipe(config, runtime.describe()))
-            made = yield from record(folder, runtime, lambda pipeline: pipeline.candidates(config))
+            clock = self.budget.clock(runtime, config)
+            made = yield from record(folder, clock, runtime, lambda pipeline: pipeline.candidates(config))
             return drawn(self._keep(folder, config, (), runtime), made, runtime, config.prompt)
 
     def animate(
@@ -303,7 +305,7 @@ class Endpoints:
         config = replace(saved.config, **{k: v for k, v in settings.items() if v is not None})
         several, compare = isinstance(anchor, list), compare or []
         indices = check_several(anchor) if isinstance(anchor, list) else [anchor]
-        self.limits.check_run(config, compare, runtime.defaults, len(indices))
+        self.budget.check(runtime, config, compare, len(indices))
         candidates = saved.candidates()
         anchors = [choose(candidates, index, anchor_image) for index in indices]
         answers, known = [], []
@@ -313,7 +315,8 @@ class Endpoints:
                 for candidate in candidates:
                     folder.record(candidate)
                 folder.seconds |= {k: v for k, v in saved.file.seconds.items() if k == "candidates"}
-                made = yield from animate_into(folder, runtime, config, chosen, compare, known, several)
+                clock = self.budget.clock(runtime, config, compare)
+                made = yield from animate_into(folder, clock, runtime, config, chosen, compare, known, several)
                 if not runtime.entry.backbone.image_to_video:  # which would show the anchor in all of them
                     known = [event for event, _ in made if isinstance(event, Result) and event.name in compare]
                 token = self._keep(folder, config, compare, runtime, saved.stars)
@@ -359,11 +362,13 @@ class Endpoints:
         runtime = self._runtime(model, base, loras, rewards)
         config = GenerationConfig.for_model(runtime.defaults, **settings)
         compare = compare or []
-        self.limits.check_run(config, compare, runtime.defaults)
+        self.budget.check(runtime, config, compare)
         chosen = anchor if anchor_image is None else own_picture(anchor, anchor_image)
         with self.run_store.workspace() as path:
             folder = RunFolder(path, recipes.recipe(config, runtime.describe()))
-            made = yield from record(folder, runtime, lambda pipeline: pipeline.run(config, chosen, compare))
+            clock = self.budget.clock(runtime, config, compare)
+            events = partial(I4VGenPipeline.run, config=config, anchor=chosen, compare=compare)
+            made = yield from record(folder, clock, runtime, events)
             run = self._keep(folder, config, compare, runtime)
             return {**drawn(run, made, runtime, config.prompt), **animated(run, folder, made)}
 
@@ -430,12 +435,15 @@ class Endpoints:
 
 
 def record(
-    folder: RunFolder, runtime: Runtime, make_events: Callable[[I4VGenPipeline], Iterator[Event]]
+    folder: RunFolder,
+    clock: RunClock,
+    runtime: Runtime,
+    make_events: Callable[[I4VGenPipeline], Iterator[Event]],
 ) -> Generator[Event, None, Made]:
-    """A run whose events are written into the folder as they pass."""
+    """A run whose events are written into the folder as they pass, and measured."""
     made = []
     with closing(runtime.stream(make_events)) as events:  # closed with this: then the device is free
-        for event in events:
+        for event in clock.watch(events):
             if path := folder.record(event):
                 made.append((event, path))
             yield event
@@ -444,6 +452,7 @@ def record(
 
 def animate_into(
     folder: RunFolder,
+    clock: RunClock,
     runtime: Runtime,
     config: GenerationConfig,
     anchor: Anchor,
@@ -454,7 +463,7 @@ def animate_into(
     """Stage 2, written into the folder as it goes. known: comparisons that another anchor's run has made."""
     missing = [name for name in compare if name not in {result.name for result in known}]
     events = partial(I4VGenPipeline.run, config=config, anchor=anchor, compare=missing, judge=judge)
-    made = yield from record(folder, runtime, events)
+    made = yield from record(folder, clock, runtime, events)
     for result in known:  # now that the folder knows the anchor, which its files name
         if path := folder.record(result):
             made.append((result, path))

@@ -22,7 +22,7 @@ from i4vgen.ui.examples import StoredRuns, read_examples
 from i4vgen.ui.files import CLEAN_EVERY, MAX_AGE
 from i4vgen.ui.guard import guard_events
 from i4vgen.ui.headers import SafeHeaders
-from i4vgen.ui.limits import PRIVATE, Limits
+from i4vgen.ui.limits import PRIVATE, Budget, Limits
 from i4vgen.ui.models import OfferedModels
 from i4vgen.ui.opening import before_and_after
 from i4vgen.ui.origins import OwnPagesOnly
@@ -65,13 +65,14 @@ def build_app(
     """
     recipes.left_out = not metadata
     run_store, models = run_store or RunStore(), OfferedModels(runtime, allowed)
-    prompts = PromptQueue(run_store, limits) if runtime.unattended else None
+    budget = Budget(limits)
+    prompts = PromptQueue(run_store, budget) if runtime.unattended else None
     known = read_examples(examples)
     stored = StoredRuns(known)
     opening = before_and_after(stored.open(stored.first).animation) if stored.first else ""
     with gr.Blocks(title=strings.TITLE, analytics_enabled=False, delete_cache=(CLEAN_EVERY, MAX_AGE)) as demo:
         layout.header(runtime, opening)
-        context = AppContext(models, run_store, limits, prompts)
+        context = AppContext(models, run_store, budget, prompts)
         prompt = PromptPanel(context, known)
         several = SeveralPanel(context)
         candidates = CandidatesPanel(context)
@@ -84,7 +85,7 @@ def build_app(
         video.connect()
         history.connect(demo, known, prompt.examples, stored)
         context.connect_stops()
-        api.register(models, run_store, limits)
+        api.register(models, run_store, budget)
     guard_events(demo)
     send_only_changes(demo)
     limit_runs(demo, limits)

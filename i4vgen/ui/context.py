@@ -22,7 +22,7 @@ from i4vgen.ui import strings
 from i4vgen.ui.components.live import LiveView, live_value
 from i4vgen.ui.errors import failure, refusal
 from i4vgen.ui.form import SETTINGS, Form
-from i4vgen.ui.limits import PRIVATE, Limits
+from i4vgen.ui.limits import Budget
 from i4vgen.ui.models import OfferedModels
 from i4vgen.ui.prompt_queue import PromptQueue
 from i4vgen.ui.queueing import IN_TURN, ON_DEVICE, QUICK
@@ -101,7 +101,7 @@ class AppContext:
 
     Attributes:
         models: Which models the app runs.
-        limits: How long a run may take.
+        budget: What runs cost, and which the app makes.
         run_store: Finished runs, for as long as the server keeps them.
         prompts: Those that wait without anybody waiting for them; None where they cannot.
         form: The components of the settings form, by the names of `form.FIELDS`.
@@ -133,12 +133,12 @@ class AppContext:
         self,
         models: OfferedModels,
         run_store: RunStore,
-        limits: Limits = PRIVATE,
+        budget: Budget,
         prompts: PromptQueue | None = None,
     ) -> None:
         self.models = models
         self.prompts = prompts
-        self.limits = limits
+        self.budget = budget
         self.run_store = run_store
         self.stops = Stops()
         self.candidate_set = gr.State(CandidateSet(), time_to_live=FORGET_AFTER)
@@ -286,7 +286,7 @@ class AppContext:
             InvalidInputError: It could not.
         """
         config, spec = candidate_set.asked
-        self.limits.check_run(config, (), self.models.runtime_for(spec).defaults)
+        self.budget.check(self.models.runtime_for(spec), config)
         _, most, _ = SETTINGS["num_inference_steps"].range
         if config.num_inference_steps > most:
             raise InvalidInputError(strings.TOO_LARGE)
@@ -299,7 +299,7 @@ class AppContext:
         """
         runtime = self.models.runtime_for(form.spec())
         config = form.config(runtime.defaults)
-        self.limits.check_run(config, form.compare, runtime.defaults, anchors)
+        self.budget.check(runtime, config, form.compare, anchors)
         return runtime, config
 
     def read_animation(self, tab: Tab) -> tuple[Runtime, GenerationConfig, tuple[Anchor, ...]]:

@@ -10,12 +10,13 @@ from i4vgen.events import Candidate, Loading, Progress, Scores, Stage
 from i4vgen.runtime import Runtime, StopToken
 from i4vgen.ui import files, recipes, strings
 from i4vgen.ui.components.live import live_value
+from i4vgen.ui.limits import Budget
 from i4vgen.ui.progress import Tracker
 from i4vgen.ui.state import CandidateSet
 
 
 def draw(
-    runtime: Runtime, candidate_set: CandidateSet, token: StopToken
+    runtime: Runtime, candidate_set: CandidateSet, token: StopToken, budget: Budget
 ) -> Iterator[tuple[CandidateSet, dict]]:
     """Draws the candidates that `candidate_set.asked` says and that are not there yet.
 
@@ -24,11 +25,12 @@ def draw(
     """
     config, _ = candidate_set.asked
     started, first = time.perf_counter(), candidate_set.next_index
-    before = len(candidate_set.candidates)
+    before, asked = len(candidate_set.candidates), config.num_candidates - first
     tracker = Tracker({"candidates": 0})
     status = live_value(strings.STARTING, fraction=0.0)
     yield candidate_set, status
-    for event in runtime.stream(lambda pipeline: pipeline.candidates(config, first), token):
+    clock = budget.clock(runtime, replace(config, num_candidates=asked))
+    for event in clock.watch(runtime.stream(lambda pipeline: pipeline.candidates(config, first), token)):
         match event:
             case Loading(repo_or_path, done, total):
                 words = strings.downloading(repo_or_path, done, total)
@@ -46,7 +48,7 @@ def draw(
                 file = files.save_picture(event.image, recipes.of_candidates(candidate_set))
                 candidate_set = candidate_set.with_candidate(event, file)
                 yield candidate_set, status
-    finished, asked = len(candidate_set.candidates) - before, config.num_candidates - first
+    finished = len(candidate_set.candidates) - before
     if finished == asked:
         words = strings.candidates_done(finished, time.perf_counter() - started)
     else:

@@ -1,10 +1,11 @@
-"""How long runs take on this device, from those that were measured. No Gradio here."""
+"""How long runs take on this device, from the stages that were measured. No Gradio here."""
 
 from __future__ import annotations
 
+import threading
 import time
-from collections import deque
-from collections.abc import Mapping
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator, Mapping
 from statistics import median
 
 from i4vgen.catalog import ModelSpec
@@ -12,7 +13,7 @@ from i4vgen.events import Event, Loading, Progress, Stage
 from i4vgen.ui import strings
 
 WINDOW = 8
-"""So many latest runs of a model are its pace."""
+"""So many latest runs of a stage are its pace."""
 
 MAX_MODELS = 32
 """Maximum number of models whose pace is remembered: every LoRA makes another one."""
@@ -22,22 +23,32 @@ TELLING = 0.05
 
 
 class Pace:
-    """Seconds per unit of `comparisons.work`, by model."""
+    """Seconds per unit of `comparisons.stage_work`, by model and stage. For all threads."""
 
     def __init__(self) -> None:
-        self._paces: dict[ModelSpec, deque[float]] = {}
+        self._paces: dict[ModelSpec, dict[str, deque[float]]] = {}
+        self._lock = threading.Lock()
 
-    def note(self, spec: ModelSpec, work: int, seconds: float) -> None:
-        """A run of so much work took so many seconds."""
-        paces = self._paces.pop(spec, deque(maxlen=WINDOW))
-        paces.append(seconds / work)
-        self._paces[spec] = paces  # last: the order is that of their use
-        while len(self._paces) > MAX_MODELS:
-            del self._paces[next(iter(self._paces))]
+    def note(self, spec: ModelSpec, stage: str, work: int, seconds: float) -> None:
+        """A stage of so much work took so many seconds."""
+        with self._lock:
+            paces = self._paces.pop(spec, None) or defaultdict(lambda: deque(maxlen=WINDOW))
+            paces[stage].append(seconds / work)
+            self._paces[spec] = paces  # last: the order is that of their use
+            while len(self._paces) > MAX_MODELS:
+                del self._paces[next(iter(self._paces))]
 
-    def seconds(self, spec: ModelSpec, work: int) -> float | None:
-        """What a run of so much work takes; None for a model that was not measured."""
-        return median(self._paces[spec]) * work if spec in self._paces else None
+    def seconds(self, spec: ModelSpec, stages: Mapping[str, int]) -> float | None:
+        """What a run of these stages takes; None for a model that was not measured.
+
+        stages: the work of each. One that was not measured is taken for as slow as the slowest that was.
+        """
+        with self._lock:
+            paces = {stage: median(measured) for stage, measured in self._paces.get(spec, {}).items()}
+        if not paces:
+            return None
+        slowest = max(paces.values())
+        return sum(work * paces.get(stage, slowest) for stage, work in stages.items())
 
 
 class RunClock:
@@ -47,28 +58,48 @@ class RunClock:
         words: What it does now.
     """
 
-    def __init__(self, stages: Mapping[str, int], usual: float | None) -> None:
+    def __init__(self, pace: Pace, spec: ModelSpec, stages: Mapping[str, int]) -> None:
         """
         Args:
+            pace: Says how long such runs took before, and is told how long the stages of this one take.
+            spec: The model.
             stages: The work of each stage, see `comparisons.stage_work`.
-            usual: Seconds that such a run takes, as measured before; None if no such run was.
         """
         self.words = strings.STARTING
+        self._pace, self._spec = pace, spec
         self._work = dict(stages)
         self._done = dict.fromkeys(stages, 0.0)
-        self._usual = usual
+        self._usual = pace.seconds(spec, stages)
+        self._stage: str | None = None
+        self._stage_began = 0.0
         self._began: float | None = None
+
+    def watch(self, events: Iterable[Event]) -> Iterator[Event]:
+        """Passes on the events of the run, and follows them."""
+        for event in events:
+            self.follow(event)
+            yield event
+        self.end()
 
     def follow(self, event: Event) -> None:
         """Is told of every event of the run. The clock starts when the model is loaded."""
         match event:
             case Loading(repo_or_path, done, total):
                 self.words = strings.downloading(repo_or_path, done, total)
-            case Stage():
-                self._began = self._began or time.monotonic()
+            case Stage(name):
+                self.end()
+                self._stage, self._stage_began = name, time.monotonic()
+                self._began = self._began or self._stage_began
             case Progress(stage, step, total):
                 self._done[stage] = step / total
                 self.words = strings.stage(stage)
+
+    def end(self) -> None:
+        """The stage under way is over, and with the last one the run. Counts if all its steps were done."""
+        work = self._work.get(self._stage or "")
+        if self._stage and work and self._done[self._stage] == 1:
+            self._pace.note(self._spec, self._stage, work, time.monotonic() - self._stage_began)
+        self._stage = None
 
     @property
     def began(self) -> bool:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from i4vgen.comparisons import stage_work, work
+from i4vgen.comparisons import stage_work
 from i4vgen.errors import I4VGenError, InvalidInputError
 from i4vgen.events import Event
 from i4vgen.generation_config import GenerationConfig
@@ -25,8 +25,8 @@ from i4vgen.making import make_run
 from i4vgen.runs import pack_folder
 from i4vgen.runtime import Runtime
 from i4vgen.ui import recipes, strings
-from i4vgen.ui.limits import PRIVATE, Limits
-from i4vgen.ui.pace import Pace, RunClock
+from i4vgen.ui.limits import Budget
+from i4vgen.ui.pace import RunClock
 from i4vgen.ui.run_store import RunStore
 
 log = logging.getLogger(__name__)
@@ -103,9 +103,9 @@ class QueuedPrompt:
     given_up: bool = False
 
     @property
-    def work(self) -> int:
-        """See `comparisons.work`."""
-        return work(self.config, self.compare, self.runtime.defaults)
+    def stages(self) -> dict[str, int]:
+        """See `comparisons.stage_work`."""
+        return stage_work(self.config, self.compare, self.runtime.defaults)
 
 
 class PromptQueue:
@@ -115,14 +115,14 @@ class PromptQueue:
         watched: Gives the runs that somebody watches.
     """
 
-    def __init__(self, run_store: RunStore, limits: Limits = PRIVATE) -> None:
+    def __init__(self, run_store: RunStore, budget: Budget) -> None:
         """
         Args:
             run_store: Where finished runs are kept.
-            limits: How many prompts may be in it. The cost of each run is up to whoever adds it.
+            budget: How many prompts may be in it, and how long runs take. Whoever adds a run has it checked.
         """
         self.run_store = run_store
-        self.limits = limits
+        self.budget = budget
         self.watched: Callable[[], WatchedRuns] = WatchedRuns
         self._lock = threading.RLock()
         self._queued: dict[str, QueuedPrompt] = {}  # in the order in which they were added
@@ -130,7 +130,6 @@ class PromptQueue:
         self._running: QueuedPrompt | None = None
         self._watched_was_last = False
         self._turn = 0  # of the last prompt that was begun
-        self._pace = Pace()
         self._worker: threading.Thread | None = None
 
     # What visitors do
@@ -146,9 +145,9 @@ class PromptQueue:
         """
         with self._lock:
             own = [prompt for prompt in self._queued.values() if prompt.owner == owner]
-            if len(own) >= self.limits.queued_per_visitor:
-                raise QueueFullError(strings.too_many_queued(self.limits.queued_per_visitor))
-            if len(self._queued) >= self.limits.queued:
+            if len(own) >= self.budget.limits.queued_per_visitor:
+                raise QueueFullError(strings.too_many_queued(self.budget.limits.queued_per_visitor))
+            if len(self._queued) >= self.budget.limits.queued:
                 raise QueueFullError(strings.PROMPTS_FULL)
             turn = 1 + max((prompt.turn for prompt in own), default=self._turn)
             prompt = QueuedPrompt(self.run_store.new_token(), owner, runtime, config, tuple(compare), turn)
@@ -225,10 +224,11 @@ class PromptQueue:
     def _expected(self, prompt: QueuedPrompt) -> float | None:
         """Seconds that its run will take: as measured, if need be from the one under way."""
         spec, running = prompt.runtime.spec, self._running
-        known = self._pace.seconds(spec, prompt.work)
+        known = self.budget.pace.seconds(spec, prompt.stages)
         if known is None and running and running.clock and running.runtime.spec == spec:
             total = running.clock.total
-            return None if total is None else total * prompt.work / running.work
+            share = sum(prompt.stages.values()) / sum(running.stages.values())
+            return None if total is None else total * share
         return known
 
     # The runs
@@ -251,8 +251,7 @@ class PromptQueue:
                     return
                 self._running = prompt = self._next()
                 if prompt is not None:
-                    stages = stage_work(prompt.config, prompt.compare, prompt.runtime.defaults)
-                    prompt.clock = RunClock(stages, self._pace.seconds(prompt.runtime.spec, prompt.work))
+                    prompt.clock = self.budget.clock(prompt.runtime, prompt.config, prompt.compare)
             if prompt is None:
                 time.sleep(LOOK_EVERY)
                 continue
@@ -265,7 +264,6 @@ class PromptQueue:
 
     def _make(self, prompt: QueuedPrompt) -> str:
         """Makes a run and keeps it. Returns why it failed, or an empty text."""
-        clock = prompt.clock
         try:
             with self.run_store.workspace() as folder:
                 made = make_run(
@@ -285,9 +283,8 @@ class PromptQueue:
         except Exception as error:
             log.exception("a queued run failed")
             return str(error).strip().partition("\n")[0] or type(error).__name__
-        if clock is not None and clock.began:
-            with self._lock:
-                self._pace.note(prompt.runtime.spec, prompt.work, clock.elapsed)
+        if prompt.clock is not None:
+            prompt.clock.end()
         return ""
 
     def _give_up_old(self) -> None:

@@ -384,7 +384,15 @@ def request_too_large(most: int, values: int) -> str:
     )
 
 
-def too_long(times: float, most: float) -> str:
+def too_long(seconds: float, most: float) -> str:
+    """A run that would take too many seconds."""
+    return (
+        f"this run would take about {duration(seconds)} here, and this server makes runs of at most"
+        f" {duration(most)}: ask for fewer steps, candidates, frames or comparisons"
+    )
+
+
+def too_much_work(times: float, most: float) -> str:
     """A run of too much work."""
     return (
         f"this run takes {times:.0f} times as long as the model's usual one, and this server makes runs of at"
@@ -443,9 +451,12 @@ def seconds_left(seconds: float | None) -> str:
         return MEASURING
     if seconds < 2:
         return NEARLY
-    if seconds < 100:
-        return f"about {round(seconds)} s left"
-    return f"about {round(seconds / 60)} min left"
+    return f"about {duration(seconds)} left"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person would say them."""
+    return f"{round(seconds)} s" if seconds < 100 else f"{round(seconds / 60)} min"
 
 
 def candidates_done(count: int, seconds: float) -> str:

@@ -27,6 +27,7 @@ from i4vgen.events import Progress
 from i4vgen.media import read_video
 from i4vgen.runtime import Runtime
 from i4vgen.ui import api
+from i4vgen.ui.limits import Budget
 from i4vgen.ui.models import OfferedModels
 from i4vgen.ui.run_store import RunStore
 from tests.conftest import ROOT
@@ -45,7 +46,7 @@ def run_store(tmp_path_factory) -> RunStore:
 def url(runtime, run_store):
     """A server that has nothing but the API."""
     with gr.Blocks(analytics_enabled=False) as demo:
-        api.register(OfferedModels(runtime), run_store)
+        api.register(OfferedModels(runtime), run_store, Budget())
     _, address, _ = demo.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, mcp_server=True)
     yield address.rstrip("/")
     demo.close()

@@ -32,6 +32,7 @@ from i4vgen.ui.components.compare import ComparePlayer
 from i4vgen.ui.components.live import live_value
 from i4vgen.ui.context import AppContext, Tab
 from i4vgen.ui.form import Form
+from i4vgen.ui.limits import Budget
 from i4vgen.ui.models import OfferedModels
 from i4vgen.ui.panels.candidates import CandidatesPanel, select_upload
 from i4vgen.ui.panels.prompt import show_note
@@ -248,7 +249,7 @@ def test_a_wrong_form_is_refused_in_words(runtime, wrong):
 
 def test_an_animation_keeps_the_size_of_its_candidates(runtime, tmp_path):
     with gr.Blocks(analytics_enabled=False):
-        context = AppContext(OfferedModels(runtime), RunStore(tmp_path))
+        context = AppContext(OfferedModels(runtime), RunStore(tmp_path), Budget())
     drawn = replace(candidate_set_of(0.5), config=request_of(runtime, seed=3), spec=runtime.spec)
     form = Form.of(FORM | {"model": "animatediff", "height": 512, "width": 501, "seed": 9, "p_re": 0.5})
     _, config, _ = context.read_animation(Tab(drawn, AnchorSelection(), Baselines(), form))
@@ -353,19 +354,19 @@ def test_stop_reaches_the_run_of_its_own_session_only():
 
 def drawn(runtime, candidate_set):
     """The last candidate set of stage 1, and the last words of the status."""
-    *_, (last, status) = drawing.draw(runtime, candidate_set, StopToken())
+    *_, (last, status) = drawing.draw(runtime, candidate_set, StopToken(), Budget())
     return last, status["words"]
 
 
 def test_drawing_yields_each_candidate_and_stops_where_it_is_told(runtime):
     fresh = CandidateSet(request_of(runtime), runtime.spec)
-    sets = [r for r, _ in drawing.draw(runtime, fresh, StopToken())]
+    sets = [r for r, _ in drawing.draw(runtime, fresh, StopToken(), Budget())]
     assert sorted({len(r.candidates) for r in sets}) == [0, 1, 2, 3]
     assert all(Path(file).is_file() for file in sets[-1].files)
 
     token = StopToken()
     seen = []
-    for candidate_set, status in drawing.draw(runtime, fresh, token):
+    for candidate_set, status in drawing.draw(runtime, fresh, token, Budget()):
         seen.append(status)
         if candidate_set.candidates:
             token.stop()
@@ -394,7 +395,7 @@ def test_candidates_are_judged_again_or_stay_as_they_are(runtime):
 def animated(runtime, config, anchor, known=None, token=None):
     """All steps of an animation."""
     known, token = known or Baselines(), token or StopToken()
-    return animating.animate(runtime, CandidateSet(), config, [anchor], ["vanilla"], known, token)
+    return animating.animate(runtime, CandidateSet(), config, [anchor], ["vanilla"], known, token, Budget())
 
 
 def test_animating_gives_two_videos_and_keeps_the_vanilla_one(runtime):
@@ -426,7 +427,9 @@ def test_several_anchors_become_one_grid_and_a_run_each(runtime, tmp_path):
     candidate_set, _ = drawn(runtime, CandidateSet(config, runtime.spec))
     anchors = make_anchors(candidate_set, AnchorSelection(0, others=(2,)))
     known, token = Baselines(), StopToken()
-    *steps, last = animating.animate(runtime, candidate_set, config, anchors, ["vanilla"], known, token)
+    *steps, last = animating.animate(
+        runtime, candidate_set, config, anchors, ["vanilla"], known, token, Budget()
+    )
     stages = [[stage["name"] for stage in step.live["stages"]] for step in steps]
     assert stages[0] == ["ni_vsds", "regeneration", "vanilla"] and stages[-1] == ["ni_vsds", "regeneration"]
     fractions = [step.live["fraction"] for step in steps]
@@ -465,7 +468,7 @@ def test_stopped_between_anchors_what_is_finished_stays(runtime):
     config, token = request_of(runtime), StopToken()
     candidate_set, _ = drawn(runtime, CandidateSet(config, runtime.spec))
     anchors = make_anchors(candidate_set, AnchorSelection(0, others=(1, 2)))
-    for step in animating.animate(runtime, candidate_set, config, anchors, [], Baselines(), token):
+    for step in animating.animate(runtime, candidate_set, config, anchors, [], Baselines(), token, Budget()):
         if "Anchor 2 of 3. Regenerating" in step.live["words"]:
             token.stop()
     assert step.live["words"] == strings.animate_stopped(True)
@@ -492,7 +495,7 @@ def test_a_stopped_animation_leaves_what_was_finished(runtime, last_words, left)
 
 def test_a_picture_of_ones_own_is_cropped_where_one_says_and_a_broken_one_refused(runtime, tmp_path):
     with gr.Blocks(analytics_enabled=False):
-        panel = CandidatesPanel(AppContext(OfferedModels(runtime), RunStore(tmp_path / "runs")))
+        panel = CandidatesPanel(AppContext(OfferedModels(runtime), RunStore(tmp_path / "runs"), Budget()))
     Image.new("RGBA", (40, 20), (0, 0, 0, 0)).save(tmp_path / "clear.png")
     selection = select_upload(str(tmp_path / "clear.png"), 32, 24)
     assert selection.picture.shape == (32, 24, 3) and selection.picture.min() == 255

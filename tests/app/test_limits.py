@@ -13,11 +13,13 @@ from gradio_client.exceptions import AppError
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
+from i4vgen.comparisons import stage_work
 from i4vgen.errors import InvalidInputError
+from i4vgen.events import Progress
 from i4vgen.generation_config import GenerationConfig
 from i4vgen.ui import api, errors, run_queue
 from i4vgen.ui.app import launch_options
-from i4vgen.ui.limits import PRIVATE, Limits
+from i4vgen.ui.limits import Budget, Limits
 from i4vgen.ui.models import OfferedModels
 from i4vgen.ui.origins import OwnPagesOnly
 from i4vgen.ui.queueing import QUICK
@@ -35,7 +37,7 @@ def click() -> str:
 def demo(runtime, tmp_path_factory):
     limits = Limits(largest_run=1e6, waiting=4, waiting_per_visitor=3)
     with gr.Blocks(analytics_enabled=False) as demo:
-        api.register(OfferedModels(runtime), RunStore(tmp_path_factory.mktemp("runs")), limits)
+        api.register(OfferedModels(runtime), RunStore(tmp_path_factory.mktemp("runs")), Budget(limits))
         gr.api(click, api_name="click", concurrency_limit=QUICK["concurrency_limit"])
     limit_runs(demo, limits)
     options = launch_options(["https://friend.example"]) | {"theme": None, "css_paths": None, "js": None}
@@ -103,16 +105,46 @@ def test_sessions_that_wait_outlast_those_that_come_after_them(demo, url, monkey
 
 def test_a_run_of_too_much_work_is_refused_before_it_waits(runtime):
     usual = GenerationConfig.for_model(runtime.defaults, prompt="a red rocket")
-    limits = Limits(largest_run=2.0)
-    limits.check_run(usual, ("vanilla", "freeinit"), runtime.defaults)
+    budget = Budget(Limits(largest_run=2.0))
+    budget.check(runtime, usual, ("vanilla", "freeinit"))
     for longer in ({"num_inference_steps": 500}, {"num_candidates": 64, "num_inference_steps": 60}):
         with pytest.raises(InvalidInputError, match=r"takes \d+ times as long .* at most 2 times"):
-            limits.check_run(replace(usual, **longer), ("vanilla",), runtime.defaults)
-        PRIVATE.check_run(replace(usual, **longer), ("vanilla",), runtime.defaults)
-    just = Limits(largest_run=1.0)
-    just.check_run(usual, ("vanilla",), runtime.defaults)
+            budget.check(runtime, replace(usual, **longer), ("vanilla",))
+        Budget().check(runtime, replace(usual, **longer), ("vanilla",))
+    just = Budget(Limits(largest_run=1.0))
+    just.check(runtime, usual, ("vanilla",))
     with pytest.raises(InvalidInputError, match="times as long"):
-        just.check_run(usual, ("vanilla",), runtime.defaults, anchors=2)
+        just.check(runtime, usual, ("vanilla",), anchors=2)
+
+
+def test_a_run_of_too_many_seconds_is_refused_once_such_runs_were_measured(runtime):
+    usual = GenerationConfig.for_model(runtime.defaults, prompt="a red rocket")
+    budget = Budget(Limits(longest_run=60))
+    budget.check(runtime, usual, ("vanilla", "freeinit"))
+    for stage, work in stage_work(usual, ("vanilla",), runtime.defaults).items():
+        budget.pace.note(runtime.spec, stage, work, 11)
+    budget.check(runtime, usual, ("vanilla",))
+    budget.check(runtime, usual, (), anchors=2)
+    for more in ({"anchors": 2}, {"compare": ("vanilla", "freeinit")}):
+        with pytest.raises(InvalidInputError, match=r"would take about \d+ s here, .* at most 60 s"):
+            budget.check(runtime, usual, **{"compare": ("vanilla",)} | more)
+
+
+def test_what_runs_take_is_measured_stage_by_stage(runtime, make_config, tmp_path):
+    budget, config = Budget(), make_config()
+    endpoints = api.Endpoints(OfferedModels(runtime), RunStore(tmp_path), budget)
+    stages = stage_work(config, ("vanilla",), runtime.defaults)
+    settings = {name: getattr(config, name) for name in api.SETTINGS_OF["generate"]}
+    stopped = endpoints.generate(compare=["vanilla"], **settings)
+    while not isinstance(next(stopped), Progress):
+        pass
+    stopped.close()
+    assert budget.pace.seconds(runtime.spec, stages) is None, "a stage that was not finished says nothing"
+    start = time.monotonic()
+    for _ in endpoints.generate(compare=["vanilla"], **settings):
+        pass
+    measured = [budget.pace.seconds(runtime.spec, {stage: work}) for stage, work in stages.items()]
+    assert all(measured) and sum(measured) < time.monotonic() - start
 
 
 @pytest.mark.parametrize(

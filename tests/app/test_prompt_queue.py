@@ -10,7 +10,7 @@ from i4vgen.comparisons import stage_work
 from i4vgen.errors import InvalidInputError
 from i4vgen.events import Loading, Progress, Stage
 from i4vgen.ui import prompt_queue, strings
-from i4vgen.ui.limits import Limits
+from i4vgen.ui.limits import Budget, Limits
 from i4vgen.ui.pace import Pace, RunClock
 from i4vgen.ui.prompt_queue import PromptQueue, WatchedRuns
 from i4vgen.ui.run_store import RunStore
@@ -27,7 +27,7 @@ def run_store(tmp_path) -> RunStore:
 @pytest.fixture
 def queue(run_store):
     """Its device is busy with somebody's run, until `watched` says something else."""
-    queue = PromptQueue(run_store, Limits(queued=4, queued_per_visitor=3))
+    queue = PromptQueue(run_store, Budget(Limits(queued=4, queued_per_visitor=3)))
     queue.watched = lambda: BUSY
     yield queue
     queue.leave(list(queue._queued))
@@ -164,7 +164,9 @@ def test_a_run_tells_how_long_it_takes(runtime, make_config, monkeypatch):
     monkeypatch.setattr("i4vgen.ui.pace.time.monotonic", lambda: now[0])
     config = make_config()
     stages = stage_work(config, ["vanilla"], runtime.defaults)
-    clock, usual = RunClock(stages, None), RunClock(stages, 60.0)
+    known, spec = Pace(), runtime.spec
+    known.note(spec, "vanilla", sum(stages.values()), 60.0)
+    clock, usual = RunClock(Pace(), spec, stages), RunClock(known, spec, stages)
     for each in (clock, usual):
         each.follow(Loading("a/b", 1, 2))
         assert each.words.startswith("Downloading a/b") and not each.began and each.fraction == 0
@@ -181,7 +183,10 @@ def test_a_run_tells_how_long_it_takes(runtime, make_config, monkeypatch):
 
 def test_the_pace_is_that_of_the_latest_runs_of_a_model(runtime):
     pace = Pace()
-    assert pace.seconds(runtime.spec, 10) is None
+    assert pace.seconds(runtime.spec, {"vanilla": 10}) is None
     for seconds in (1.0, 100.0, 3.0):
-        pace.note(runtime.spec, 10, seconds)
-    assert pace.seconds(runtime.spec, 20) == pytest.approx(6)
+        pace.note(runtime.spec, "vanilla", 10, seconds)
+    assert pace.seconds(runtime.spec, {"vanilla": 20}) == pytest.approx(6)
+    assert pace.seconds(runtime.spec, {"vanilla": 20, "freeinit": 10}) == pytest.approx(9), "as the slowest"
+    pace.note(runtime.spec, "freeinit", 10, 1.0)
+    assert pace.seconds(runtime.spec, {"vanilla": 20, "freeinit": 10}) == pytest.approx(7)

@@ -22,6 +22,7 @@ from i4vgen.runs import RunFolder, open_run
 from i4vgen.ui import files, pictures
 from i4vgen.ui.context import AppContext
 from i4vgen.ui.form import FIELDS, OWN, Form, from_query
+from i4vgen.ui.limits import Budget
 from i4vgen.ui.models import OfferedModels
 from i4vgen.ui.panels.history import HistoryPanel
 from i4vgen.ui.remembering import REMEMBER, entry
@@ -174,7 +175,7 @@ def test_a_link_is_read_as_the_form_wants_it():
 
 def test_what_a_browser_remembers_may_be_damaged(runtime, tmp_path):
     with gr.Blocks():
-        panel = HistoryPanel(AppContext(OfferedModels(runtime), RunStore(tmp_path)))
+        panel = HistoryPanel(AppContext(OfferedModels(runtime), RunStore(tmp_path), Budget()))
     good = entry("token", np.zeros((8, 8, 3), np.uint8), {"prompt": "a", "seed": 1, "model": "pocket"})
     huge = pictures.webp(Image.new("RGB", (13300, 13300)), method=0)
     long = good["settings"] | {"prompt": "long " * 1000}

@@ -10,7 +10,7 @@ import pytest
 from gradio_client import Client
 
 from i4vgen.ui.app import build_app
-from i4vgen.ui.limits import PUBLIC
+from i4vgen.ui.limits import PUBLIC, Budget
 from i4vgen.ui.panels import several
 from i4vgen.ui.prompt_queue import PromptQueue
 from i4vgen.ui.run_store import RunStore
@@ -146,7 +146,7 @@ def test_a_click_waits_for_one_queued_run_and_not_for_all(studio):
 def test_after_a_restart_the_finished_runs_are_there_and_what_waited_is_said_to_be_lost(studio, runtime):
     known, _, _ = studio.queue("a red rocket")
     studio.wait_for(known)
-    restarted = PromptQueue(studio.store, PUBLIC)
+    restarted = PromptQueue(studio.store, Budget(PUBLIC))
     known.append({"run": studio.store.new_token(), "prompt": "a car that waited"})
     assert restarted.look([each["run"] for each in known]) == {}
     _, rows, finished = studio.look(known)

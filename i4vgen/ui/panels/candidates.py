@@ -225,7 +225,7 @@ class CandidatesPanel:
     ) -> Generator[dict, None, CandidateSet]:
         """The candidates as they are finished. Returns all of them."""
         shown = candidate_set.candidates
-        for now, status in drawing.draw(runtime, candidate_set, token):
+        for now, status in drawing.draw(runtime, candidate_set, token, self.context.budget):
             changes = {self.status: status}
             # The earlier set is forgotten when the new one has something to offer, not before: after a
             # failure or an early stop it comes back.

@@ -99,7 +99,14 @@ class VideoPanel:
         context = self.context
         runtime, config, anchors = context.read_animation(tab)
         steps = animating.animate(
-            runtime, tab.candidate_set, config, anchors, tab.form.compare, tab.baselines, token
+            runtime,
+            tab.candidate_set,
+            config,
+            anchors,
+            tab.form.compare,
+            tab.baselines,
+            token,
+            context.budget,
         )
         animations = AnimationSet()
         for step in steps:
