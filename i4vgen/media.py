@@ -22,6 +22,10 @@ from PIL.PngImagePlugin import PngInfo
 from i4vgen.bounds import MAX_PIXELS
 from i4vgen.errors import InvalidInputError
 
+# Else imageio starts ffmpeg with a preexec_fn, which runs Python in a fork of this process: that can hang where
+# other threads are at work (github.com/imageio/imageio-ffmpeg/issues/58).
+os.environ.setdefault("IMAGEIO_FFMPEG_NO_PREVENT_SIGINT", "1")
+
 _imageio: Any = imageio.v2  # by its annotations a format has no name, and a reader reads nothing
 
 COMMENT = "Comment"

@@ -1,5 +1,6 @@
 """Pictures and videos: fitting, writing, reading back."""
 
+import os
 import resource
 
 import imageio.v2 as imageio
@@ -70,6 +71,14 @@ def test_a_video_of_another_size_or_length_than_promised_is_refused(tmp_path):
     (tmp_path / "b.mp4").write_bytes(b"no video")
     with pytest.raises(InvalidInputError, match="cannot be read as a video"):
         read_video(tmp_path / "b.mp4")
+
+
+def test_no_fork_of_a_process_with_threads_runs_python(tmp_path):
+    forks = []
+    os.register_at_fork(before=lambda: forks.append(1))  # only where Python code runs before the exec
+    write_video(tmp_path / "a.mp4", clip(64, 64), fps=8)
+    read_video(tmp_path / "a.mp4")
+    assert not forks
 
 
 @pytest.mark.parametrize("room", [0, 100, 3000])
