@@ -80,7 +80,7 @@ def find_source(path: Path) -> RunSource:
     """The run that a folder, a run.json or a zip file belongs to."""
     if zipfile.is_zipfile(path):
         return ZipSource(path)
-    return FolderSource(path if path.is_dir() else path.parent)
+    return FolderSource(path.parent if path.is_file() else path)
 
 
 def is_overlong(path: Path) -> bool:

@@ -112,7 +112,7 @@ class Summary:
     title: str
     entries: list[Entry]
     _by_name: dict[str, Entry] = field(init=False)
-    _written: float = field(init=False, default=0.0)
+    _written: float = field(init=False, default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         self._by_name = {entry.folder: entry for entry in self.entries}

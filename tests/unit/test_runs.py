@@ -137,8 +137,9 @@ def write(path, text):
 
 
 def test_what_is_no_run_is_refused_in_words(folder, tmp_path):
-    with pytest.raises(InvalidInputError, match="no such file"):
-        open_run(tmp_path / "none.json")
+    for path in (tmp_path / "none.json", folder.path / "none.zip", folder.path / "none"):
+        with pytest.raises(InvalidInputError, match="no such file"):
+            open_run(path)
     with pytest.raises(InvalidInputError, match="not valid JSON"):
         open_run(write(tmp_path / "a.json", "{"))
     for text in ("[]", "{}", '{"request": {}, "compare": []}'):
