@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import gc
+import math
 import os
 import sys
 import tempfile
 import threading
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before Gradio is imported: nobody is counted
@@ -27,8 +28,20 @@ with uncollected():
     from i4vgen.errors import InvalidInputError, ModelError
     from i4vgen.runtime import Runtime, get_runtime
     from i4vgen.ui import build_app, files, launch_options
-    from i4vgen.ui.limits import PRIVATE, PUBLIC
+    from i4vgen.ui.limits import PRIVATE, PUBLIC, Limits
     from i4vgen.ui.run_store import RunStore
+
+
+def positive(text: str) -> float:
+    """A number above 0."""
+    if not 0 < (number := float(text)) < math.inf:
+        raise ValueError
+    return number
+
+
+def megabytes(text: str) -> int:
+    """So many megabytes, in bytes."""
+    return round(positive(text) * 2**20)
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
@@ -67,17 +80,30 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--largest-run",
-        type=float,
+        type=positive,
         metavar="N",
         help=f"the most work that one run may be, in default runs of its model (default: {PUBLIC.largest_run:g}"
         " for a public app, else no limit)",
     )
     parser.add_argument(
         "--longest-run",
-        type=float,
+        type=positive,
         metavar="SECONDS",
         help="the most time that one run may take, going by how long the stages of earlier ones took here"
         " (default: no limit)",
+    )
+    parser.add_argument(
+        "--waiting-per-visitor",
+        type=int,
+        metavar="N",
+        help="how many runs of one visitor may wait or be under way (default:"
+        f" {PUBLIC.waiting_per_visitor} for a public app, else {PRIVATE.waiting_per_visitor})",
+    )
+    parser.add_argument(
+        "--largest-upload",
+        type=megabytes,
+        metavar="MB",
+        help=f"the most that a visitor may upload at once (default: {PUBLIC.largest_upload / 2**20:g})",
     )
     parser.add_argument(
         "--auth",
@@ -115,6 +141,13 @@ def is_public(args: argparse.Namespace) -> bool:
     return bool(args.share or os.environ.get("SPACE_ID") or host not in ("127.0.0.1", "localhost", "::1"))
 
 
+def read_limits(args: argparse.Namespace, public: bool) -> Limits:
+    """What visitors may ask for: the usual, but for what the command line says."""
+    given = {each.name: getattr(args, each.name, None) for each in fields(Limits)}
+    given = {name: value for name, value in given.items() if value is not None}
+    return replace(PUBLIC if public else PRIVATE, **given)
+
+
 def keep_clean(cache: Path, run_store: RunStore) -> None:
     """Sweeps the files of all pages, now and again and again."""
     while True:
@@ -141,9 +174,8 @@ try:
     runtime = first_runtime(args.model, args.compile)
     if ON_ZERO_GPU:
         runtime.load_here()  # `spaces` keeps the weights ready that are there when the app is launched
-    limits = PUBLIC if (public := is_public(args)) else PRIVATE
-    given = {"largest_run": args.largest_run, "longest_run": args.longest_run}
-    limits = replace(limits, **{name: value for name, value in given.items() if value is not None})
+    public = is_public(args)
+    limits = read_limits(args, public)
     run_store = RunStore()
     allowed = args.allow_model if public else None
     demo = build_app(runtime, run_store=run_store, allowed=allowed, limits=limits, metadata=args.metadata)
@@ -165,5 +197,5 @@ if __name__ == "__main__":
         mcp_server=args.mcp or None,
         auth=read_login(args.auth),
         ssr_mode=False,
-        **launch_options(args.allow_origin, private=not public),
+        **launch_options(args.allow_origin, private=not public, largest_upload=limits.largest_upload),
     )

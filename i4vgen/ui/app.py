@@ -39,8 +39,6 @@ from i4vgen.ui.turns import take_turns
 
 HERE = Path(__file__).parent
 
-LARGEST_UPLOAD = 100 * 2**20  # bytes
-
 SESSIONS = 300
 """Number of tabs and clients that are remembered, the latest: one that shows a run takes over a megabyte."""
 
@@ -105,21 +103,23 @@ def end_heartbeat(demo: gr.Blocks) -> None:
     blocks.get_config_file = lambda: with_heartbeat() | {"connect_heartbeat": False}
 
 
-def launch_options(allowed_origins: Collection[str] = (), private: bool = False) -> dict:
+def launch_options(
+    allowed_origins: Collection[str] = (), private: bool = False, largest_upload: int = PRIVATE.largest_upload
+) -> dict:
     """What Gradio takes at launch, not when the app is built: the look of the page, and who may do what.
 
-    allowed_origins, private: see `OwnPagesOnly`.
+    allowed_origins, private: see `OwnPagesOnly`. largest_upload: see `Limits`.
     """
     on_the_way = [
         Middleware(SafeHeaders),
-        Middleware(BoundedBodies, LARGEST_UPLOAD + MAX_JSON),  # with what is around the file
+        Middleware(BoundedBodies, largest_upload + MAX_JSON),  # with what is around the file
         Middleware(ClosedRoutes),
         Middleware(OwnPagesOnly, allowed_origins, private),
         Middleware(AlwaysAnswered),
     ]
     return {
         "app_kwargs": {"middleware": on_the_way},
-        "max_file_size": LARGEST_UPLOAD,
+        "max_file_size": largest_upload,
         "state_session_capacity": SESSIONS,
         "enable_monitoring": False,  # anybody could look at it
         "run_history": False,  # the page has one of its own

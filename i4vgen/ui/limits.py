@@ -27,6 +27,7 @@ class Limits:
         waiting_per_visitor: Maximum number of a visitor's runs that wait or are under way.
         queued: Maximum number of queued prompts, which nobody has to stay on the page for.
         queued_per_visitor: Maximum number of a visitor's queued prompts; no more than a browser remembers runs.
+        largest_upload: Maximum number of bytes of an upload, all its files together.
     """
 
     largest_run: float | None = None
@@ -35,6 +36,7 @@ class Limits:
     waiting_per_visitor: int = 64
     queued: int = 96
     queued_per_visitor: int = 24
+    largest_upload: int = 100 * 2**20
 
 
 PRIVATE = Limits()

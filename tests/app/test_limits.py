@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from dataclasses import replace
 
@@ -19,12 +21,13 @@ from i4vgen.events import Progress
 from i4vgen.generation_config import GenerationConfig
 from i4vgen.ui import api, errors, run_queue
 from i4vgen.ui.app import launch_options
-from i4vgen.ui.limits import Budget, Limits
+from i4vgen.ui.limits import PUBLIC, Budget, Limits
 from i4vgen.ui.models import OfferedModels
 from i4vgen.ui.origins import OwnPagesOnly
 from i4vgen.ui.queueing import QUICK
 from i4vgen.ui.run_queue import limit_runs, runs_of
 from i4vgen.ui.run_store import RunStore
+from tests.conftest import ROOT
 
 LONG = {"prompt": "a red rocket", "num_candidates": 64, "num_inference_steps": 500}
 
@@ -304,3 +307,15 @@ def test_uploads_may_be_larger(url):
     assert httpx.post(f"{url}/gradio_api/upload", files=files).status_code == 200
     files = [("files", (f"{number}.png", bytes(2**20))) for number in range(102)]
     assert httpx.post(f"{url}/gradio_api/upload", files=files).status_code == 413
+
+
+def test_the_owner_sets_the_limits():
+    given = ["--longest-run", "90", "--waiting-per-visitor", "2", "--largest-upload", "0.5"]
+    use = (
+        f"import app; print(app.read_limits(app.parse_arguments({given}), public=True));"
+        " app.parse_arguments(['--largest-run', '-1'])"
+    )
+    done = subprocess.run([sys.executable, "-c", use], cwd=ROOT, capture_output=True, text=True)
+    ours = replace(PUBLIC, longest_run=90.0, waiting_per_visitor=2, largest_upload=2**19)
+    assert done.stdout.splitlines()[-1] == str(ours) and done.returncode == 2
+    assert "--largest-run: invalid positive value" in done.stderr
