@@ -3,7 +3,8 @@
     python -m benchmarks.evidence.sweep --prompts 12
 
 The prompts and seeds are not those of the evidence. Vanilla is tried as well, with guidance scales and numbers
-of steps of its own. Writes sweep.jsonl, a line for each video, and goes on from there; prints the means.
+of steps of its own. Writes sweep.jsonl, a line for each video, and goes on from those of the same model and
+settings; prints the means.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ from training.world import Shown, full_caption
 
 SKIPPED = 200  # prompts: the evidence has the ones before
 FIRST_SEED = 7_000
+ABOUT = ("prompt", "seed", "setting", "options")
+"""What a line of sweep.jsonl says besides figures."""
+
 VANILLA = tuple({"guidance_scale": g} for g in (3.0, 4.0, 5.5)) + ({"num_inference_steps": 50},)
 
 
@@ -88,17 +92,19 @@ def main() -> None:
     register()
     args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / "sweep.jsonl"
+    options = {"model": args.model, "step_sizes": args.step_sizes, "p_re": args.p_re}
     lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    done = {line["prompt"] for line in lines}
+    lines = [line for line in lines if line["options"] == options]
+    done = {line["seed"] for line in lines}
     runtime, judge = Runtime(args.model, args.device), Judge.load()
     prompts = make_prompts(PRESETS[args.preset], SKIPPED + args.prompts)[SKIPPED:]
     for number, shown in enumerate(tqdm(prompts, desc="sweeping", disable=None)):
-        prompt = full_caption(shown)
-        if prompt in done:
+        prompt, seed = full_caption(shown), FIRST_SEED + number
+        if seed in done:
             continue
-        config = GenerationConfig.for_model(runtime.defaults, prompt=prompt, seed=FIRST_SEED + number)
+        config = GenerationConfig.for_model(runtime.defaults, prompt=prompt, seed=seed)
         made = [
-            {"prompt": prompt, "setting": name, **measure(judge, frames, shown)}
+            dict(zip(ABOUT, (prompt, seed, name, options), strict=True)) | measure(judge, frames, shown)
             for name, frames in runtime.stream(lambda p, r=config: videos(p, r, args.step_sizes, args.p_re))
         ]
         with path.open("a") as file:
@@ -112,7 +118,7 @@ def table(lines: list[dict]) -> str:
     by_setting = defaultdict(list)
     for line in lines:
         by_setting[line["setting"]].append(line)
-    names = [name for name in lines[0] if name not in ("prompt", "setting")]
+    names = [name for name in lines[0] if name not in ABOUT]
     rows = ["| | " + " | ".join(name.replace("_", " ") for name in names) + " |"]
     rows.append("| --- " * (len(names) + 1) + "|")
     for setting, found in by_setting.items():

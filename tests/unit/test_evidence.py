@@ -147,6 +147,9 @@ def test_a_sweep_tries_every_setting_and_goes_on_where_it_was(tmp_path, monkeypa
     monkeypatch.setattr(sweep, "videos", None)  # nothing is drawn again
     sweep.main()
     assert capsys.readouterr().out == table
+    command[command.index("0.3,1")] = "0.5"
+    with pytest.raises(TypeError, match="not callable"):  # other settings are
+        sweep.main()
 
 
 def test_vbench_judges_what_was_drawn(tmp_path, monkeypatch, tiny_model_dir):
