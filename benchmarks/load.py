@@ -87,7 +87,9 @@ class Visitor:
         self.rng = random.Random(number)
         self.session = f"visitor{number}"
         self.headers = {"x-forwarded-for": f"10.1.{number // 250}.{number % 250 + 1}"}
-        self.http = httpx.Client(timeout=120, headers=self.headers)
+        # Servers close idle connections after five seconds: a client that keeps them for as long uses some too late.
+        limits = httpx.Limits(keepalive_expiry=2)
+        self.http = httpx.Client(timeout=120, headers=self.headers, limits=limits)
         self.values = {each["id"]: each["props"].get("value") for each in config["components"]}
         self.events = {each["api_name"]: each for each in config["dependencies"]}
 
