@@ -87,7 +87,7 @@ class Visitor:
         self.rng = random.Random(number)
         self.session = f"visitor{number}"
         self.headers = {"x-forwarded-for": f"10.1.{number // 250}.{number % 250 + 1}"}
-        # Servers close idle connections after five seconds: a client that keeps them for as long uses some too late.
+        # The server closes idle connections after five seconds: kept for as long, some are used too late.
         limits = httpx.Limits(keepalive_expiry=2)
         self.http = httpx.Client(timeout=120, headers=self.headers, limits=limits)
         self.values = {each["id"]: each["props"].get("value") for each in config["components"]}
