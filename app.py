@@ -39,9 +39,16 @@ def positive(text: str) -> float:
     return number
 
 
+def count(text: str) -> int:
+    """A whole number above 0."""
+    if (number := int(text)) < 1:
+        raise ValueError
+    return number
+
+
 def megabytes(text: str) -> int:
     """So many megabytes, in bytes."""
-    return round(positive(text) * 2**20)
+    return math.ceil(positive(text) * 2**20)
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
@@ -89,12 +96,11 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         "--longest-run",
         type=positive,
         metavar="SECONDS",
-        help="the most time that one run may take, going by how long the stages of earlier ones took here"
-        " (default: no limit)",
+        help="the most time that one run may take, as far as earlier ones of its model tell (default: any)",
     )
     parser.add_argument(
         "--waiting-per-visitor",
-        type=int,
+        type=count,
         metavar="N",
         help="how many runs of one visitor may wait or be under way (default:"
         f" {PUBLIC.waiting_per_visitor} for a public app, else {PRIVATE.waiting_per_visitor})",

@@ -125,7 +125,8 @@ def find_comparisons(names: str | Iterable[str]) -> list[Comparison]:
 def stage_work(
     config: GenerationConfig, compare: Iterable[str], defaults: Defaults, anchors: int = 1
 ) -> dict[str, int]:
-    """What each stage of a run computes at most: denoised frames of latents, times their pixels.
+    """What each stage of a run computes at most: frames of latents that go through the network, times their
+    pixels. With guidance each goes through it twice, with the prompt and without.
 
     anchors: how many it animates, each with comparisons of its own, as image-to-video models make them.
     """
@@ -134,7 +135,8 @@ def stage_work(
     latent_frames = defaults.latent_frames(config.num_frames)
     frames = {stage: anchors * count * latent_frames for stage, count in steps.items()}
     frames = {"candidates": config.image_steps(config.num_candidates)} | frames
-    return {stage: count * config.height * config.width for stage, count in frames.items()}
+    passes = 2 if config.guidance_scale > 1 else 1
+    return {stage: passes * count * config.height * config.width for stage, count in frames.items()}
 
 
 def work(config: GenerationConfig, compare: Iterable[str], defaults: Defaults, anchors: int = 1) -> int:

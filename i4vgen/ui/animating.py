@@ -130,7 +130,7 @@ def _animate(
 
     # Without clips: the earlier comparison stays until there is a new one.
     yield step(strings.STARTING, tracker.fraction)
-    for event in budget.clock(runtime, config, missing).watch(runtime.stream(events, token)):
+    for event in budget.stopwatch(runtime, config, missing).watch(runtime.stream(events, token)):
         match event:
             case Loading(repo_or_path, done, total):
                 yield step(strings.downloading(repo_or_path, done, total), done / total)

@@ -58,7 +58,7 @@ from i4vgen.ui.errors import failure
 from i4vgen.ui.form import SETTINGS
 from i4vgen.ui.limits import Budget
 from i4vgen.ui.models import OfferedModels
-from i4vgen.ui.pace import RunClock
+from i4vgen.ui.pace import Stopwatch
 from i4vgen.ui.queueing import ON_DEVICE
 from i4vgen.ui.run_store import RunStore
 from i4vgen.ui.state import MAX_ANCHORS
@@ -266,10 +266,11 @@ class Endpoints:
         runtime = self._runtime(model, base, loras, rewards)
         config = GenerationConfig.for_model(runtime.defaults, **settings)
         self.budget.check(runtime, config)
+        self.budget.check_time(runtime, config, draws=config.num_candidates)
         with self.run_store.workspace() as path:
             folder = RunFolder(path, recipes.recipe(config, runtime.describe()))
-            clock = self.budget.clock(runtime, config)
-            made = yield from record(folder, clock, runtime, lambda pipeline: pipeline.candidates(config))
+            stopwatch = self.budget.stopwatch(runtime, config)
+            made = yield from record(folder, stopwatch, runtime, lambda pipeline: pipeline.candidates(config))
             return drawn(self._keep(folder, config, (), runtime), made, runtime, config.prompt)
 
     def animate(
@@ -306,6 +307,7 @@ class Endpoints:
         several, compare = isinstance(anchor, list), compare or []
         indices = check_several(anchor) if isinstance(anchor, list) else [anchor]
         self.budget.check(runtime, config, compare, len(indices))
+        self.budget.check_time(runtime, config, anchors=len(indices), compare=compare)
         candidates = saved.candidates()
         anchors = [choose(candidates, index, anchor_image) for index in indices]
         answers, known = [], []
@@ -315,8 +317,10 @@ class Endpoints:
                 for candidate in candidates:
                     folder.record(candidate)
                 folder.seconds |= {k: v for k, v in saved.file.seconds.items() if k == "candidates"}
-                clock = self.budget.clock(runtime, config, compare)
-                made = yield from animate_into(folder, clock, runtime, config, chosen, compare, known, several)
+                stopwatch = self.budget.stopwatch(runtime, config, compare)
+                made = yield from animate_into(
+                    folder, stopwatch, runtime, config, chosen, compare, known, several
+                )
                 if not runtime.entry.backbone.image_to_video:  # which would show the anchor in all of them
                     known = [event for event, _ in made if isinstance(event, Result) and event.name in compare]
                 token = self._keep(folder, config, compare, runtime, saved.stars)
@@ -363,12 +367,14 @@ class Endpoints:
         config = GenerationConfig.for_model(runtime.defaults, **settings)
         compare = compare or []
         self.budget.check(runtime, config, compare)
+        draws = config.num_candidates if anchor_image is None else 0
+        self.budget.check_time(runtime, config, draws, 1, compare)
         chosen = anchor if anchor_image is None else own_picture(anchor, anchor_image)
         with self.run_store.workspace() as path:
             folder = RunFolder(path, recipes.recipe(config, runtime.describe()))
-            clock = self.budget.clock(runtime, config, compare)
+            stopwatch = self.budget.stopwatch(runtime, config, compare)
             events = partial(I4VGenPipeline.run, config=config, anchor=chosen, compare=compare)
-            made = yield from record(folder, clock, runtime, events)
+            made = yield from record(folder, stopwatch, runtime, events)
             run = self._keep(folder, config, compare, runtime)
             return {**drawn(run, made, runtime, config.prompt), **animated(run, folder, made)}
 
@@ -436,14 +442,14 @@ class Endpoints:
 
 def record(
     folder: RunFolder,
-    clock: RunClock,
+    stopwatch: Stopwatch,
     runtime: Runtime,
     make_events: Callable[[I4VGenPipeline], Iterator[Event]],
 ) -> Generator[Event, None, Made]:
     """A run whose events are written into the folder as they pass, and measured."""
     made = []
     with closing(runtime.stream(make_events)) as events:  # closed with this: then the device is free
-        for event in clock.watch(events):
+        for event in stopwatch.watch(events):
             if path := folder.record(event):
                 made.append((event, path))
             yield event
@@ -452,7 +458,7 @@ def record(
 
 def animate_into(
     folder: RunFolder,
-    clock: RunClock,
+    stopwatch: Stopwatch,
     runtime: Runtime,
     config: GenerationConfig,
     anchor: Anchor,
@@ -463,7 +469,7 @@ def animate_into(
     """Stage 2, written into the folder as it goes. known: comparisons that another anchor's run has made."""
     missing = [name for name in compare if name not in {result.name for result in known}]
     events = partial(I4VGenPipeline.run, config=config, anchor=anchor, compare=missing, judge=judge)
-    made = yield from record(folder, clock, runtime, events)
+    made = yield from record(folder, stopwatch, runtime, events)
     for result in known:  # now that the folder knows the anchor, which its files name
         if path := folder.record(result):
             made.append((result, path))

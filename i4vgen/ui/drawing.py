@@ -29,8 +29,8 @@ def draw(
     tracker = Tracker({"candidates": 0})
     status = live_value(strings.STARTING, fraction=0.0)
     yield candidate_set, status
-    clock = budget.clock(runtime, replace(config, num_candidates=asked))
-    for event in clock.watch(runtime.stream(lambda pipeline: pipeline.candidates(config, first), token)):
+    stopwatch = budget.stopwatch(runtime, replace(config, num_candidates=asked))
+    for event in stopwatch.watch(runtime.stream(lambda pipeline: pipeline.candidates(config, first), token)):
         match event:
             case Loading(repo_or_path, done, total):
                 words = strings.downloading(repo_or_path, done, total)

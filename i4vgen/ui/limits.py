@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from i4vgen.comparisons import stage_work, work
+from i4vgen.comparisons import COMPARISONS, stage_work, work
 from i4vgen.errors import InvalidInputError
 from i4vgen.generation_config import Defaults, GenerationConfig
 from i4vgen.runtime import Runtime
 from i4vgen.ui import strings
-from i4vgen.ui.pace import Pace, RunClock
+from i4vgen.ui.pace import Pace, Stopwatch
 
 MAX_AREA = 2
 """Largest video, as a multiple of the pixels of the model's default size: memory and time grow with it."""
@@ -61,26 +61,61 @@ class Budget:
     def check(
         self, runtime: Runtime, config: GenerationConfig, compare: Iterable[str] = (), anchors: int = 1
     ) -> None:
-        """Raises `InvalidInputError` for a run that is larger or longer than this app makes with this model.
+        """Raises `InvalidInputError` for a run that is larger or more work than this app makes with this model.
 
         anchors: how many it animates.
         """
-        defaults, limits = runtime.defaults, self.limits
+        defaults = runtime.defaults
         check_size(config, defaults)
-        stages = stage_work(config, compare, defaults, anchors)
-        if limits.largest_run is not None:
-            usual = GenerationConfig.for_model(defaults, prompt="-")
-            times = sum(stages.values()) / work(usual, ("vanilla",), defaults)
-            if times > limits.largest_run:
-                raise InvalidInputError(strings.too_much_work(times, limits.largest_run))
-        if limits.longest_run is not None:
-            seconds = self.pace.seconds(runtime.spec, stages)
-            if seconds is not None and seconds > limits.longest_run:
-                raise InvalidInputError(strings.too_long(seconds, limits.longest_run))
+        if self.limits.largest_run is None:
+            return
+        times = work(config, compare, defaults, anchors) / work(usual(defaults), ("vanilla",), defaults)
+        if times > self.limits.largest_run:
+            raise InvalidInputError(strings.too_much_work(times, self.limits.largest_run))
 
-    def clock(self, runtime: Runtime, config: GenerationConfig, compare: Iterable[str] = ()) -> RunClock:
-        """Measures a run of one anchor."""
-        return RunClock(self.pace, runtime.spec, stage_work(config, compare, runtime.defaults))
+    def check_time(
+        self,
+        runtime: Runtime,
+        config: GenerationConfig,
+        draws: int = 0,
+        anchors: int = 0,
+        compare: Iterable[str] = (),
+    ) -> None:
+        """Raises `InvalidInputError` for what would take longer than a run may, going by what was measured.
+
+        To be asked before it waits, and not again when it begins: by then more was measured.
+
+        Args:
+            draws: How many candidates it draws.
+            anchors: How many it animates.
+            compare: What it compares with. All anchors share that, unless the model shows them in it.
+        """
+        if self.limits.longest_run is None:
+            return
+        stages = stage_work(replace(config, num_candidates=draws or 1), compare, runtime.defaults)
+        times = dict.fromkeys(stages, anchors) | {"candidates": min(draws, 1)}
+        if not runtime.entry.backbone.image_to_video:
+            times |= dict.fromkeys(stages.keys() & COMPARISONS.keys(), min(anchors, 1))
+        stages = {stage: times[stage] * work for stage, work in stages.items()}
+        seconds = self.pace.at_least(model_of(runtime), stages)
+        if seconds > self.limits.longest_run:
+            raise InvalidInputError(strings.too_long(seconds, self.limits.longest_run))
+
+    def stopwatch(self, runtime: Runtime, config: GenerationConfig, compare: Iterable[str] = ()) -> Stopwatch:
+        """Measures a run of one anchor, or the drawing of its candidates."""
+        defaults = runtime.defaults
+        much = {stage: work / 2 for stage, work in stage_work(usual(defaults), COMPARISONS, defaults).items()}
+        return Stopwatch(self.pace, model_of(runtime), stage_work(config, compare, defaults), much)
+
+
+def usual(defaults: Defaults) -> GenerationConfig:
+    """The run of a model whose settings nobody has touched."""
+    return GenerationConfig.for_model(defaults, prompt="-")
+
+
+def model_of(runtime: Runtime) -> str:
+    """What a pace is of. Neither LoRAs nor who judges change how long a step takes."""
+    return f"{runtime.spec.model} {runtime.spec.base}"
 
 
 def check_size(config: GenerationConfig, defaults: Defaults) -> None:

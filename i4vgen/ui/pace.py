@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from statistics import median
 
-from i4vgen.catalog import ModelSpec
 from i4vgen.events import Event, Loading, Progress, Stage
 from i4vgen.ui import strings
 
 WINDOW = 8
-"""So many latest runs of a stage are its pace."""
+"""So many latest measurements of a stage are its pace."""
+
+SURE = 3
+"""So many of them say what a stage takes at least: the first ones may have met a device that was warming up."""
+
+RECENT = 3600
+"""Seconds for which a measurement counts: a device that was busy is not so for ever."""
 
 MAX_MODELS = 32
-"""Maximum number of models whose pace is remembered: every LoRA makes another one."""
+"""Maximum number of models whose pace is remembered."""
 
 TELLING = 0.05
 """Share of a run that says how long the whole of it takes: its very first steps do not."""
@@ -26,29 +31,84 @@ class Pace:
     """Seconds per unit of `comparisons.stage_work`, by model and stage. For all threads."""
 
     def __init__(self) -> None:
-        self._paces: dict[ModelSpec, dict[str, deque[float]]] = {}
+        # By model, then by stage and whether there was much to do: when, and the pace.
+        self._measured: dict[str, dict[tuple[str, bool], deque[tuple[float, float]]]] = {}
         self._lock = threading.Lock()
 
-    def note(self, spec: ModelSpec, stage: str, work: int, seconds: float) -> None:
-        """A stage of so much work took so many seconds."""
+    def note(self, model: str, stage: str, work: int, seconds: float, much: bool = True) -> None:
+        """A stage of so much work took so many seconds. much: whether that says how long more would take: of
+        little work, what a step costs besides is a large part.
+        """
         with self._lock:
-            paces = self._paces.pop(spec, None) or defaultdict(lambda: deque(maxlen=WINDOW))
-            paces[stage].append(seconds / work)
-            self._paces[spec] = paces  # last: the order is that of their use
-            while len(self._paces) > MAX_MODELS:
-                del self._paces[next(iter(self._paces))]
+            stages = self._measured.pop(model, {})
+            stages.setdefault((stage, much), deque(maxlen=WINDOW)).append((time.monotonic(), seconds / work))
+            self._measured[model] = stages  # last: the order is that of their use
+            while len(self._measured) > MAX_MODELS:
+                del self._measured[next(iter(self._measured))]
 
-    def seconds(self, spec: ModelSpec, stages: Mapping[str, int]) -> float | None:
-        """What a run of these stages takes; None for a model that was not measured.
+    def usual(self, model: str, stages: Mapping[str, int]) -> float | None:
+        """Seconds that these stages take; None for a model that was not measured.
 
         stages: the work of each. One that was not measured is taken for as slow as the slowest that was.
         """
-        with self._lock:
-            paces = {stage: median(measured) for stage, measured in self._paces.get(spec, {}).items()}
+        recent = self._recent(model)
+        measured = {stage: recent.get((stage, True)) or paces for (stage, _), paces in recent.items()}
+        paces = {stage: median(paces) for stage, paces in measured.items()}
         if not paces:
             return None
         slowest = max(paces.values())
         return sum(work * paces.get(stage, slowest) for stage, work in stages.items())
+
+    def at_least(self, model: str, stages: Mapping[str, int]) -> float:
+        """Seconds that these stages take when nothing else slows the device down, as far as that is known.
+
+        stages: the work of each. One that was measured less often than `SURE` does not count.
+        """
+        recent = self._recent(model)
+        measured = {stage: recent.get((stage, True), []) for stage in stages}
+        return sum(stages[stage] * min(paces) for stage, paces in measured.items() if len(paces) >= SURE)
+
+    def _recent(self, model: str) -> dict[tuple[str, bool], list[float]]:
+        """The paces that were measured lately; none of the lists is empty."""
+        since = time.monotonic() - RECENT
+        with self._lock:
+            measured = self._measured.get(model, {})
+            recent = {key: [pace for when, pace in both if when > since] for key, both in measured.items()}
+        return {key: paces for key, paces in recent.items() if paces}
+
+
+class Stopwatch:
+    """Adds up the sampler's own time in each stage of a run, and tells the pace of those that are finished."""
+
+    def __init__(self, pace: Pace, model: str, stages: Mapping[str, int], much: Mapping[str, float]) -> None:
+        """
+        Args:
+            pace: Is told.
+            model: What the pace is of.
+            stages: The work of each stage, see `comparisons.stage_work`.
+            much: The work of each from which on it is much, see `Pace.note`.
+        """
+        self.stages = dict(stages)
+        self._pace, self._model, self._much = pace, model, dict(much)
+        self._spent = dict.fromkeys(stages, 0.0)
+
+    def usual(self) -> float | None:
+        """Seconds that such a run takes, as measured before; None if no such run was."""
+        return self._pace.usual(self._model, self.stages)
+
+    def follow(self, event: Event) -> None:
+        """Is told of every event of the run."""
+        if isinstance(event, Progress) and (work := self.stages.get(event.stage)):
+            self._spent[event.stage] += event.seconds
+            if event.step == event.total:
+                much = work >= self._much[event.stage]
+                self._pace.note(self._model, event.stage, work, self._spent[event.stage], much)
+
+    def watch(self, events: Iterable[Event]) -> Iterator[Event]:
+        """Passes on the events of the run, and follows them."""
+        for event in events:
+            self.follow(event)
+            yield event
 
 
 class RunClock:
@@ -58,48 +118,26 @@ class RunClock:
         words: What it does now.
     """
 
-    def __init__(self, pace: Pace, spec: ModelSpec, stages: Mapping[str, int]) -> None:
-        """
-        Args:
-            pace: Says how long such runs took before, and is told how long the stages of this one take.
-            spec: The model.
-            stages: The work of each stage, see `comparisons.stage_work`.
-        """
+    def __init__(self, stopwatch: Stopwatch) -> None:
+        """stopwatch: of this run."""
         self.words = strings.STARTING
-        self._pace, self._spec = pace, spec
-        self._work = dict(stages)
-        self._done = dict.fromkeys(stages, 0.0)
-        self._usual = pace.seconds(spec, stages)
-        self._stage: str | None = None
-        self._stage_began = 0.0
+        self._stopwatch = stopwatch
+        self._work = stopwatch.stages
+        self._done = dict.fromkeys(self._work, 0.0)
+        self._usual = stopwatch.usual()
         self._began: float | None = None
-
-    def watch(self, events: Iterable[Event]) -> Iterator[Event]:
-        """Passes on the events of the run, and follows them."""
-        for event in events:
-            self.follow(event)
-            yield event
-        self.end()
 
     def follow(self, event: Event) -> None:
         """Is told of every event of the run. The clock starts when the model is loaded."""
+        self._stopwatch.follow(event)
         match event:
             case Loading(repo_or_path, done, total):
                 self.words = strings.downloading(repo_or_path, done, total)
-            case Stage(name):
-                self.end()
-                self._stage, self._stage_began = name, time.monotonic()
-                self._began = self._began or self._stage_began
+            case Stage():
+                self._began = self._began or time.monotonic()
             case Progress(stage, step, total):
                 self._done[stage] = step / total
                 self.words = strings.stage(stage)
-
-    def end(self) -> None:
-        """The stage under way is over, and with the last one the run. Counts if all its steps were done."""
-        work = self._work.get(self._stage or "")
-        if self._stage and work and self._done[self._stage] == 1:
-            self._pace.note(self._spec, self._stage, work, time.monotonic() - self._stage_began)
-        self._stage = None
 
     @property
     def began(self) -> bool:

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from i4vgen.comparisons import stage_work
 from i4vgen.errors import I4VGenError, InvalidInputError
 from i4vgen.events import Event
 from i4vgen.generation_config import GenerationConfig
@@ -26,7 +25,7 @@ from i4vgen.runs import pack_folder
 from i4vgen.runtime import Runtime
 from i4vgen.ui import recipes, strings
 from i4vgen.ui.limits import Budget
-from i4vgen.ui.pace import RunClock
+from i4vgen.ui.pace import RunClock, Stopwatch
 from i4vgen.ui.run_store import RunStore
 
 log = logging.getLogger(__name__)
@@ -87,6 +86,7 @@ class QueuedPrompt:
         run: The name that its run will have in the run store.
         owner: Whose it is, see `visitors.current_visitor`.
         turn: The round in which it comes. Every owner has one prompt in each.
+        stopwatch: Measures its run.
         since: Seconds on the monotonic clock.
         clock: Of its run, once that is under way.
         given_up: Whether it was taken out.
@@ -98,14 +98,10 @@ class QueuedPrompt:
     config: GenerationConfig
     compare: tuple[str, ...]
     turn: int
+    stopwatch: Stopwatch
     since: float = field(default_factory=time.monotonic)
     clock: RunClock | None = None
     given_up: bool = False
-
-    @property
-    def stages(self) -> dict[str, int]:
-        """See `comparisons.stage_work`."""
-        return stage_work(self.config, self.compare, self.runtime.defaults)
 
 
 class PromptQueue:
@@ -150,7 +146,10 @@ class PromptQueue:
             if len(self._queued) >= self.budget.limits.queued:
                 raise QueueFullError(strings.PROMPTS_FULL)
             turn = 1 + max((prompt.turn for prompt in own), default=self._turn)
-            prompt = QueuedPrompt(self.run_store.new_token(), owner, runtime, config, tuple(compare), turn)
+            stopwatch = self.budget.stopwatch(runtime, config, compare)
+            prompt = QueuedPrompt(
+                self.run_store.new_token(), owner, runtime, config, tuple(compare), turn, stopwatch
+            )
             self._queued[prompt.run] = prompt
             if self._worker is None:
                 self._worker = threading.Thread(target=self._work_off, name="queued prompts", daemon=True)
@@ -224,10 +223,10 @@ class PromptQueue:
     def _expected(self, prompt: QueuedPrompt) -> float | None:
         """Seconds that its run will take: as measured, if need be from the one under way."""
         spec, running = prompt.runtime.spec, self._running
-        known = self.budget.pace.seconds(spec, prompt.stages)
+        known = prompt.stopwatch.usual()
         if known is None and running and running.clock and running.runtime.spec == spec:
             total = running.clock.total
-            share = sum(prompt.stages.values()) / sum(running.stages.values())
+            share = sum(prompt.stopwatch.stages.values()) / sum(running.stopwatch.stages.values())
             return None if total is None else total * share
         return known
 
@@ -251,7 +250,7 @@ class PromptQueue:
                     return
                 self._running = prompt = self._next()
                 if prompt is not None:
-                    prompt.clock = self.budget.clock(prompt.runtime, prompt.config, prompt.compare)
+                    prompt.clock = RunClock(prompt.stopwatch)
             if prompt is None:
                 time.sleep(LOOK_EVERY)
                 continue
@@ -283,8 +282,6 @@ class PromptQueue:
         except Exception as error:
             log.exception("a queued run failed")
             return str(error).strip().partition("\n")[0] or type(error).__name__
-        if prompt.clock is not None:
-            prompt.clock.end()
         return ""
 
     def _give_up_old(self) -> None:

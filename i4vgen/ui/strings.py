@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from i4vgen import events
 from i4vgen.catalog import Entry
 from i4vgen.comparisons import COMPARISONS
@@ -387,8 +389,8 @@ def request_too_large(most: int, values: int) -> str:
 def too_long(seconds: float, most: float) -> str:
     """A run that would take too many seconds."""
     return (
-        f"this run would take about {duration(seconds)} here, and this server makes runs of at most"
-        f" {duration(most)}: ask for fewer steps, candidates, frames or comparisons"
+        f"this would take at least {math.ceil(seconds)} s here, and a run of this server may take"
+        f" {math.floor(most)} s: ask for fewer steps, candidates, anchors, frames or comparisons"
     )
 
 
@@ -451,12 +453,9 @@ def seconds_left(seconds: float | None) -> str:
         return MEASURING
     if seconds < 2:
         return NEARLY
-    return f"about {duration(seconds)} left"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person would say them."""
-    return f"{round(seconds)} s" if seconds < 100 else f"{round(seconds / 60)} min"
+    if seconds < 100:
+        return f"about {round(seconds)} s left"
+    return f"about {round(seconds / 60)} min left"
 
 
 def candidates_done(count: int, seconds: float) -> str:

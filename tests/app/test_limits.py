@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import gradio as gr
 import httpx
@@ -21,7 +22,7 @@ from i4vgen.events import Progress
 from i4vgen.generation_config import GenerationConfig
 from i4vgen.ui import api, errors, run_queue
 from i4vgen.ui.app import launch_options
-from i4vgen.ui.limits import PUBLIC, Budget, Limits
+from i4vgen.ui.limits import PUBLIC, Budget, Limits, model_of
 from i4vgen.ui.models import OfferedModels
 from i4vgen.ui.origins import OwnPagesOnly
 from i4vgen.ui.queueing import QUICK
@@ -122,15 +123,26 @@ def test_a_run_of_too_much_work_is_refused_before_it_waits(runtime):
 
 def test_a_run_of_too_many_seconds_is_refused_once_such_runs_were_measured(runtime):
     usual = GenerationConfig.for_model(runtime.defaults, prompt="a red rocket")
-    budget = Budget(Limits(longest_run=60))
-    budget.check(runtime, usual, ("vanilla", "freeinit"))
-    for stage, work in stage_work(usual, ("vanilla",), runtime.defaults).items():
-        budget.pace.note(runtime.spec, stage, work, 11)
-    budget.check(runtime, usual, ("vanilla",))
-    budget.check(runtime, usual, (), anchors=2)
-    for more in ({"anchors": 2}, {"compare": ("vanilla", "freeinit")}):
-        with pytest.raises(InvalidInputError, match=r"would take about \d+ s here, .* at most 60 s"):
-            budget.check(runtime, usual, **{"compare": ("vanilla",)} | more)
+    budget = Budget(Limits(longest_run=39))
+    for _ in range(3):
+        budget.check_time(runtime, usual, draws=16, anchors=4, compare=("vanilla",))
+        for stage, work in stage_work(usual, ("vanilla",), runtime.defaults).items():
+            budget.pace.note(model_of(runtime), stage, work, 10)
+    allowed = (
+        {"draws": usual.num_candidates},
+        {"anchors": 1, "compare": ["vanilla", "freeinit"]},
+        {"anchors": 1},
+    )
+    for each in allowed:
+        budget.check_time(runtime, usual, **each)
+    budget.check_time(runtime, replace(usual, guidance_scale=1.0), anchors=3, compare=["vanilla"])
+    for more in ({"anchors": 2}, {"anchors": 1, "draws": usual.num_candidates}):
+        with pytest.raises(
+            InvalidInputError, match=r"at least \d+ s here, and .* may take 39 s: ask for fewer"
+        ):
+            budget.check_time(runtime, usual, **more, compare=["vanilla"])
+    other = replace(runtime.spec, rewards=()), replace(runtime.spec, loras=("a",))
+    assert {model_of(SimpleNamespace(spec=spec)) for spec in other} == {model_of(runtime)}
 
 
 def test_what_runs_take_is_measured_stage_by_stage(runtime, make_config, tmp_path):
@@ -142,11 +154,11 @@ def test_what_runs_take_is_measured_stage_by_stage(runtime, make_config, tmp_pat
     while not isinstance(next(stopped), Progress):
         pass
     stopped.close()
-    assert budget.pace.seconds(runtime.spec, stages) is None, "a stage that was not finished says nothing"
+    assert budget.pace.usual(model_of(runtime), stages) is None, "a stage that was not finished says nothing"
     start = time.monotonic()
     for _ in endpoints.generate(compare=["vanilla"], **settings):
         pass
-    measured = [budget.pace.seconds(runtime.spec, {stage: work}) for stage, work in stages.items()]
+    measured = [budget.pace.usual(model_of(runtime), {stage: work}) for stage, work in stages.items()]
     assert all(measured) and sum(measured) < time.monotonic() - start
 
 

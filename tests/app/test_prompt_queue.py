@@ -11,7 +11,7 @@ from i4vgen.errors import InvalidInputError
 from i4vgen.events import Loading, Progress, Stage
 from i4vgen.ui import prompt_queue, strings
 from i4vgen.ui.limits import Budget, Limits
-from i4vgen.ui.pace import Pace, RunClock
+from i4vgen.ui.pace import Pace, RunClock, Stopwatch
 from i4vgen.ui.prompt_queue import PromptQueue, WatchedRuns
 from i4vgen.ui.run_store import RunStore
 
@@ -164,9 +164,9 @@ def test_a_run_tells_how_long_it_takes(runtime, make_config, monkeypatch):
     monkeypatch.setattr("i4vgen.ui.pace.time.monotonic", lambda: now[0])
     config = make_config()
     stages = stage_work(config, ["vanilla"], runtime.defaults)
-    known, spec = Pace(), runtime.spec
-    known.note(spec, "vanilla", sum(stages.values()), 60.0)
-    clock, usual = RunClock(Pace(), spec, stages), RunClock(known, spec, stages)
+    known = Pace()
+    known.note("pocket", "vanilla", sum(stages.values()), 60.0)
+    clock, usual = (RunClock(Stopwatch(pace, "pocket", stages, stages)) for pace in (Pace(), known))
     for each in (clock, usual):
         each.follow(Loading("a/b", 1, 2))
         assert each.words.startswith("Downloading a/b") and not each.began and each.fraction == 0
@@ -181,12 +181,28 @@ def test_a_run_tells_how_long_it_takes(runtime, make_config, monkeypatch):
     assert clock.fraction == 1 and clock.seconds_left == 0 and clock.elapsed == 20
 
 
-def test_the_pace_is_that_of_the_latest_runs_of_a_model(runtime):
+def test_the_pace_is_that_of_the_latest_runs_of_a_model():
     pace = Pace()
-    assert pace.seconds(runtime.spec, {"vanilla": 10}) is None
+    assert pace.usual("pocket", {"vanilla": 10}) is None
     for seconds in (1.0, 100.0, 3.0):
-        pace.note(runtime.spec, "vanilla", 10, seconds)
-    assert pace.seconds(runtime.spec, {"vanilla": 20}) == pytest.approx(6)
-    assert pace.seconds(runtime.spec, {"vanilla": 20, "freeinit": 10}) == pytest.approx(9), "as the slowest"
-    pace.note(runtime.spec, "freeinit", 10, 1.0)
-    assert pace.seconds(runtime.spec, {"vanilla": 20, "freeinit": 10}) == pytest.approx(7)
+        pace.note("pocket", "vanilla", 10, seconds)
+    assert pace.usual("pocket", {"vanilla": 20}) == pytest.approx(6)
+    assert pace.usual("pocket", {"vanilla": 20, "freeinit": 10}) == pytest.approx(9), "as the slowest"
+    pace.note("pocket", "freeinit", 10, 1.0)
+    assert pace.usual("pocket", {"vanilla": 20, "freeinit": 10}) == pytest.approx(7)
+
+
+def test_what_a_run_takes_at_least_is_told_by_several_measurements_of_the_last_hour(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("i4vgen.ui.pace.time.monotonic", lambda: now[0])
+    pace, stages = Pace(), {"vanilla": 20, "freeinit": 10}
+    for seconds in (100.0, 8.0):
+        pace.note("pocket", "vanilla", 10, seconds)
+        assert pace.at_least("pocket", stages) == 0, "the device may have been busy"
+    for _ in range(10):
+        pace.note("pocket", "vanilla", 1, 90.0, much=False)
+    assert pace.at_least("pocket", stages) == 0, "little work says nothing of much"
+    pace.note("pocket", "vanilla", 10, 6.0)
+    assert pace.at_least("pocket", stages) == pytest.approx(12), "the others were not measured"
+    now[0] += 3601
+    assert pace.at_least("pocket", stages) == 0 and pace.usual("pocket", stages) is None

@@ -184,7 +184,8 @@ class CandidatesPanel:
         self.connect_curation()
 
     def check_draw(self, tab: Tab) -> None:
-        self.context.read_run(tab.form)
+        runtime, config = self.context.read_run(tab.form)
+        self.context.budget.check_time(runtime, config, draws=config.num_candidates)
 
     def run_draw(self, token: StopToken, tab: Tab) -> Iterator[dict]:
         """Draws new candidates."""
@@ -197,6 +198,8 @@ class CandidatesPanel:
         self.context.check_candidates(tab.candidate_set)
         if tab.candidate_set.next_index >= MAX_CANDIDATES:
             raise refusal(strings.NO_MORE, strings.NOT_NOW)
+        config, spec = tab.candidate_set.asked
+        self.context.budget.check_time(self.context.models.runtime_for(spec), config, draws=MORE)
 
     def run_more(self, token: StopToken, tab: Tab) -> Iterator[dict]:
         """Draws further candidates of the same run."""

@@ -210,6 +210,7 @@ class SeveralPanel:
         if prompt in before:
             raise InvalidInputError(strings.LINE_TWICE)
         runtime, config = self.context.read_run(form.with_values({"prompt": prompt}))
+        self.context.budget.check_time(runtime, config, config.num_candidates, 1, form.compare)
         return self.prompts.add(runtime, config, form.compare, current_visitor())
 
     def on_leave(self, event: gr.EventData) -> dict:

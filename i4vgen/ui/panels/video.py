@@ -79,7 +79,7 @@ class VideoPanel:
         run = context.connect_run(
             context.animating,
             context.animating.triggers,
-            context.read_animation,
+            self.check,
             self.animate,
             [self.player, context.animations, context.baselines],
             self.live,
@@ -93,6 +93,10 @@ class VideoPanel:
         context.connect_save(self.side, save_side_by_side, context.animations)
         context.connect_save(self.gif, save_gif, context.animations)
         context.connect_save(self.everything, save_everything, context.animations)
+
+    def check(self, tab: Tab) -> None:
+        runtime, config, anchors = self.context.read_animation(tab)
+        self.context.budget.check_time(runtime, config, anchors=len(anchors), compare=tab.form.compare)
 
     def animate(self, token: StopToken, tab: Tab) -> Iterator[dict]:
         """The animations, and what the page shows of them."""
