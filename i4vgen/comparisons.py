@@ -122,23 +122,23 @@ def find_comparisons(names: str | Iterable[str]) -> list[Comparison]:
     return [comparison for name, comparison in COMPARISONS.items() if name in names]
 
 
-def stage_work(
-    config: GenerationConfig, compare: Iterable[str], defaults: Defaults, anchors: int = 1
-) -> dict[str, int]:
-    """What each stage of a run computes at most: frames of latents that go through the network, times their
-    pixels. With guidance each goes through it twice, with the prompt and without.
-
-    anchors: how many it animates, each with comparisons of its own, as image-to-video models make them.
+def stage_work(config: GenerationConfig, compare: Iterable[str], defaults: Defaults) -> dict[str, int]:
+    """What each stage of a run computes: frames of latents that go through the network, times their pixels.
+    With guidance each goes through it twice, with the prompt and without.
     """
     steps = {"ni_vsds": config.ni_vsds_steps, "regeneration": config.regeneration_steps}
     steps |= {comparison.name: comparison.steps(config) for comparison in find_comparisons(compare)}
     latent_frames = defaults.latent_frames(config.num_frames)
-    frames = {stage: anchors * count * latent_frames for stage, count in steps.items()}
+    frames = {stage: count * latent_frames for stage, count in steps.items()}
     frames = {"candidates": config.image_steps(config.num_candidates)} | frames
     passes = 2 if config.guidance_scale > 1 else 1
     return {stage: passes * count * config.height * config.width for stage, count in frames.items()}
 
 
 def work(config: GenerationConfig, compare: Iterable[str], defaults: Defaults, anchors: int = 1) -> int:
-    """What a whole run computes at most, see `stage_work`."""
-    return sum(stage_work(config, compare, defaults, anchors).values())
+    """What a whole run computes at most, in the unit of `stage_work`.
+
+    anchors: how many it animates, each with comparisons of its own, as image-to-video models make them.
+    """
+    stages = stage_work(config, compare, defaults)
+    return stages.pop("candidates") + anchors * sum(stages.values())
