@@ -67,10 +67,15 @@ class LatentClips:
     shown: list[Shown]
 
     @classmethod
-    def load_or_draw(cls, path: Path, preset: Preset, pca: PatchPCA) -> LatentClips:
-        if path.exists():
-            saved = torch.load(path, weights_only=True, mmap=True)
-            return cls(saved["latents"], [Shown(*names) for names in saved["shown"]])
+    def load_or_draw(cls, path: Path, preset: Preset, pca: PatchPCA, device: torch.device) -> LatentClips:
+        """The clips, on the device. `path` keeps them for the next call."""
+        if not path.exists():
+            torch.save(cls.draw(preset, pca), path)
+        saved = torch.load(path, weights_only=True, mmap=True)
+        return cls(saved["latents"].to(device), [Shown(*names) for names in saved["shown"]])
+
+    @staticmethod
+    def draw(preset: Preset, pca: PatchPCA) -> dict[str, object]:
         height = preset.size // preset.patch
         latents = torch.empty(
             preset.clips, preset.num_frames, preset.latent_channels, height, height, dtype=torch.float16
@@ -82,8 +87,7 @@ class LatentClips:
             frames = torch.from_numpy(np.stack([clip.frames for clip in chunk]))
             latents[first : first + len(chunk)] = to_latents(frames, pca)
             shown += [clip.shown for clip in chunk]
-        torch.save({"latents": latents, "shown": [astuple(names) for names in shown]}, path)
-        return cls(latents, shown)
+        return {"latents": latents, "shown": [astuple(names) for names in shown]}
 
     def __len__(self) -> int:
         return len(self.latents)

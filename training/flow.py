@@ -116,13 +116,13 @@ def main() -> None:
     text_encoder.requires_grad_(False)
     transformer = make_transformer(preset).to(device).train()
     pca = load_or_fit_pca(replace(run, start_from=POCKET))
-    clips = LatentClips.load_or_draw(run.folder / "latents.pt", preset, pca)
-    examples = Examples(clips, MeanClips.load_or_draw(run.folder / "means.pt", preset, pca))
+    clips = LatentClips.load_or_draw(run.folder / "latents.pt", preset, pca, device)
+    examples = Examples(clips, MeanClips.load_or_draw(run.folder / "means.pt", preset, pca, device))
     # Errors count as in the VAE's latents, in which a channel varies as much as it shows of the picture.
     shares = examples.std.square().view(-1, 1, 1, 1).to(device)
 
     def error(clean: Tensor, sigmas: Tensor, captions: list[str]) -> Tensor:
-        clean, sigmas = clean.to(device), sigmas.to(device)
+        sigmas = sigmas.to(device)
         noise, amount = torch.randn_like(clean), sigmas.view(-1, 1, 1, 1, 1)
         noisy = (1 - amount) * clean + amount * noise
         with run.autocast():
@@ -133,7 +133,6 @@ def main() -> None:
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
         rng = np.random.default_rng(step)
-        torch.manual_seed(step)  # of the noise, which is drawn on the device
         images = error(*examples.draw(preset.batch_images, 1, rng, generator))
         if step < preset.images_first:
             return images

@@ -114,8 +114,8 @@ def train(
     """Trains the module's trainable parameters for `run.minutes`; their moving average is left in the module.
 
     A call goes on from the checkpoint that an earlier call left: same optimiser state, same average, a fresh
-    learning-rate curve (warm-up, plateau, then linearly to zero). `loss_of(step, generator)` draws its own
-    batch from the generator.
+    learning-rate curve (warm-up, plateau, then linearly to zero). `loss_of(step, generator)` chooses its own
+    batch by the generator, which is on the CPU; its noise is drawn on the device, which is seeded too.
     """
     parameters = [p for p in module.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
@@ -156,6 +156,7 @@ def train(
             factor = min(1.0, (step - first + 1) / WARM_UP, remaining / COOL_DOWN)
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate * factor
+            torch.manual_seed(step)
             generator = torch.Generator().manual_seed(step)
             loss = loss_of(step, generator)
             loss.backward()

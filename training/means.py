@@ -40,20 +40,20 @@ class MeanClips:
         self.latents = latents
 
     @classmethod
-    def load_or_draw(cls, path: Path, preset: Preset, pca: PatchPCA) -> MeanClips:
+    def load_or_draw(cls, path: Path, preset: Preset, pca: PatchPCA, device: torch.device) -> MeanClips:
+        """The means, on the device. `path` keeps them for the next call."""
         if not path.exists():
             torch.save(draw_means(preset, pca), path)
-        return cls(preset, torch.load(path, weights_only=True, mmap=True))
+        return cls(preset, torch.load(path, weights_only=True, mmap=True).to(device))
 
     def of(self, shown: Shown, caption: str) -> Tensor:
         """The mean of all clips that this caption fits: float32 [F, C, h, w]. An empty one fits all."""
         if not caption:
             return self.everything
         subject, colour, setting, motion = self.preset.numbers(shown)
-        fitting = self.latents[subject, colour].float()
-        told = tells(caption, SETTINGS[shown.setting])
-        fitting = fitting[setting] if told else fitting.mean(0)
-        return fitting[motion] if tells(caption, MOTIONS[shown.motion]) else fitting.mean(0)
+        settings = slice(setting, setting + 1) if tells(caption, SETTINGS[shown.setting]) else slice(None)
+        motions = slice(motion, motion + 1) if tells(caption, MOTIONS[shown.motion]) else slice(None)
+        return self.latents[subject, colour, settings, motions].float().mean((0, 1))
 
     @cached_property
     def everything(self) -> Tensor:

@@ -94,35 +94,36 @@ def main() -> None:
     unet.to(device).train()
     scheduler = make_scheduler(preset)
     pca = load_or_fit_pca(run)
-    clips = LatentClips.load_or_draw(run.folder / "latents.pt", preset, pca)
-    means = MeanClips.load_or_draw(run.folder / "means.pt", preset, pca)
+    clips = LatentClips.load_or_draw(run.folder / "latents.pt", preset, pca, device)
+    means = MeanClips.load_or_draw(run.folder / "means.pt", preset, pca, device)
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
         rng = np.random.default_rng(step)
         index = torch.randint(len(clips), (preset.batch_clips,), generator=generator)
         latents = clips.latents[index].float().movedim(2, 1)  # [B, C, F, h, w]
         captions = dropped(clips.captions(rng, index), generator)
-        timesteps = torch.randint(1000, (len(latents),), generator=generator)
-        noise = torch.randn(latents.shape, generator=generator)
+        timesteps = torch.randint(1000, (len(latents),), generator=generator).to(device)
+        noise = torch.randn_like(latents)
         noisy = scheduler.add_noise(latents, noise, timesteps)
 
         scenes = [draw_scene(rng, preset, preset.scene_motions) for _ in range(preset.batch_scenes)]
         captions += [text for scene in scenes for _, text in scene]
         mean = torch.stack([torch.stack([means.of(*told) for told in scene]) for scene in scenes])
-        mean = mean.movedim(3, 2).to(device)  # [S, M, C, F, h, w]
-        first = torch.randint(FIRST, 1000, (len(mean),), generator=generator)
-        blind = torch.randn(mean[:, :1].shape, generator=generator).expand_as(mean)
+        mean = mean.movedim(3, 2)  # [S, M, C, F, h, w]
+        first = torch.randint(FIRST, 1000, (len(mean),), generator=generator).to(device)
+        blind = torch.randn_like(mean[:, :1]).expand_as(mean)
 
         with run.autocast():
             with torch.no_grad():
                 prompt_embeds = text_encoder(tokenize(tokenizer, captions).to(device)).last_hidden_state
                 # The UNet folds frames into its batch and wants the caption once for each.
                 prompt_embeds = prompt_embeds.repeat_interleave(preset.num_frames, dim=0)
-            at = torch.cat([timesteps, first.repeat_interleave(mean.shape[1])]).to(device)
-            predicted = unet(torch.cat([noisy, blind.flatten(0, 1)]).to(device), at, prompt_embeds).sample
+            at = torch.cat([timesteps, first.repeat_interleave(mean.shape[1])])
+            predicted = unet(torch.cat([noisy, blind.flatten(0, 1)]), at, prompt_embeds).sample
         of_clips, of_scenes = predicted.split([len(latents), len(predicted) - len(latents)])
-        return velocity_loss(of_clips, noise.to(device), timesteps.to(device), scheduler) + blind_loss(
-            of_scenes.unflatten(0, mean.shape[:2]), blind.to(device), mean, first.to(device), scheduler
+        of_scenes = of_scenes.unflatten(0, mean.shape[:2])
+        return velocity_loss(of_clips, noise, timesteps, scheduler) + blind_loss(
+            of_scenes, blind, mean, first, scheduler
         )
 
     train(run, unet, loss, learning_rate=1e-3, ema_decay=0.998)

@@ -164,8 +164,8 @@ def main() -> None:
     model = nn.ModuleDict({"unet": unet, "text_encoder": text_encoder, "probe": probe}).to(device).train()
     scheduler = make_scheduler(preset)
     pca = load_or_fit_pca(run)
-    clips = LatentClips.load_or_draw(run.folder / "latents.pt", preset, pca)
-    means = MeanClips.load_or_draw(run.folder / "means.pt", preset, pca)
+    clips = LatentClips.load_or_draw(run.folder / "latents.pt", preset, pca, device)
+    means = MeanClips.load_or_draw(run.folder / "means.pt", preset, pca, device)
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
         batch = preset.batch_images
@@ -175,22 +175,19 @@ def main() -> None:
         shown = [clips.shown[i] for i in index.tolist()]
         captions = dropped(clips.captions(np.random.default_rng(step), index), generator)
         timesteps = torch.randint(1000, (batch,), generator=generator)
-        noise = torch.randn(latents.shape, generator=generator)
-        noisy = scheduler.add_noise(latents, noise, timesteps)
-
         blind = batch // BLIND_SHARE
         timesteps[:blind] = torch.randint(FIRST, 1000, (blind,), generator=generator)
+        timesteps = timesteps.to(device)
+        noise = torch.randn_like(latents)
+        noisy = scheduler.add_noise(latents, noise, timesteps)
         noisy[:blind] = noise[:blind]
         mean = [means.of(names, text).mean(0) for names, text in zip(shown[:blind], captions, strict=False)]
 
-        timesteps, noise = timesteps.to(device), noise.to(device)
         with run.autocast():
             prompt_embeds = text_encoder(tokenize(tokenizer, captions).to(device)).last_hidden_state
-            predicted = unet(noisy.to(device), timesteps, prompt_embeds).sample
+            predicted = unet(noisy, timesteps, prompt_embeds).sample
         seen = noise_loss(predicted[blind:], noise[blind:], timesteps[blind:], scheduler)
-        unseen = blind_error(
-            predicted[:blind], noise[:blind], torch.stack(mean).to(device), timesteps[:blind], scheduler
-        )
+        unseen = blind_error(predicted[:blind], noise[:blind], torch.stack(mean), timesteps[:blind], scheduler)
         naming = F.cross_entropy(probe(), told_motions(preset, captions, shown).to(device))
         return seen + unseen.square().mean() / BLIND_SHARE + NAMING * naming
 
