@@ -3,7 +3,8 @@
     python -m benchmarks.evidence --model pocket --prompts 40 --seeds 4
     python -m benchmarks.evidence --model animatediff --judge vbench
 
-Every prompt and seed is a file in --out, so that a run that was stopped goes on where it was.
+Every prompt and seed is a file in --out, so that a run that was stopped goes on where it was, and one with
+other --methods draws those that are missing.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from benchmarks.evidence.drawing import Job, draw
+from benchmarks.evidence.drawing import Job, draw, undrawn
 from benchmarks.evidence.judge import FOLDER, Judge
 from benchmarks.evidence.judging import judge_pocket, judge_vbench, try_on_real_clips
-from benchmarks.evidence.methods import METHODS
+from benchmarks.evidence.methods import METHODS, REAL
 from benchmarks.evidence.prompts import FIRST_SEED, OF_THE_REAL_WORLD, make_prompts, read_prompts
 from benchmarks.evidence.report import write_report
+from i4vgen.errors import InvalidInputError
 from i4vgen.runtime import Runtime
 from training.config import PRESETS
 from training.flow_backbone import register
@@ -77,8 +79,12 @@ def main() -> None:
         for number, prompt in enumerate(args.prompts)
     ]
     for job in tqdm(jobs, desc="drawing", disable=None):
-        if not job.path.exists():
-            draw(runtime, job, args.methods)
+        try:
+            missing = undrawn(job, args.model, args.methods)
+        except InvalidInputError as error:
+            raise SystemExit(f"error: {error}") from error
+        if missing:
+            draw(runtime, job, missing)
     about = {
         "model": args.model,
         "device": device_name(torch.device(runtime.device)),
@@ -86,6 +92,7 @@ def main() -> None:
         "prompts": [prompt for prompt, _ in args.prompts],
         "seeds": seeds,
     }
+    methods = args.methods
     if args.judge == "vbench":
         measured = judge_vbench(jobs, args.methods, args.out, runtime.device, runtime.defaults.fps)
         real = None
@@ -93,8 +100,9 @@ def main() -> None:
         judge = Judge.load(Path(args.judge))
         accuracy, real = try_on_real_clips(judge, PRESETS[args.preset])
         about["accuracy"] = accuracy
-        measured = judge_pocket(jobs, args.methods, judge, accuracy)
-    write_report(args.out, args.methods, measured, real, about)
+        measured = judge_pocket(jobs, args.methods, judge, accuracy, PRESETS[args.preset])
+        methods = [*methods, REAL]
+    write_report(args.out, methods, measured, real, about)
 
 
 if __name__ == "__main__":

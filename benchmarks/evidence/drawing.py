@@ -1,4 +1,6 @@
-"""Draws what is compared, one file for each prompt and seed, so that a run that was stopped goes on."""
+"""Draws what is compared, one file for each prompt and seed, so that a run that was stopped goes on, and one
+that compares more draws what is missing.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.evidence.methods import Comparison
+from i4vgen.errors import InvalidInputError
 from i4vgen.generation_config import GenerationConfig
 from i4vgen.runtime import Runtime
 from training.world import Shown
@@ -30,8 +33,22 @@ class Job:
         return self.path.stem
 
 
+def undrawn(job: Job, model: str, methods: list[str]) -> list[str]:
+    """Those methods that the job's file does not have yet.
+
+    Raises:
+        InvalidInputError: The file has another model's videos.
+    """
+    if not job.path.exists():
+        return methods
+    with np.load(job.path) as stored:
+        if (drawn_by := str(stored.get("model", "an older version"))) != model:
+            raise InvalidInputError(f"{job.path} was drawn by {drawn_by}, not {model}: choose another --out")
+        return [method for method in methods if f"{method} frames" not in stored]
+
+
 def draw(runtime: Runtime, job: Job, methods: list[str]) -> None:
-    """Writes the videos of all methods."""
+    """Adds the videos of these methods to the job's file."""
     config = GenerationConfig.for_model(runtime.defaults, prompt=job.prompt, seed=job.seed)
 
     def work(pipeline):
@@ -40,7 +57,11 @@ def draw(runtime: Runtime, job: Job, methods: list[str]) -> None:
             yield method, comparison.outcome(method)
 
     made = dict(runtime.stream(work))
-    arrays = {f"{method} frames": outcome.frames for method, outcome in made.items()}
+    arrays = {"model": np.array(runtime.spec.model)}
+    if job.path.exists():
+        with np.load(job.path) as stored:
+            arrays |= dict(stored)
+    arrays |= {f"{method} frames": outcome.frames for method, outcome in made.items()}
     arrays |= {f"{method} seconds": np.array(outcome.seconds) for method, outcome in made.items()}
     new = job.path.with_suffix(".new")
     with new.open("wb") as file:

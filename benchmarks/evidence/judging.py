@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 from functools import partial
 from pathlib import Path
 
@@ -14,11 +15,13 @@ from tqdm import tqdm
 from benchmarks.evidence import vbench_judge
 from benchmarks.evidence.drawing import Job, read_frames, read_seconds
 from benchmarks.evidence.judge import Judge
+from benchmarks.evidence.methods import REAL
 from benchmarks.evidence.metrics import METRICS
 from benchmarks.evidence.report import Measured
 from i4vgen.media import write_video
 from training.config import Preset
-from training.data import draw_all, render
+from training.data import SEEDS, draw_all, render
+from training.world import draw_clip
 
 REAL_CLIPS = 400  # held out: what the judge is tried on, and what videos are compared with
 RIGHT_ENOUGH = 0.97  # a head that is wrong more often judges nothing
@@ -31,9 +34,9 @@ then this command again, which goes on from there."""
 
 
 def judge_pocket(
-    jobs: Sequence[Job], methods: Sequence[str], judge: Judge, accuracy: Mapping[str, float]
+    jobs: Sequence[Job], methods: Sequence[str], judge: Judge, accuracy: Mapping[str, float], preset: Preset
 ) -> Measured:
-    """All figures of all videos, and the judge's features of them.
+    """All figures of all videos, and the judge's features of them; of a real clip of every job as well.
 
     accuracy: of every head of the judge, how often it is right.
     """
@@ -41,13 +44,20 @@ def judge_pocket(
     heads = [head for head in Judge.heads if accuracy[head] >= RIGHT_ENOUGH]
     for job in tqdm(jobs, desc="judging", disable=None):
         wanted = {head: getattr(job.shown, head) for head in heads}
-        for method in methods:
-            frames, seconds = read_frames(job, method), read_seconds(job, method)
+        videos = {method: (read_frames(job, method), read_seconds(job, method)) for method in methods}
+        videos[REAL] = real_clip(job, preset), 0.0
+        for method, (frames, seconds) in videos.items():
             figures, features = judge.measure(frames, wanted)
             figures |= {name: metric(frames) for name, metric in METRICS.items()}
             found = {"figures": figures, "seconds": seconds, "features": features}
             measured.setdefault((job.number, job.seed), {})[method] = found
     return measured
+
+
+def real_clip(job: Job, preset: Preset) -> np.ndarray:
+    """What the prompt asks for, as the world draws it: uint8 [F, H, W, 3]. Nobody has learned from it."""
+    rng = np.random.default_rng([SEEDS["judge-test"], job.seed, job.number])
+    return draw_clip(rng, *astuple(job.shown), preset.num_frames, preset.size)
 
 
 def try_on_real_clips(judge: Judge, preset: Preset) -> tuple[dict[str, float], np.ndarray]:

@@ -26,6 +26,9 @@ METHODS = {
     "best_of_4": "I4VGen, best of 4",
     "best_of_64": "I4VGen, best of 64",
 }
+REAL = "real"
+"""No method: clips that were rendered, not generated. What they get is what a figure is to be compared with."""
+TITLES = METHODS | {REAL: "real clips"}
 COMPUTE = ("vanilla", "random_anchor", "best_of_4", "i4vgen", "best_of_64", "fast")  # by what they cost
 
 

@@ -3,7 +3,8 @@
 Computed as VBench does where its definition needs no network. Where it has one look at optical flow (RAFT) or
 at frames between frames (AMT), OpenCV's DIS flow stands in, which changes the figures' scale, not what they
 mean.
-Every figure is better the higher it is, but for `dynamic_degree`, of which more is merely different.
+Every figure is better the higher it is, but for `dynamic_degree` and `mean_flow`, which VBench has not: more of
+them is merely different.
 """
 
 from __future__ import annotations
@@ -74,4 +75,4 @@ def moved(frame: np.ndarray, by: np.ndarray) -> np.ndarray:
     )
 
 
-METRICS = {f.__name__: f for f in (temporal_flickering, motion_smoothness, dynamic_degree)}
+METRICS = {f.__name__: f for f in (temporal_flickering, motion_smoothness, dynamic_degree, mean_flow)}

@@ -10,7 +10,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 
-from benchmarks.evidence.methods import COMPUTE, METHODS
+from benchmarks.evidence.methods import COMPUTE, TITLES
 from benchmarks.evidence.statistics import Interval, bootstrap, frechet_distance, mean_of, wins
 
 matplotlib.use("Agg")
@@ -24,6 +24,7 @@ BASELINE = "vanilla"
 FEATURES = 48  # principal components of the features that the Frechet distance is taken of
 DISTANCE_RESAMPLES = 300
 DISTANCE = "frechet_distance"
+MERELY_DIFFERENT = ("dynamic_degree", "mean_flow")  # figures of which more is not better
 
 
 def figures_of(measured: Measured) -> list[str]:
@@ -109,20 +110,20 @@ def markdown(methods: list[str], summary: Mapping[str, Mapping], about: Mapping)
         f"{len(about['prompts'])} prompts x {len(about['seeds'])} seeds, {about['device']}, {about['date']}."
         " In brackets: 95 % bootstrap intervals over prompts." + accuracy(about.get("accuracy", {})),
         "",
-        "| | " + " | ".join(METHODS[m] for m in methods) + " |",
+        "| | " + " | ".join(TITLES[m] for m in methods) + " |",
         "| --- " * (len(methods) + 1) + "|",
     ]
     for name in names:
         title = title_of(name) + (" (lower is better)" if name == DISTANCE else "")
         lines.append(f"| {title} | " + " | ".join(cell(summary[m][name]["mean"]) for m in methods) + " |")
-    lines.append("| seconds | " + " | ".join(f"{summary[m]['seconds']['mean']:.1f}" for m in methods) + " |")
+    lines.append("| seconds | " + " | ".join(seconds_cell(summary[m]) for m in methods) + " |")
     others = [m for m in methods if m != BASELINE]
     if BASELINE in methods and others:
         lines += [
             "",
             "Ahead of vanilla by (95 % interval; share of paired wins):",
             "",
-            "| | " + " | ".join(METHODS[m] for m in others) + " |",
+            "| | " + " | ".join(TITLES[m] for m in others) + " |",
             "| --- " * (len(others) + 1) + "|",
         ]
         for name in names:
@@ -146,6 +147,12 @@ def cell(interval: Mapping, digits: int = 3) -> str:
     return f"{mean} ({' to '.join(ends)})" if ends else mean
 
 
+def seconds_cell(rows: Mapping) -> str:
+    """Of a method; real clips take none."""
+    seconds = rows["seconds"]["mean"]
+    return f"{seconds:.1f}" if seconds else ""
+
+
 def gain_cell(row: Mapping) -> str:
     text = "{mean:+.3f} ({low:+.3f} to {high:+.3f})".format(**row["gain"])
     return text + (f"; {100 * row['wins']:.0f} %" if "wins" in row else "")
@@ -154,7 +161,7 @@ def gain_cell(row: Mapping) -> str:
 def draw_gains(methods: list[str], summary: Mapping[str, Mapping], path: Path) -> None:
     """A chart of every method's lead over vanilla, with its interval."""
     others = [m for m in methods if m != BASELINE]
-    names = [n for n, row in summary[others[0]].items() if "wins" in row and n != "dynamic_degree"]
+    names = [n for n, row in summary[others[0]].items() if "wins" in row and n not in MERELY_DIFFERENT]
     size = (2.1 * len(names) + 1.5, 0.45 * len(others) + 1.4)
     figure, axes = plt.subplots(1, len(names), figsize=size, sharey=True, squeeze=False)
     for axis, name in zip(axes[0], names, strict=True):
@@ -165,7 +172,7 @@ def draw_gains(methods: list[str], summary: Mapping[str, Mapping], path: Path) -
         axis.axvline(0, color="#999", linewidth=1)
         axis.set_title(title_of(name), fontsize=9)
         axis.tick_params(labelsize=7)
-        axis.set_yticks(range(len(others)), [METHODS[m] for m in others], fontsize=8)
+        axis.set_yticks(range(len(others)), [TITLES[m] for m in others], fontsize=8)
         axis.spines[["top", "right", "left"]].set_visible(False)
     axes[0, 0].invert_yaxis()
     save(figure, path)
@@ -183,7 +190,7 @@ def draw_compute(methods: list[str], summary: Mapping[str, Mapping], path: Path)
                 axis.plot([seconds, seconds], [value["low"], value["high"]], color="#b9c6e8", zorder=1)
             axis.scatter([seconds], [value["mean"]], color="#3b6fd4", s=28, zorder=2)
             axis.annotate(
-                METHODS[method], (seconds, value["mean"]), (5, 5), textcoords="offset points", fontsize=8
+                TITLES[method], (seconds, value["mean"]), (5, 5), textcoords="offset points", fontsize=8
             )
         axis.set_xlabel("seconds per video", fontsize=9)
         axis.set_title(title, fontsize=10)

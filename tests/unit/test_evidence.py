@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 
@@ -14,7 +15,7 @@ from benchmarks.evidence import __main__ as evidence
 from benchmarks.evidence import judging, sweep, vbench_judge
 from benchmarks.evidence.drawing import Job
 from benchmarks.evidence.judge import STILL, Judge
-from benchmarks.evidence.methods import METHODS
+from benchmarks.evidence.methods import TITLES
 from benchmarks.evidence.metrics import dynamic_degree, motion_smoothness, temporal_flickering
 from benchmarks.evidence.noise_map import embed, noised
 from benchmarks.evidence.prompts import OF_THE_REAL_WORLD as LIST
@@ -90,6 +91,13 @@ def test_the_shipped_judge_is_right_about_clips_that_it_has_not_seen(clip):
     assert judge.look(np.repeat(clip[:1], len(clip), axis=0))["motion"] == STILL
 
 
+def test_the_real_clip_of_a_prompt_shows_what_it_asks_for(tmp_path):
+    judge = Judge.load()
+    for number, shown in enumerate(make_prompts(CPU, 3)):
+        job = Job(number, 1000, "a prompt", shown, tmp_path / "none.npz")
+        assert judge.look(judging.real_clip(job, CPU)) == asdict(shown)
+
+
 def test_prompts_are_all_different_and_the_same_every_time():
     prompts = make_prompts(CPU, 40)
     assert len(set(prompts)) == 40 and prompts[:10] == make_prompts(CPU, 10)
@@ -106,20 +114,26 @@ def test_the_command_goes_on_where_it_was_and_reports_every_method(tmp_path, mon
     drawn = []
     real = evidence.draw
     monkeypatch.setattr(evidence, "draw", lambda *given: drawn.append(real(*given)))
-    monkeypatch.setattr(sys, "argv", command)
+    monkeypatch.setattr(sys, "argv", [*command, "--methods", "vanilla,i4vgen"])
     evidence.main()
     assert len(drawn) == 4
+    monkeypatch.setattr(sys, "argv", command)
+    evidence.main()  # goes on with the methods that are missing
+    assert len(drawn) == 8
     first = json.loads((out / "results.json").read_text())
     (out / "prompt-001-seed-1001.npz").unlink()
     evidence.main()
-    assert len(drawn) == 5
+    assert len(drawn) == 9
     again = json.loads((out / "results.json").read_text())
+    monkeypatch.setattr(sys, "argv", [*command, "--model", "pocket"])
+    with pytest.raises(SystemExit, match="choose another --out"):
+        evidence.main()
     strip = [{k: v for k, v in row.items() if k != "seconds"} for row in first["videos"]]
     assert strip == [{k: v for k, v in row.items() if k != "seconds"} for row in again["videos"]]
-    assert {row["method"] for row in strip} == set(METHODS) and len(strip) == 4 * len(METHODS)
+    assert {row["method"] for row in strip} == set(TITLES) and len(strip) == 4 * len(TITLES)
     assert all((out / f"{chart}.svg").stat().st_size > 5_000 for chart in ("gains", "compute"))
     table = (out / "table.md").read_text()
-    assert all(title in table for title in METHODS.values())
+    assert all(title in table for title in TITLES.values())
     (tmp_path / "docs").mkdir()
     for document, name in (("docs/evidence.md", "table"), ("README.md", "evidence")):
         (tmp_path / document).write_text(f"Before\n<!-- {name} -->\nold\n<!-- end of {name} -->\nAfter\n")
@@ -127,7 +141,7 @@ def test_the_command_goes_on_where_it_was_and_reports_every_method(tmp_path, mon
     assert table.strip() in (tmp_path / "docs" / "evidence.md").read_text()
     readme = (tmp_path / "README.md").read_text()
     assert readme.startswith("Before") and readme.endswith("After\n") and "old" not in readme
-    assert all(METHODS[method] in readme for method in ("vanilla", "freeinit", "i4vgen", "fast"))
+    assert all(TITLES[method] in readme for method in ("vanilla", "freeinit", "i4vgen", "fast", "real"))
     assert (tmp_path / "docs" / "gains.svg").exists()
     assert first["summary"]["vanilla"]["subject_right"]["mean"]["mean"] == np.mean(
         [row["subject_right"] for row in strip if row["method"] == "vanilla"]
@@ -212,7 +226,7 @@ def test_a_head_that_is_often_wrong_judges_nothing(tmp_path, clip):
     job = Job(0, 0, "a prompt", next(iter(make_prompts(CPU, 1))), tmp_path / "one.npz")
     np.savez(job.path, **{"vanilla frames": clip, "vanilla seconds": np.array(1.0)})
     accuracy = dict.fromkeys(Judge.heads, 0.99) | {"motion": 0.9}
-    (by_method,) = judging.judge_pocket([job], ["vanilla"], judge, accuracy).values()
+    (by_method,) = judging.judge_pocket([job], ["vanilla"], judge, accuracy, CPU).values()
     figures = by_method["vanilla"]["figures"]
     assert (
         "motion_right" not in figures and {"subject_right", "worst_frame", "dynamic_degree"} <= figures.keys()
