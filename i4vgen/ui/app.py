@@ -15,7 +15,7 @@ from i4vgen.runtime import Runtime
 from i4vgen.ui import api, layout, recipes, strings
 from i4vgen.ui.answers import AlwaysAnswered
 from i4vgen.ui.bodies import BoundedBodies
-from i4vgen.ui.changes import send_only_changes
+from i4vgen.ui.changes import lose_no_change, send_only_changes
 from i4vgen.ui.closed_routes import ClosedRoutes
 from i4vgen.ui.context import AppContext
 from i4vgen.ui.examples import StoredRuns, read_examples
@@ -86,6 +86,7 @@ def build_app(
         api.register(models, run_store, budget)
     guard_events(demo)
     send_only_changes(demo)
+    lose_no_change(demo)
     limit_runs(demo, limits)
     take_turns(demo, prompts)
     end_heartbeat(demo)
