@@ -140,11 +140,6 @@ class RunClock:
                 self.words = strings.stage(stage)
 
     @property
-    def began(self) -> bool:
-        """Whether the model is at work: not before it is loaded."""
-        return self._began is not None
-
-    @property
     def elapsed(self) -> float:
         """Seconds since the model is at work."""
         return 0.0 if self._began is None else time.monotonic() - self._began

@@ -169,7 +169,7 @@ def test_a_run_tells_how_long_it_takes(runtime, make_config, monkeypatch):
     clock, usual = (RunClock(Stopwatch(pace, "pocket", stages, stages)) for pace in (Pace(), known))
     for each in (clock, usual):
         each.follow(Loading("a/b", 1, 2))
-        assert each.words.startswith("Downloading a/b") and not each.began and each.fraction == 0
+        assert each.words.startswith("Downloading a/b") and each.elapsed == 0 and each.fraction == 0
     assert clock.seconds_left is None and usual.seconds_left == 60
     for stage in stages:
         clock.follow(Stage(stage, 2))
