@@ -154,6 +154,8 @@ def write_video(
             ffmpeg_log_level="quiet",
             output_params=[
                 *("-f", "mp4", "-crf", "14", "-preset", "medium", "-threads", "1"),
+                # No frames between frames: for these x264 reads memory that nobody has written.
+                *("-bf", "0"),
                 # Said explicitly because browsers guess otherwise, and colours shift.
                 *("-vf", "scale=out_color_matrix=bt709:out_range=tv", "-color_range", "tv"),
                 *("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709"),

@@ -49,6 +49,19 @@ def test_same_frames_same_bytes_for_browsers(tmp_path):
     assert a.index(b"moov") < a.index(b"mdat"), "a browser would have to load all of it before it plays"
 
 
+def test_the_bytes_do_not_depend_on_what_was_in_memory(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    scene = (rng.random((18, 18, 3)).repeat(16, 0).repeat(16, 1) * 255).astype(np.uint8)
+    frames = np.stack([np.roll(scene, 6 * i, 1) for i in range(60)])
+    frames[::7] = rng.integers(0, 256, frames[::7].shape, np.uint8)
+    written = set()
+    for filling in ("85", "170"):
+        monkeypatch.setenv("MALLOC_PERTURB_", filling)  # glibc fills what it hands out with this
+        write_video(tmp_path / "a.mp4", frames, fps=8)
+        written.add((tmp_path / "a.mp4").read_bytes())
+    assert len(written) == 1
+
+
 def test_pictures_are_cropped_in_the_middle():
     image = Image.new("RGB", (90, 30), "red")
     image.paste("blue", (30, 0, 60, 30))
