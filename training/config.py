@@ -125,9 +125,9 @@ PRESETS["small-world"] = replace(
 )
 
 # The pocket model itself, in batches for a GPU.
-PRESETS["pocket"] = replace(
-    PRESETS["cpu"], clips=24_000, batch_images=768, batch_clips=64, batch_scenes=8, images_first=500
-)
+PRESETS["pocket"] = replace(PRESETS["cpu"], clips=24_000, batch_images=768, batch_clips=64, batch_scenes=8)
 
-# What a flow model can learn of it in ten minutes.
-PRESETS["flow"] = replace(PRESETS["pocket"], batch_images=384, flow_heads=6, flow_layers=6)
+# The smaller world in batches for a GPU: what a flow model can learn in ten minutes.
+PRESETS["flow"] = replace(
+    PRESETS["cpu"], batch_images=384, batch_clips=64, flow_heads=6, flow_layers=6, images_first=500
+)

@@ -119,7 +119,7 @@ def main() -> None:
     clips = LatentClips.load_or_draw(run.folder / "latents.pt", preset, pca, device)
     examples = Examples(clips, MeanClips.load_or_draw(run.folder / "means.pt", preset, pca, device))
     # Errors count as in the VAE's latents, in which a channel varies as much as it shows of the picture.
-    shares = examples.std.square().view(-1, 1, 1, 1).to(device)
+    shares = examples.std.square().view(-1, 1, 1, 1)
 
     def error(clean: Tensor, sigmas: Tensor, captions: list[str]) -> Tensor:
         sigmas = sigmas.to(device)
