@@ -1,18 +1,27 @@
-# `make demo` runs the app, `make test` runs every test. Both set up .venv first; nothing else is needed than Python 3.10
-# or newer (and, for the browser tests, a Chromium: it is installed if there is none).
+# `make demo` runs the app, `make test` the tests, `make test-slow` the slowest ones. All set up .venv first and need only
+# Python 3.10 or newer (the tests also need Chromium, nginx and Caddy, and install them if they are missing).
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test fresh lint sheet evidence space clean
+.PHONY: demo test test-slow fresh lint docs sheet evidence space clean
 
 demo: $(VENV)/demo
 	$(BIN)/python app.py
 
+# In the order of the files: the long ones come first, and the many short ones of tests/unit fill up the end.
+PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 test: $(VENV)/test
 	tests/ensure-chromium
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	tests/ensure-proxies
+	$(PYTEST) -m "not slow"
+
+test-slow: $(VENV)/test
+	tests/ensure-chromium
+	tests/ensure-proxies
+	$(PYTEST) -m slow
 
 # Both commands on a bare Debian; needs root and debootstrap.
 fresh:
@@ -22,8 +31,14 @@ fresh:
 lint: $(VENV)/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	find i4vgen/ui -name '*.pyi' -delete
+	$(BIN)/lint-imports
+	$(BIN)/deptry .
+	find i4vgen/studio -name '*.pyi' -delete
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+# The documentation with its API reference, in site/.
+docs: $(VENV)/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 sheet: $(VENV)/demo
 	$(BIN)/python -m benchmarks.contact_sheet
@@ -45,6 +60,10 @@ $(VENV)/demo: requirements.txt
 
 $(VENV)/test: tests/requirements.txt benchmarks/requirements.txt $(VENV)/demo
 	$(BIN)/pip install -r tests/requirements.txt
+	touch $@
+
+$(VENV)/docs: docs/requirements.txt $(VENV)/demo
+	$(BIN)/pip install -r docs/requirements.txt
 	touch $@
 
 clean:

@@ -1,14 +1,14 @@
-"""Times the authors' implementation of I4VGen on AnimateDiff: what `benchmarks.speed --authors` runs.
+"""Times the authors' implementation of I4VGen on AnimateDiff, for `benchmarks.speed --authors`.
 
-A script for a process of its own. It imports the authors' code from a checkout of their repository
-(xiefan-guo/i4vgen), which is called i4vgen as well and needs versions that do not go together with this
-package's. An environment for it, with Python 3.10 or 3.11 and any torch:
+A script for its own process. It imports the authors' code from a checkout of their repository
+(xiefan-guo/i4vgen), whose package is also called i4vgen and needs other versions of the dependencies. An
+environment for it, with Python 3.10 or 3.11 and any torch:
 
     pip install torch diffusers==0.11.1 transformers==4.25.1 huggingface-hub==0.25.2 einops
     pip install xformers    # on a GPU: the authors' own script does not run without it
 
-Reads what to run from standard input and writes what it took to standard output, both one JSON object (see
-`speed.time_authors`). As there, weights and text are random and no reward model runs.
+Reads the request from standard input and writes the measurements to standard output, both as one JSON object
+(see `speed.time_authors`). As there, weights and text are random, and no reward model runs.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from diffusers.utils.import_utils import is_xformers_available
 
 
 class FirstIsBest:
-    """Stands in for the reward model."""
+    """Replaces the reward model: the first image is the best."""
 
     def score(self, prompt: list[str], images: list) -> list[float]:
         return [-float(index) for index in range(len(images))]
 
 
 def build(spec: dict[str, Any]):
-    """Their pipeline, on the device. What `spec` does not decide comes from their configuration file."""
-    # Their motion modules import torchvision and use nothing of it. Not earlier: diffusers looks for it, too.
+    """Builds their pipeline on the device. `spec` overrides their configuration file."""
+    # Their motion modules import torchvision without using it. Not earlier, because diffusers looks for it too.
     sys.modules.setdefault("torchvision", types.ModuleType("torchvision"))
     sys.path.insert(0, spec["checkout"])
     from i4vgen.animatediff.models.unet import UNet3DConditionModel
@@ -46,7 +46,7 @@ def build(spec: dict[str, Any]):
     file = Path(spec["checkout"], "configs/animatediff_configs/inference/inference-v2.yaml")
     motion = yaml.safe_load(file.read_text())["unet_additional_kwargs"]
     unet = UNet3DConditionModel(**spec["unet"], **motion)
-    vae = AutoencoderKL.from_config(spec["vae"])  # leaves out what this diffusers does not know
+    vae = AutoencoderKL.from_config(spec["vae"])  # ignores settings that this diffusers does not know
     pipeline = AnimationPipeline(
         image_reward_model=FirstIsBest(),
         vae=vae.eval(),
@@ -68,13 +68,13 @@ def on_xformers(spec: dict[str, Any]) -> bool:
 
 
 def measure(spec: dict[str, Any]) -> dict[str, Any]:
-    """One run from end to end, after `warm_up` others."""
+    """Measures one run from end to end, after `warm_up` others."""
     torch.manual_seed(0)
     torch.set_num_threads(spec["threads"])
     pipeline = build(spec)
     for _ in range(spec["warm_up"] + 1):
         start = time.perf_counter()
-        pipeline(**spec["call"], use_fp16=spec["half"])  # ends with its pictures in the computer's memory
+        pipeline(**spec["call"], use_fp16=spec["half"])  # returns with its pictures in the CPU's memory
         seconds = time.perf_counter() - start
     cuda = spec["device"].startswith("cuda")
     return {

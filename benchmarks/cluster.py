@@ -1,15 +1,14 @@
-"""How a batch grows with its workers, and what a large cluster would do: `python -m benchmarks.cluster`.
+"""Measures how a batch scales with its workers, and simulates a large cluster.
 
     python -m benchmarks.cluster                  # 1 and 2 workers on this machine, and a simulation from that
-    python -m benchmarks.cluster --seconds 27.9   # simulated with runs that take so long
+    python -m benchmarks.cluster --seconds 27.9   # simulates runs of this length
 
-Measured with the batch's own executor, from the end of the first run of every worker to the last end, so that
-starting is left out; and what the driver has to do: for each run the time of an empty call and of noting its
-result, and besides to look whether anything has happened. Every run is compared with vanilla and FreeInit:
-three methods.
+Measures the batch's own executor from the end of each worker's first run to the last end, which leaves out the
+start; and the driver's work: for each run an empty call and the recording of its result, and in between the
+polling of the workers. Every run includes vanilla and FreeInit: three methods.
 
-The simulation gives each run to the worker that is free first, as the executor does, and lets it take one of
-the measured times, drawn at random. The driver has to do with one run at a time: enough workers wait for it.
+The simulation gives each run to the first free worker, as the executor does, with one of the measured times at
+random. The driver handles one run at a time, so that many workers wait for it.
 """
 
 from __future__ import annotations
@@ -29,34 +28,34 @@ from dataclasses import dataclass
 import ray
 from ray.util.queue import Queue
 
-from i4vgen.batch.cluster import POLL, RayExecutor, Share
-from i4vgen.batch.folder import find_folder
-from i4vgen.batch.progress import BatchLines
-from i4vgen.batch.prompts import Row
-from i4vgen.batch.summary import Summary
-from i4vgen.batch.tasks import Task, plan
-from i4vgen.runtime import Runtime
+from i4vgen.cli.batch.cluster import POLL, RayExecutor, Share
+from i4vgen.cli.batch.folder import find_folder
+from i4vgen.cli.batch.progress import BatchLines
+from i4vgen.cli.batch.prompts import PromptLine
+from i4vgen.cli.batch.summary import Summary
+from i4vgen.cli.batch.tasks import Task, plan
+from i4vgen.serving.runtime import Runtime
 
 VBENCH = 946 * 5
-"""The runs of a whole VBench: its prompts, five seeds each."""
+"""Number of runs for all of VBench's prompts with five seeds each."""
 
 COMPARE = ["vanilla", "freeinit"]
 
 CALLS = 200
-"""Empty calls that are timed."""
+"""Number of empty calls to time."""
 
 LOOKS = 50
-"""Looks at workers that have nothing to say that are timed."""
+"""Number of polls without news to time."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A batch with so many workers.
+    """Measurements of a batch with a number of workers.
 
     Attributes:
         runs_per_minute: Of all workers together.
-        between: Seconds from each end of a run to the next: with one worker, what a run takes.
-        driver: Seconds in which the driver notes what has become of a run.
+        between: Seconds between the ends of consecutive runs; with one worker, the time of a run.
+        driver: Seconds for the driver to record the result of a run.
     """
 
     workers: int
@@ -66,7 +65,7 @@ class Measured:
 
 
 def measure(tasks: Sequence[Task], runtime: Runtime, workers: int, share: Share) -> Measured:
-    """Makes the tasks with so many workers, of which each is to have more than one."""
+    """Makes the tasks with this many workers, each of which must get several."""
     with tempfile.TemporaryDirectory() as folder:
         out = find_folder(folder)
         summary, ends, noting = Summary.of(out, "benchmark", tasks), [], []
@@ -80,7 +79,7 @@ def measure(tasks: Sequence[Task], runtime: Runtime, workers: int, share: Share)
 
 
 def measure_call() -> float:
-    """Seconds of an empty call of an actor, there and back."""
+    """Measures the seconds of an empty call of an actor, there and back."""
 
     class Empty:
         def call(self):
@@ -95,7 +94,7 @@ def measure_call() -> float:
 
 
 def measure_looking() -> float:
-    """Processor time of the driver for each second in which nothing happens: it looks all the same."""
+    """Measures the share of a core that the driver uses for polling while nothing happens."""
 
     class Busy:
         def call(self):
@@ -114,14 +113,14 @@ def measure_looking() -> float:
 
 
 def simulate(runs: int, workers: int, seconds: Sequence[float], overhead: float) -> float:
-    """Seconds until all runs are over.
+    """Simulates the seconds until all runs are finished.
 
     Args:
-        seconds: What runs take; each takes one of these.
-        overhead: Seconds that the driver has to do with each run, one after the other.
+        seconds: Times of runs, of which each run takes one at random.
+        overhead: Seconds of the driver for each run, one after the other.
     """
     draw = random.Random(0)
-    working = [draw.choice(seconds) for _ in range(min(workers, runs))]  # when each is over
+    working = [draw.choice(seconds) for _ in range(min(workers, runs))]  # the end of each
     heapq.heapify(working)
     left, driver = runs - len(working), 0.0
     while working:
@@ -137,22 +136,22 @@ def main() -> None:
     add = parser.add_argument
     add("--model", default="pocket")
     add("--device", default="cpu", choices=("cpu", "cuda"))
-    add("--runs", type=int, default=12, help="Measured with each number of workers.")
+    add("--runs", type=int, default=12, help="Runs to measure with each number of workers.")
     add("--candidates", type=int)
     add("--steps", type=int)
-    add("--gpus", type=int, default=100, help="Simulated.")
-    add("--seconds", type=float, help="Of a simulated run; by default the measured ones.")
+    add("--gpus", type=int, default=100, help="Workers to simulate.")
+    add("--seconds", type=float, help="Length of simulated runs (default: as measured).")
     args = parser.parse_args()
     if args.runs < 4:
         parser.error("--runs must be at least 4: the first of each worker does not count")
     given = {"num_candidates": args.candidates, "num_inference_steps": args.steps, "compare": COMPARE}
     options = {name: value for name, value in given.items() if value is not None}
-    rows = [Row(n, {"prompt": "a rocket rising in a starry night", "seed": n}) for n in range(args.runs)]
+    rows = [PromptLine(n, {"prompt": "a rocket rising in a starry night", "seed": n}) for n in range(args.runs)]
     runtime = Runtime(args.model, "cpu")
     tasks = [task for task in plan(rows, None, options, runtime) if isinstance(task, Task)]
     results, call, looking = [], 0.0, 0.0
     for workers in (1, 2):
-        # Two cores for each worker in Ray's books, whether the machine has them or not.
+        # Tells Ray of two cores per worker, whether the machine has them or not.
         devices = {"num_cpus": 2 * workers, "num_gpus": workers if args.device == "cuda" else 0}
         share = Share.of([{"CPU": devices["num_cpus"], "GPU": devices["num_gpus"]}], args.device)
         ray.init(
@@ -169,8 +168,8 @@ def main() -> None:
     print(f"{args.model} ({args.device}), {os.cpu_count()} CPU cores, {datetime.date.today()}")
     for result in results:
         print(f"{result.workers} workers: {result.runs_per_minute:.1f} runs per minute")
-    words = f"{1000 * overhead:.1f} ms a run, {1000 * call:.1f} of them for a call"
-    print(f"the driver: {words}, and {looking:.1%} of a core to look")
+    words = f"{1000 * overhead:.1f} ms a run, {1000 * call:.1f} ms of it for a call"
+    print(f"the driver: {words}, and {looking:.1%} of a core to poll")
     print(
         f"simulated, {VBENCH} runs of {statistics.mean(seconds):.1f} s: {alone / 3600:.1f} h with"
         f" one worker, {many / 60:.0f} min with {args.gpus}, {alone / many:.0f} times as fast"

@@ -15,9 +15,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks.evidence.prompts import FIRST_SEED, make_prompts
+from i4vgen.config import GenerationConfig
 from i4vgen.events import Result, Selected
-from i4vgen.generation_config import GenerationConfig
-from i4vgen.runtime import Runtime
+from i4vgen.serving.runtime import Runtime
 from training.config import PRESETS
 from training.world import full_caption
 

@@ -1,11 +1,11 @@
-"""Sends the app what nobody should send it, and looks at how it takes it.
+"""Sends malformed requests to the app and counts bad answers.
 
     python -m benchmarks.fuzz --requests 10000
 
 Every named endpoint, every event of the page and every route gets values of wrong types and sizes, damaged
-files, states and sessions of others, and bytes that are no request at all. Counts answers that tell nothing
-(a server error, an error without words), answers that take more than five seconds, tracebacks in the log, and
-what the process holds of memory.
+files, states and sessions of other visitors, and bytes that are not a request. Counts server errors, errors
+without a message, answers that take more than five seconds, and tracebacks in the log; measures the memory of
+the process.
 """
 
 from __future__ import annotations
@@ -28,12 +28,10 @@ from tqdm import tqdm
 
 from benchmarks.load import RUN
 from benchmarks.serving import Server, main
+from tests.support.gradio_protocol import API, connect, json_body, read_stream
 
 SLOW = 5.0  # seconds
 SESSIONS = 50
-API = "/gradio_api"
-
-
 ROUTES = (
     "/queue/join",
     "/call/generate",
@@ -66,16 +64,16 @@ BODIES = (
 
 
 class Fuzzer:
-    """Makes requests out of a seed.
+    """Makes requests from seeds.
 
     Attributes:
-        problems: How often what went wrong, in words.
-        slowest: The longest answers, in seconds, with what was asked.
+        problems: Counts of the problems, by their description.
+        slowest: The longest answers: seconds and request.
     """
 
     def __init__(self, url: str):
         self.url = url
-        self.client = httpx.Client(timeout=30)
+        self.client = connect(timeout=30)
         self.config = self.client.get(f"{url}/config").json()
         self.endpoints = self.client.get(f"{url}{API}/info").json()["named_endpoints"]
         self.problems: Counter[str] = Counter()
@@ -85,7 +83,7 @@ class Fuzzer:
         self.left: Counter[int] = Counter()
 
     def one(self, seed: int) -> None:
-        """One request, and what became of it."""
+        """Sends one request and records its problems."""
         rng = random.Random(seed)
         ask: Callable[[random.Random], str] = rng.choices(
             [self.call, self.join, self.upload, self.visit, self.send], weights=[4, 4, 1, 2, 2]
@@ -102,7 +100,7 @@ class Fuzzer:
         self.slowest = sorted([*self.slowest, (took, what)])[-5:]
 
     def call(self, rng: random.Random) -> str:
-        """A named endpoint, with some of its parameters wrong."""
+        """Calls a named endpoint with some wrong parameters."""
         name = rng.choice(sorted(self.endpoints))
         values = []
         for each in self.endpoints[name]["parameters"]:
@@ -119,22 +117,22 @@ class Fuzzer:
         return name
 
     def join(self, rng: random.Random) -> str:
-        """An event of the page, with data that the page would not send."""
+        """Sends an event of the page with data that the page would not send."""
         event = rng.choice(self.config["dependencies"])
         number = rng.randrange(SESSIONS)
         data = [odd_value(rng, self.uploaded) for _ in event["inputs"]]
         body = {"fn_index": event["id"], "data": data}
         body |= {"event_data": odd_value(rng, self.uploaded), "trigger_id": rng.choice([None, 1, event["id"]])}
-        with self.locks[number]:  # two who listen to one session get half of what it has to say each
+        with self.locks[number]:  # two listeners of one session would share its messages
             session = f"fuzz{number}-{self.left[number]}"
             joined = self.post(f"{API}/queue/join", body | {"session_hash": session})
             stream = f"{API}/queue/data?session_hash={session}"
             if joined.status_code == 200 and not self.listen(stream, f"event {event['api_name']}"):
-                self.left[number] += 1  # what it still waits for goes with it
+                self.left[number] += 1  # abandons the session and its waiting events
         return f"event {event['api_name']}"
 
     def upload(self, rng: random.Random) -> str:
-        """A file that is not what it says."""
+        """Uploads a file whose content does not match its name."""
         name = rng.choice(
             ["a.png", "run.json", "run.zip", "../../x.png", "a.mp4", "\u202e.svg", "x" * 300 + ".png"]
         )
@@ -145,7 +143,7 @@ class Fuzzer:
         return "upload"
 
     def visit(self, rng: random.Random) -> str:
-        """A route, with what should not be in it."""
+        """Requests a route with invalid parts."""
         tail = rng.choice(
             ["/etc/passwd", "../../app.py", "%2e%2e/%2e%2e/etc/passwd", "\x00", "C:\\", "http://127.0.0.1/", ""]
         )
@@ -162,8 +160,8 @@ class Fuzzer:
                 "/monitoring",
                 f"{API}/component_server",
                 f"{API}/queue/status",
-                f"{API}/queue/data?session_hash=nobody",
-                f"{API}/call/generate/nobody",
+                f"{API}/queue/data?session_hash=unknown",
+                f"{API}/call/generate/unknown",
                 f"{API}/heartbeat/x",
                 f"/static/{tail}",
                 f"/assets/{tail}",
@@ -181,7 +179,7 @@ class Fuzzer:
         return route[:40]
 
     def send(self, rng: random.Random) -> str:
-        """Bytes that are no request, to a route that takes one."""
+        """Sends malformed bytes to a route that expects a request."""
         route = API + rng.choice(ROUTES)
         kind = rng.choice(["application/json", "multipart/form-data; boundary=x", "text/plain", "a/b/c"])
         answer = self.client.post(
@@ -191,38 +189,30 @@ class Fuzzer:
         return f"bytes to {route}"
 
     def post(self, route: str, body: dict) -> httpx.Response:
-        content = json.dumps(body, ensure_ascii=True)
-        answer = self.client.post(
-            f"{self.url}{route}", content=content, headers={"content-type": "application/json"}
-        )
+        answer = self.client.post(f"{self.url}{route}", **json_body(body))
         self.judge(answer, route.split("?")[0])
         return answer
 
     def listen(self, route: str, what: str) -> bool:
-        """Reads an answer. Returns whether it came to an end in time."""
-        start, event, told = time.monotonic(), "", {}
+        """Reads a stream of events. Returns whether it ended in time."""
+        start, told = time.monotonic(), {}
         try:
             with self.client.stream("GET", f"{self.url}{route}", timeout=SLOW) as stream:
-                for line in stream.iter_lines():
-                    kind, _, text = line.partition(":")
-                    if kind == "event":
-                        event = text.strip()
-                    elif kind == "data":
-                        data = json.loads(text)
-                        told = data if isinstance(data, dict) else {}
-                        failed = event == "error" or told.get("success") is False
-                        if failed and not (told.get("output") or {"error": data}).get("error"):
-                            self.problems[f"an error without words: {what}"] += 1
+                for event, data in read_stream(stream.iter_lines()):
+                    told = data if isinstance(data, dict) else {}
+                    failed = event == "error" or told.get("success") is False
+                    if failed and not (told.get("output") or {"error": data}).get("error"):
+                        self.problems[f"an error without words: {what}"] += 1
                     if time.monotonic() - start > SLOW:
                         return False
         except httpx.ReadTimeout:
-            waits = told.get("msg") == "estimation"  # it was told how many are before it
+            waits = told.get("msg") == "estimation"  # the server has sent its position in the queue
             self.problems[f"{'waits' if waits else 'silent'} for 5 s: {what}"] += 1
             return False
         return True
 
     def judge(self, answer: httpx.Response, what: str) -> None:
-        if answer.status_code >= 500 and answer.status_code != 503:  # 503: the queue is full, in words
+        if answer.status_code >= 500 and answer.status_code != 503:  # 503 with a message: the queue is full
             self.problems[f"{answer.status_code}: {what[:40]}"] += 1
 
 
@@ -231,7 +221,7 @@ def quote(route: str) -> str:
 
 
 def odd_value(rng: random.Random, uploaded: list[str], depth: int = 0) -> object:
-    """A JSON value that is likely to be of the wrong kind."""
+    """Draws a JSON value, usually of a wrong type."""
     path = rng.choice([*uploaded, "/etc/passwd", "../app.py"])
     plain = [
         None,
@@ -272,14 +262,14 @@ def odd_value(rng: random.Random, uploaded: list[str], depth: int = 0) -> object
 
 @cache
 def huge_picture() -> bytes:
-    """A small file that is 400 million pixels once unpacked."""
+    """Makes a small PNG that decodes to 400 million pixels."""
     buffer = io.BytesIO()
     Image.new("1", (20_000, 20_000)).save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def odd_file(rng: random.Random) -> bytes:
-    """The contents of a file: damaged, huge once unpacked, or of another kind."""
+    """Draws the content of a file: damaged, huge when decoded, or of another type."""
     buffer = io.BytesIO()
     match rng.randrange(6):
         case 0:
@@ -302,9 +292,9 @@ def odd_file(rng: random.Random) -> bytes:
 
 
 def run(server: Server, requests: int, seed: int) -> dict:
-    """Sends all requests. Returns what came of them."""
+    """Sends all requests. Returns the report."""
     fuzzer = Fuzzer(server.url)
-    # What the model takes of memory, and the sessions that are remembered, are no leak.
+    # The memory of the model and of the remembered sessions is no leak: it is allocated before measuring.
     Client(server.url, verbose=False, download_files=False).predict(**RUN, api_name="/generate")
     warm_up = min(1000, requests // 10)
     for number in range(warm_up):

@@ -1,11 +1,11 @@
-"""Many visitors at once: does everybody get what they asked for, and how long do clicks take meanwhile?
+"""Simulates many concurrent visitors: checks that each gets their own results, and times runs and clicks.
 
     python -m benchmarks.load --visitors 50 --minutes 10
 
-Every visitor has an address, a session and a seed of their own, opens the page, and goes back and forth between
-short runs and clicks: another card of the run that the page shows, a star, the order of the cards, the page
-once more. A result belongs to its visitor if the picture is the one that this seed gave the first time, and
-nobody else's. Reports waiting times, refusals, memory (the median while ten runs were made) and disk.
+Every visitor has their own address, session and seed, opens the page, and alternates between short runs and
+clicks: picking a card, starring, sorting the cards, reloading the page. A result belongs to its visitor if its
+picture equals the first picture of this seed and differs from the pictures of all other seeds. Reports waiting
+times, refusals, memory (the median over ten runs) and disk.
 """
 
 from __future__ import annotations
@@ -20,28 +20,31 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-import httpx
 import numpy as np
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 
 from benchmarks.serving import Server, main
+from tests.support.gradio_protocol import Tab
 
 RUN = {"prompt": "a red car", "num_candidates": 1, "num_inference_steps": 2, "compare": []}
 RUNS_SHARE = 0.3
 OPENING = "on_load"
 CLICKS = (OPENING, "on_card", "on_card", "on_star", "on_order")
-"""What visitors click on, by the names of the handlers: what they do most often comes up most often."""
+"""Clicks of visitors by the names of their handlers; frequent ones are repeated."""
+
+SHOWN = {"on_star": [{"anchor": 0, "starred": False}]}
+"""State of the page, for the handlers that receive it."""
 
 MARKS = (0, 20, 50, 100, 200, 400, 800)
-"""Numbers of runs at which the server's memory is of interest."""
+"""Numbers of runs after which the report gives the server's memory."""
 
-BETWEEN = 1.0  # seconds on average between what a visitor does
+BETWEEN = 1.0  # seconds, on average, between two actions of a visitor
 
 
 @dataclass
 class Report:
-    """What all visitors have seen.
+    """Measurements of all visitors.
 
     Attributes:
         clicks, runs: Seconds until each was answered.
@@ -69,7 +72,7 @@ class Report:
         }
 
     def memory_during(self, first: int) -> list[float]:
-        """What was seen from this number of runs on, for ten runs: it goes up and down with each."""
+        """Collects the memory during ten runs from this number on; it varies within each run."""
         return [megabytes for runs in range(first, first + 10) for megabytes in self.memory[runs]]
 
 
@@ -80,21 +83,17 @@ def percentiles(seconds: list[float]) -> dict[str, float]:
 
 
 class Visitor:
-    """One of many. Acts until `stop` is set."""
+    """One simulated visitor. Acts until `stop` is set."""
 
     def __init__(self, number: int, url: str, config: dict, report: Report, stop: threading.Event):
-        self.seed, self.url, self.report, self.stop = number, url, report, stop
+        self.seed, self.report, self.stop = number, report, stop
         self.rng = random.Random(number)
-        self.session = f"visitor{number}"
-        self.headers = {"x-forwarded-for": f"10.1.{number // 250}.{number % 250 + 1}"}
-        # The server closes idle connections after five seconds: kept for as long, some are used too late.
-        limits = httpx.Limits(keepalive_expiry=2)
-        self.http = httpx.Client(timeout=120, headers=self.headers, limits=limits)
-        self.values = {each["id"]: each["props"].get("value") for each in config["components"]}
-        self.events = {each["api_name"]: each for each in config["dependencies"]}
+        self.address = f"10.1.{number // 250}.{number % 250 + 1}"
+        self.tab = Tab(url, f"visitor{number}", self.address, config)
 
     def act(self) -> None:
-        client = Client(self.url, headers=self.headers, verbose=False, download_files=False)
+        headers = {"x-forwarded-for": self.address}
+        client = Client(self.tab.url, headers=headers, verbose=False, download_files=False)
         self.attempt(self.click, OPENING)
         while not self.stop.is_set():
             if self.rng.random() < RUNS_SHARE:
@@ -110,50 +109,43 @@ class Visitor:
             self.report.problems[f"{type(error).__name__}: {str(error)[:80]}"] += 1
 
     def run(self, client: Client) -> None:
-        """A run, of which the picture must be this visitor's."""
+        """Makes a run and checks that its picture is this visitor's."""
         start = time.monotonic()
         try:
             answer = client.predict(**RUN, seed=self.seed, api_name="/generate")
-        except AppError as error:  # refused, in words
+        except AppError as error:  # refused with a message
             self.report.problems[f"refused: {str(error)[:80]}"] += 1
             return
         took = time.monotonic() - start
-        picture = self.http.get(answer["candidates"][0]["image"]["url"]).content
+        picture = self.tab.http.get(answer["candidates"][0]["image"]["url"]).content
         found = hashlib.sha256(picture).hexdigest()
         if self.report.pictures.setdefault(self.seed, found) != found:
-            self.report.problems["somebody else's result"] += 1
+            self.report.problems["another visitor's result"] += 1
         self.report.runs.append(took)
 
     def click(self, name: str) -> None:
-        """One of the page's events, by the name of its handler."""
-        event = self.events[name]
-        body = {
-            "fn_index": event["id"],
-            "data": [self.values.get(component) for component in event["inputs"]],
-            "event_data": {"index": self.rng.randrange(4), "toggle": False},  # of a card
-            "session_hash": self.session,
-        }
+        """Sends an event of the page, by the name of its handler."""
+        event_data = {"index": self.rng.randrange(4), "ticked": None}  # of a card
         start = time.monotonic()
-        self.http.post(f"{self.url}/gradio_api/queue/join", json=body).raise_for_status()
-        with self.http.stream("GET", f"{self.url}/gradio_api/queue/data?session_hash={self.session}") as stream:
-            for line in stream.iter_lines():
-                if '"process_completed"' in line:
-                    if '"success":true' not in line:
-                        self.report.problems[f"{name} failed"] += 1
-                    break
+        self.tab.join(name, SHOWN.get(name), event_data=event_data)
+        (answer,) = self.tab.answers()
+        if answer.error is not None:
+            self.report.problems[f"{name} failed"] += 1
         self.report.clicks.append(time.monotonic() - start)
 
 
-def load(server: Server, visitors: int, minutes: float) -> dict:
-    """All visitors at once for so long. Returns the report."""
-    config = httpx.get(f"{server.url}/config").json()
+def load(
+    server: Server, visitors: int, minutes: float, until: Callable[[Report], bool] = lambda _report: False
+) -> dict:
+    """Runs all visitors concurrently for this many minutes, or until a condition holds. Returns the report."""
+    config = Tab(server.url).config
     report, stop = Report(), threading.Event()
     people = [Visitor(number, server.url, config, report, stop) for number in range(visitors)]
     threads = [threading.Thread(target=person.act, daemon=True) for person in people]
     for thread in threads:
         thread.start()
     end = time.monotonic() + 60 * minutes
-    while time.monotonic() < end:
+    while time.monotonic() < end and not until(report):
         report.memory[len(report.runs)].append(server.memory())
         time.sleep(0.2)
     stop.set()

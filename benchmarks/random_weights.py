@@ -1,7 +1,7 @@
-"""The catalogue's models at full size with random weights: what takes time and memory, without a download.
+"""Makes the catalogue's models at full size with random weights, to measure time and memory without downloads.
 
-The sizes are those of the released configurations. A random text takes the place of the text encoder, which
-runs once per run and takes no time that counts.
+The sizes are those of the released configurations. Random embeddings replace the text encoder, whose single
+call per run takes negligible time.
 """
 
 from __future__ import annotations
@@ -23,15 +23,19 @@ from diffusers import (
 )
 from torch import nn
 
-from i4vgen.backbones import lavie, stable_diffusion, wan
+from i4vgen.backbones import wan
 from i4vgen.backbones.animatediff import SCHEDULE, STEP_SIZES, AnimateDiffBackbone, adopt_motion_modules
 from i4vgen.backbones.base import Backbone
-from i4vgen.backbones.lavie import LaVieBackbone, LaVieUNet
+from i4vgen.backbones.guidance import PromptEmbeds
+from i4vgen.backbones.lavie import backbone as lavie
+from i4vgen.backbones.lavie.backbone import LaVieBackbone
+from i4vgen.backbones.lavie.network import LaVieUNet
 from i4vgen.backbones.samplers import flow_schedule
 from i4vgen.backbones.sparsectrl import SparseCtrlBackbone
 from i4vgen.backbones.wan import WanBackbone
-from i4vgen.generation_config import Defaults
-from i4vgen.hub import default_dtype, quiet
+from i4vgen.config import Defaults
+from i4vgen.models.catalog import WAN_SIZES
+from i4vgen.weights.hub import default_dtype, quiet
 
 TOKENS, TEXT_WIDTH = 77, 768
 
@@ -60,19 +64,13 @@ CONTROLNET = {
 
 WAN = {
     "wan": {
-        "transformer": {"num_attention_heads": 12, "ffn_dim": 8960, "num_layers": 30},
+        "transformer": WAN_SIZES["wan"],
         "vae": {},
         "schedule": {"flow_shift": 3.0},
         "defaults": replace(wan.DEFAULTS, size_multiple=16),
     },
     "wan-5b": {
-        "transformer": {
-            "num_attention_heads": 24,
-            "ffn_dim": 14336,
-            "num_layers": 30,
-            "in_channels": 48,
-            "out_channels": 48,
-        },
+        "transformer": {**WAN_SIZES["wan-5b"], "in_channels": 48, "out_channels": 48},
         "vae": {
             "base_dim": 160,
             "decoder_base_dim": 256,
@@ -99,19 +97,19 @@ DEFAULTS = {
 
 
 def backbone(model: str, device: str) -> Backbone:
-    """A model of the catalogue. Raises `KeyError` for one that is not listed in `MAKERS`.
+    """Makes a model of the catalogue. Raises `KeyError` for one that `MAKERS` does not list.
 
-    device: "meta" has neither weights nor memory; FLOPs can be counted there.
+    device: On "meta", without weights and memory, FLOPs can be counted.
     """
     torch.manual_seed(0)
     make = MAKERS[model]
     if model in WAN:
         made = make(device, default_dtype(device, WanBackbone.half))
-        kind, texts, shape = wan.PromptEmbeds, 3, (wan.TOKENS, made.transformer.config["text_dim"])
+        texts, shape = 3, (wan.TOKENS, made.transformer.config["text_dim"])
     else:
         made = make(device, default_dtype(device))
-        kind, texts, shape = stable_diffusion.PromptEmbeds, 2, (TOKENS, TEXT_WIDTH)
-    made.encode_prompt = lambda *_: kind(
+        texts, shape = 2, (TOKENS, TEXT_WIDTH)
+    made.encode_prompt = lambda *_: PromptEmbeds(
         *torch.randn(texts, 1, *shape, device=device, dtype=made.dtype).unbind()
     )
     return made

@@ -1,4 +1,4 @@
-"""The app in a process of its own, for benchmarks that make its life hard."""
+"""Runs the app in its own process, for load tests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import httpx
 import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
-PATIENCE = 120  # seconds until it must answer
+PATIENCE = 240  # seconds until the app must answer; on busy cores imports alone take a minute
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Server:
     Attributes:
         url: Without a slash at the end.
         process: Of the app.
-        log: What it prints.
-        folder: Holds its cache.
+        log: Its output.
+        folder: Its cache.
     """
 
     url: str
@@ -40,15 +40,15 @@ class Server:
     folder: Path
 
     def memory(self) -> float:
-        """Resident memory in MB."""
+        """Returns the resident memory in MB."""
         return self.process.memory_info().rss / 2**20
 
     def disk(self) -> float:
-        """The size of its cache in MB."""
+        """Returns the size of its cache in MB."""
         return sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file()) / 2**20
 
     def tracebacks(self) -> Counter[str]:
-        """How often a traceback in its log ended in which package and line, cut to a sensible length."""
+        """Counts the tracebacks in its log by the file and the start of the error in which they ended."""
         found = re.findall(
             r"^Traceback .*?File \"([^\"]*)\", line \d+, in [^\n]*\n(?:    [^\n]*\n)*(?=\S)(.*?)\n",
             self.log.read_text(),
@@ -58,10 +58,16 @@ class Server:
 
 
 @contextmanager
-def running_server(*arguments: str) -> Iterator[Server]:
-    """Starts `python app.py` with these arguments, the pocket model and a cache of its own."""
+def running_server(*arguments: str, folder: Path | None = None, kill: bool = False) -> Iterator[Server]:
+    """Starts `python app.py` with these arguments and the pocket model.
+
+    Args:
+        arguments: Of the command line.
+        folder: Its cache; by default a temporary one.
+        kill: Whether to kill it at the end, in the middle of its work.
+    """
     with tempfile.TemporaryDirectory() as name:
-        folder, log = Path(name, "cache"), Path(name, "log.txt")
+        folder, log = folder or Path(name, "cache"), Path(name, "log.txt")
         environment = os.environ | {"I4VGEN_MODEL": "pocket", "GRADIO_TEMP_DIR": str(folder)}
         with log.open("w") as output:
             process = subprocess.Popen(
@@ -74,12 +80,15 @@ def running_server(*arguments: str) -> Iterator[Server]:
         try:
             yield Server(wait_for_url(log, process), psutil.Process(process.pid), log, folder)
         finally:
-            process.terminate()
-            process.wait(30)
+            if kill:
+                process.kill()
+            else:
+                process.terminate()
+            process.wait(PATIENCE)
 
 
 def main(name: str, doc: str | None, numbers: dict[str, float], measure: Callable[..., dict]) -> None:
-    """The command line of a benchmark: prints what it measures on a public app, as JSON.
+    """Runs the command line of a benchmark: measures a public app and prints the result as JSON.
 
     Args:
         name: Of the module.
@@ -103,13 +112,13 @@ def main(name: str, doc: str | None, numbers: dict[str, float], measure: Callabl
 
 
 def wait_for_url(log: Path, process: subprocess.Popen) -> str:
-    """The address that the app says it listens on, once it answers there."""
+    """Waits until the app answers, and returns its address."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and process.poll() is None:
-        if match := re.search(r"http://[\d.]+:\d+", log.read_text()):
+        if log.exists() and (match := re.search(r"http://[\d.]+:\d+", log.read_text())):
             url = match[0].replace("0.0.0.0", "127.0.0.1")
             try:
-                httpx.get(f"{url}/config", timeout=5)
+                httpx.get(f"{url}/config", timeout=5, trust_env=False)  # without a proxy
             except httpx.TransportError:
                 pass
             else:

@@ -1,6 +1,6 @@
-"""Makes the stored runs that the app begins with: `python -m benchmarks.showcase`.
+"""Makes the stored runs that the app's page opens with: `python -m benchmarks.showcase`.
 
-Every entry of examples.json that names a run is drawn and animated by the model, and packed to that place.
+Each entry of examples.json with a run is drawn, animated and written to the path of that run.
 """
 
 from __future__ import annotations
@@ -8,21 +8,20 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 
 from i4vgen import metrics
+from i4vgen.config import GenerationConfig
 from i4vgen.events import Result, Selected
-from i4vgen.generation_config import GenerationConfig
-from i4vgen.runs import RunFolder
-from i4vgen.runtime import Runtime
+from i4vgen.serving.runtime import Runtime
+from i4vgen.storage.runs import RunFolder
 
 ROOT = Path(__file__).resolve().parents[1]
 COMPARE = ("vanilla",)
 
 
 def make(runtime: Runtime, prompt: str, seed: int, path: Path) -> None:
-    """One packed run: candidates, the anchor with the highest reward, all videos and their figures."""
+    """Makes one packed run: candidates, the anchor with the highest reward, all videos and their metrics."""
     config = GenerationConfig.for_model(runtime.defaults, prompt=prompt, seed=seed)
     with tempfile.TemporaryDirectory() as repo_or_path:
         folder = RunFolder(repo_or_path)
@@ -34,7 +33,8 @@ def make(runtime: Runtime, prompt: str, seed: int, path: Path) -> None:
                     anchor = event.image
                 case Result():
                     results.append(event)
-        figures = {r.name: asdict(metrics.measure(r.frames, anchor, r.scores)) for r in results}
+        measured = {r.name: metrics.measure(r.frames, anchor, r.scores, r.steadiness) for r in results}
+        figures = {name: measures.to_dict() for name, measures in measured.items()}
         folder.finish(config, COMPARE, runtime.describe() | {"measures": figures})
         path.parent.mkdir(parents=True, exist_ok=True)
         folder.pack(path)

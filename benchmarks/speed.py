@@ -1,13 +1,13 @@
-"""How long I4VGen takes beside the model that it builds on, and how much memory: `python -m benchmarks.speed`.
+"""Measures the time and memory of I4VGen and of the vanilla model: `python -m benchmarks.speed`.
 
     python -m benchmarks.speed                                   # the pocket model
     python -m benchmarks.speed --model animatediff --random-weights --preset fast
     python -m benchmarks.speed --model animatediff --random-weights --authors CHECKOUT PYTHON
-    python -m benchmarks.speed --model wan --flops               # counted only, without weights
+    python -m benchmarks.speed --model wan --flops               # only counts, without weights
 
-Runs candidates, NI-VSDS, regeneration and the vanilla video through the pipeline that the product runs,
-decoding included, files not. Loading is counted apart. FLOPs are counted in the networks' own calls; the rate
-beside which they are put is that of large matrix products, measured on the same device in the same precision.
+Runs candidates, NI-VSDS, regeneration and the vanilla video through the pipeline of the app, with decoding but
+without writing files. Loading is measured separately. FLOPs are counted in the networks' own calls, and
+compared with the rate of large matrix products on the same device in the same precision.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import random_weights
 from i4vgen.backbones.animatediff import SCHEDULE
 from i4vgen.backbones.base import Backbone
-from i4vgen.catalog import default_model
+from i4vgen.config import Defaults, GenerationConfig
 from i4vgen.errors import InvalidInputError
 from i4vgen.events import Candidate, Result, Stage
-from i4vgen.generation_config import Defaults, GenerationConfig
-from i4vgen.hub import default_dtype
+from i4vgen.method.tracking import PREVIEWS
+from i4vgen.models.catalog import default_model
 from i4vgen.pipeline import Anchor, I4VGenPipeline
-from i4vgen.runtime import Runtime, pick_device
-from i4vgen.tracking import PREVIEWS
+from i4vgen.serving.runtime import Runtime, pick_device
+from i4vgen.weights.hub import default_dtype
 
 PROMPT = "a rocket rising in a starry night"
 STAGES = ("candidates", "ni_vsds", "regeneration", "vanilla")
@@ -47,7 +47,7 @@ STAGES = ("candidates", "ni_vsds", "regeneration", "vanilla")
 
 @dataclass
 class Cost:
-    """What one stage took: seconds, FLOPs of the denoiser, and the most memory on the GPU, in bytes."""
+    """Cost of one stage: seconds, FLOPs of the denoiser, and peak memory of the GPU in bytes."""
 
     seconds: float
     flops: float
@@ -55,8 +55,8 @@ class Cost:
 
 
 def measure(pipeline: I4VGenPipeline, config: GenerationConfig) -> dict[str, Cost]:
-    """One run, stage by stage."""
-    flops = count_flops(pipeline.backbone, config)
+    """Measures one run, stage by stage."""
+    flops = count_flops(pipeline.backbone, config, judged=bool(pipeline.rewards))
     cuda = pipeline.backbone.device.type == "cuda"
     costs, stage, start = {}, "", 0.0
     for event in pipeline.run(config, None if pipeline.rewards else 0):
@@ -64,19 +64,21 @@ def measure(pipeline: I4VGenPipeline, config: GenerationConfig) -> dict[str, Cos
             stage, start = event.name, time.perf_counter()
             if cuda:
                 torch.cuda.reset_peak_memory_stats()
-        elif isinstance(event, (Candidate, Result)):  # its pictures are in the computer's memory: all is done
+        elif isinstance(
+            event, (Candidate, Result)
+        ):  # its pictures are in the CPU's memory, so the stage is complete
             memory = torch.cuda.max_memory_allocated() if cuda else None
             costs[stage] = Cost(time.perf_counter() - start, flops[stage], memory)
     return costs
 
 
 def preview_cost(pipeline: I4VGenPipeline, config: GenerationConfig) -> float:
-    """The share by which the previews of the app lengthen an animation: the median of three pairs of runs."""
+    """Measures by which share the app's previews lengthen an animation: the median of three pairs of runs."""
     anchor = Anchor.from_image(Image.new("RGB", (config.width, config.height), "gray"))
 
     def seconds(previews: float) -> float:
         start = time.perf_counter()
-        for _ in pipeline.animate(config, anchor, previews):
+        for _ in pipeline.animate(config, anchor, previews=previews):
             pass
         return time.perf_counter() - start
 
@@ -84,10 +86,10 @@ def preview_cost(pipeline: I4VGenPipeline, config: GenerationConfig) -> float:
 
 
 @torch.inference_mode()
-def count_flops(backbone: Backbone, config: GenerationConfig) -> dict[str, float]:
-    """FLOPs of the denoiser per stage: those of one call times the number of calls.
+def count_flops(backbone: Backbone, config: GenerationConfig, judged: bool) -> dict[str, float]:
+    """Counts the denoiser's FLOPs per stage: those of one call times the number of calls.
 
-    They are those of the network as it is written: while FLOPs are counted, torch compiles nothing.
+    The network is counted uncompiled: torch does not compile while FLOPs are counted.
     """
     prompt = backbone.encode_prompt(config.prompt, config.negative_prompt)
     shape = backbone.latent_shape(config.height, config.width)
@@ -95,7 +97,7 @@ def count_flops(backbone: Backbone, config: GenerationConfig) -> dict[str, float
     def call(batch: int, latent_frames: int, prompt=prompt) -> int:
         latents = torch.randn(batch, shape[0], latent_frames, *shape[1:], device=backbone.device)
         with FlopCounterMode(display=False) as counter:
-            backbone.predict(latents, backbone.noisiest, prompt, config.guidance_scale)
+            backbone.predict(latents, backbone.max_noise_level, prompt, config.guidance_scale)
         return counter.get_total_flops()
 
     anchor = torch.randn(1, shape[0], 1, *shape[1:], device=backbone.device)
@@ -103,7 +105,7 @@ def count_flops(backbone: Backbone, config: GenerationConfig) -> dict[str, float
     at_once = min(config.candidate_batch_size, config.num_candidates)
     image = call(at_once, 1) / at_once
     return {
-        "candidates": image * config.image_steps(config.num_candidates),
+        "candidates": image * config.image_steps(config.num_candidates, judged),
         "ni_vsds": video * config.ni_vsds_steps,
         "regeneration": video * config.regeneration_steps,
         "vanilla": video * config.baseline_sampling.steps,
@@ -111,7 +113,7 @@ def count_flops(backbone: Backbone, config: GenerationConfig) -> dict[str, float
 
 
 def product_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of large square matrix products: the best of some."""
+    """Measures the FLOP/s of large square matrix products: the best of ten."""
     size = 8192 if device.type == "cuda" else 2048
     a, b = torch.randn(2, size, size, device=device, dtype=dtype)
     best = math.inf
@@ -123,7 +125,7 @@ def product_rate(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def peak_memory() -> float:
-    """The process's largest resident set so far, in GB. Linux counts in KiB, macOS in bytes."""
+    """Returns the process's largest resident set so far, in GB. Linux counts in KiB, macOS in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
@@ -131,10 +133,10 @@ def peak_memory() -> float:
 def time_authors(
     checkout: str, python: str, config: GenerationConfig, device: torch.device, dtype: torch.dtype, warm_up: int
 ) -> dict[str, Any]:
-    """What the authors' implementation of AnimateDiff takes for a request: see `authors.measure`.
+    """Times the authors' implementation of AnimateDiff on a request, see `authors.measure`.
 
-    checkout: of their repository. python: an interpreter in whose environment it runs.
-    Raises `InvalidInputError` for a request that is another one to them, and if they cannot be run.
+    checkout: Of their repository. python: An interpreter in whose environment their code runs.
+    Raises `InvalidInputError` for a request that their code would run differently, and if it cannot run.
     """
     if config.num_candidates != config.num_frames:
         raise InvalidInputError("the authors draw as many candidates as the video has frames: ask for the same")
@@ -170,12 +172,12 @@ def time_authors(
 
 
 def report(args: argparse.Namespace) -> dict:
-    """Everything that is measured, as JSON types."""
+    """Measures everything. Returns JSON types."""
     device = torch.device(pick_device(args.device))
     runtime = None if args.random_weights else Runtime(args.model, str(device), args.compile)
     config = make_config(args, runtime.defaults if runtime else random_weights.DEFAULTS[args.model])
     authors = None
-    if args.authors:  # first, while the device is empty
+    if args.authors:  # first, while the device's memory is free
         authors = time_authors(*args.authors, config, device, default_dtype(str(device)), args.warm_up)
     start = time.perf_counter()
     if runtime:
@@ -217,8 +219,8 @@ def report(args: argparse.Namespace) -> dict:
 
 
 def show_flops(model: str, config: GenerationConfig) -> None:
-    """The FLOPs of a full-size model, counted on tensors without content."""
-    flops = count_flops(random_weights.backbone(model, "meta"), config)
+    """Prints the FLOPs of a full-size model, counted on the meta device."""
+    flops = count_flops(random_weights.backbone(model, "meta"), config, judged=True)
     print(f"{model}: {describe(config.to_dict())}")
     for name, count in flops.items():
         print(f"  {name:14} {count / 1e12:10.1f} TFLOP")
@@ -227,7 +229,7 @@ def show_flops(model: str, config: GenerationConfig) -> None:
 
 
 def describe(request: dict) -> str:
-    """What was asked for."""
+    """Describes a request in words."""
     return (
         f"{request['preset']}, {request['num_candidates']} candidates, {request['num_inference_steps']} steps,"
         f" {request['num_frames']} frames of {request['width']} x {request['height']}"
@@ -235,7 +237,7 @@ def describe(request: dict) -> str:
 
 
 def make_config(args: argparse.Namespace, defaults: Defaults) -> GenerationConfig:
-    """The request that the options describe."""
+    """Makes the request of the options."""
     return GenerationConfig.for_model(
         defaults,
         prompt=PROMPT,
@@ -249,7 +251,7 @@ def make_config(args: argparse.Namespace, defaults: Defaults) -> GenerationConfi
 
 
 def show(found: dict) -> None:
-    """The report as a table."""
+    """Prints the report as a table."""
     config = found["request"]
     print(
         f"{found['model']}{' (random weights)' if found['random_weights'] else ''} on {found['device']},"
@@ -285,19 +287,19 @@ def main() -> None:
         help=f"at full size without a download: {', '.join(random_weights.MAKERS)}",
     )
     parser.add_argument(
-        "--flops", action="store_true", help="only count FLOPs at full size: no weights, no time"
+        "--flops", action="store_true", help="only count FLOPs at full size, without weights or timing"
     )
     parser.add_argument("--device", help="cuda, mps or cpu (default: the best there is)")
     parser.add_argument("--preset", default="faithful", help="faithful or fast")
     parser.add_argument("--compile", action="store_true", help="through torch.compile")
-    parser.add_argument("--warm-up", type=int, default=1, metavar="N", help="runs before the one that counts")
+    parser.add_argument("--warm-up", type=int, default=1, metavar="N", help="runs before the measured one")
     for name in ("candidates", "steps", "frames", "height", "width"):
         parser.add_argument(f"--{name}", type=int, metavar="N", help="default: the model's")
     parser.add_argument(
         "--authors",
         nargs=2,
         metavar=("CHECKOUT", "PYTHON"),
-        help="time the authors' code as well, with an interpreter that has what it needs (see authors.py)",
+        help="also time the authors' code, with the interpreter of its environment (see authors.py)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args()

@@ -1,7 +1,7 @@
 """Uploads the app to a Hugging Face Space: `make space SPACE=USER/NAME`.
 
-What arrives is the current commit, and of it what the app needs: no tests, training or benchmarks. A Space that
-is not there yet is created. Needs a login (`hf auth login`, or a token in $HF_TOKEN).
+Uploads the app's files of the current commit, without tests, training and benchmarks, and creates the
+Space if it does not exist. Needs a login (`hf auth login`, or a token in $HF_TOKEN).
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 ROOT = Path(__file__).resolve().parents[1]
 FILES = ("README.md", "LICENSE", "app.py", "examples.json", "requirements.txt")
 FOLDERS = ("i4vgen", "assets")
-"""All that the app needs. The front matter of the README configures the Space."""
+"""Files and folders of the app. The front matter of the README configures the Space."""
 
 
 class NotReadyError(Exception):
-    """Something is to be done before the upload; the message says what."""
+    """A requirement of the upload is missing; the message names it."""
 
 
 def upload(space: str) -> str:
-    """Makes the Space the current commit's app. Returns its address."""
+    """Uploads the current commit's app to a Space. Returns the Space's address."""
     if changes := git("status", "--porcelain").decode().splitlines():
         listed = "\n".join(changes[:10] + ["..."] * (len(changes) > 10))
         raise NotReadyError(f"the work tree has changes; commit or stash them first:\n{listed}")
@@ -45,13 +45,13 @@ def upload(space: str) -> str:
             repo_type="space",
             folder_path=folder,
             commit_message=f"Deploy {commit}",
-            delete_patterns=[f"{name}/*" for name in FOLDERS],  # what this commit no longer has
+            delete_patterns=[f"{name}/*" for name in FOLDERS],  # files that this commit no longer has
         )
     return f"{api.endpoint}/spaces/{space}"
 
 
 def export(folder: Path) -> None:
-    """Writes what the app needs of the current commit into a folder."""
+    """Writes the app's files of the current commit into a folder."""
     with ZipFile(io.BytesIO(git("archive", "--format", "zip", "HEAD", *FILES, *FOLDERS))) as archive:
         archive.extractall(folder)
 

@@ -1,50 +1,61 @@
-"""How large anything may be that comes from outside: from a form, a link, a client, a file, a browser's memory.
+"""Size limits for all untrusted input: forms, links, clients, files and the browser's storage.
 
-What is read is measured against these before memory is taken for it. They are far above what people need; what
-a single model can run is narrower (`generation_config.Defaults`), and what an app lets its visitors ask for is
-narrower still (`ui.limits`).
+Pictures and videos are checked before they are decoded. The limits are far above normal use. Models
+(`config.Defaults`) and servers (`serving.limits`) set stricter ones.
 """
 
 from __future__ import annotations
 
+import re
 import reprlib
 
 from i4vgen.errors import InvalidInputError
 
-MAX_TEXT = 2000  # characters of a prompt: several times what any text encoder reads
+MAX_TEXT = 2000  # characters of a prompt, about as many as Wan's text encoder reads
 MAX_NAME = 1000  # characters of a path or hub id
 MAX_LORAS = 16
-MAX_PIXELS = 50_000_000  # of a picture: decoding one takes some ten bytes for each
-MAX_RUN_PIXELS = 200_000_000  # of all pictures and videos of a run together
-MAX_RUN_FILES = 1000  # in a packed run
+MAX_PIXELS = 50_000_000  # per picture; decoding takes about ten bytes per pixel
+MAX_JPEG_PIXELS = 250_000_000  # per JPEG, which can be decoded at a reduced size
+MAX_RUN_PIXELS = 200_000_000  # all pictures and videos of a run together
+MAX_RUN_FILES = 1000  # files in a packed run
 MAX_JSON = 2**20  # bytes
 
+SHORT_NAME = 60  # characters of a file name in a message
 
-def check_text(name: str, value: object, most: int = MAX_TEXT) -> str:
-    """The value of this name, which must be a text of at most so many characters.
+
+def check_text(name: str, value: object, max_length: int = MAX_TEXT) -> str:
+    """Returns the value if it is valid text of at most `max_length` characters.
+
+    Args:
+        name: The value's name in error messages.
 
     Raises:
-        InvalidInputError: It is none, is longer, or see `check_unicode`.
+        InvalidInputError: The value is not text, is too long, or is not valid Unicode.
     """
     if not isinstance(value, str):
         raise InvalidInputError(f"{name} must be text, not {shown(value)}")
-    if len(value) > most:
-        raise InvalidInputError(f"{name} is too long: at most {most} characters, not {len(value)}")
+    if len(value) > max_length:
+        raise InvalidInputError(f"{name} is too long: at most {max_length} characters, not {len(value)}")
     check_unicode(name, value)
     return value
 
 
 def check_unicode(name: str, text: str) -> None:
-    """Raises `InvalidInputError` for half a character: with it a text can be neither sent nor written down."""
+    """Raises `InvalidInputError` if the text has unpaired surrogates, which UTF-8 cannot encode."""
     try:
         text.encode()
     except UnicodeEncodeError:
-        words = f"{name} holds characters that are not valid Unicode: type it anew"
-        raise InvalidInputError(words) from None
+        raise InvalidInputError(f"{name} holds characters that are not valid Unicode: retype it") from None
+
+
+def short_name(path: object) -> str:
+    """Returns the last component of a path, shortened for a message."""
+    name = re.split(r"[/\\]", str(path).rstrip("/\\"))[-1]
+    return name if len(name) <= SHORT_NAME else f"{name[: SHORT_NAME - 12]}...{name[-9:]}"
 
 
 def shown(value: object) -> str:
-    """A value as an error may quote it, cut to a sensible length."""
+    """Returns the repr of a value, shortened for a message."""
     return _SHORT.repr(value)
 
 

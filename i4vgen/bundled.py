@@ -1,6 +1,6 @@
-"""What comes with the code: the pocket model, the stored runs and the examples.
+"""Files that ship with the code: the pocket model, the showcase and the examples.
 
-In a source tree it lies beside the package, in an installed one inside.
+In a source tree they are next to the package; in an installation they are inside it.
 """
 
 from __future__ import annotations

@@ -1,21 +1,21 @@
-"""What can go wrong with a run. Each message is one line that says what to do about it."""
+"""The main errors of the package. Each message is one line that says what is wrong and what to do."""
 
 
 class I4VGenError(Exception):
-    """An error whose message is meant for people."""
+    """Base class of the package's errors, whose messages are meant for users."""
 
 
 class InvalidInputError(I4VGenError, ValueError):
-    """A value that cannot be run: out of range, of the wrong type, or unsupported by this model."""
+    """A value or file is invalid, or the model does not support it."""
 
 
 class ModelError(I4VGenError, RuntimeError):
-    """A model that cannot be loaded: missing, incomplete, unreadable, or of a kind that is not supported."""
+    """A model or LoRA is missing, unreadable or unsupported, or the model computes invalid values."""
 
 
 class OutOfMemoryError(I4VGenError, RuntimeError):
-    """The device cannot hold what was asked for, even in the leanest mode."""
+    """The device has too little memory for the model or the run."""
 
 
 class StorageError(I4VGenError, RuntimeError):
-    """A place for results that is not on this machine and cannot be reached, read or written."""
+    """A folder for results or temporary files cannot be read or written."""

@@ -1,14 +1,17 @@
-"""Pictures and videos on disk: reading and writing."""
+"""Reads and writes pictures and videos."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import os
 import re
+import struct
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,107 +19,227 @@ from typing import Any, BinaryIO
 import imageio.v2
 import numpy as np
 from imageio_ffmpeg import get_ffmpeg_exe
-from PIL import ExifTags, Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from pi_heif import register_heif_opener
+from PIL import ExifTags, Image, ImageCms, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngInfo
 
-from i4vgen.bounds import MAX_PIXELS
+from i4vgen.bounds import MAX_JPEG_PIXELS, MAX_PIXELS
 from i4vgen.errors import InvalidInputError
 
-# Else imageio starts ffmpeg with a preexec_fn, which runs Python in a fork of this process: that can hang where
-# other threads are at work (github.com/imageio/imageio-ffmpeg/issues/58).
+# Otherwise imageio starts ffmpeg with a preexec_fn, which runs Python in a fork of this process and can hang if
+# other threads are running (github.com/imageio/imageio-ffmpeg/issues/58).
 os.environ.setdefault("IMAGEIO_FFMPEG_NO_PREVENT_SIGINT", "1")
 
-_imageio: Any = imageio.v2  # by its annotations a format has no name, and a reader reads nothing
+_imageio: Any = imageio.v2  # imageio's annotations reject the name of a format
 
 COMMENT = "Comment"
-"""The keyword of the text chunk of a PNG: one of those that its specification names."""
+"""The keyword of a PNG's text chunk, predefined by the PNG specification."""
 
-HEADER = 2**12  # bytes that a listing of metadata has beside the comment
+HEADER = 2**12  # bytes of ffmpeg's metadata listing without the comment
+
+COLOURS = "range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709"
+"""The colour tags of videos. They are set on the frames, because ffmpeg ignores the encoder's options."""
 
 MIN_SIDE = 256
-"""Videos are written at least this large, in pixels of the short side."""
+"""The minimum shorter side of a written video, in pixels."""
 
+# The layout of `side_by_side`, in pixels and RGB.
 CAPTION_HEIGHT, CAPTION_SIZE = 36, 18
 GAP = 8
 PAPER, INK = (255, 255, 255), (31, 42, 46)
-"""How `side_by_side` looks, in pixels and RGB."""
+
+register_heif_opener()
+
+PICTURES = ("PNG", "JPEG", "WEBP", "GIF", "AVIF", "HEIF", "TIFF", "BMP")
+"""The accepted picture formats. Pillow supports many more, some by running external programs."""
+
+WITH_COMMENTS = ("PNG", "WEBP", "GIF")
+"""The picture formats that this program writes and whose comments it reads."""
+
+UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, RuntimeError, Image.DecompressionBombError)
+"""The errors that Pillow's formats raise for damaged and oversized pictures."""
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+
+COLOUR_SPACES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}
+"""Pillow's image modes by ICC colour space."""
 
 
-PICTURES = ("PNG", "JPEG", "WEBP", "GIF")
-"""What pictures may be, in Pillow's names. It reads many more formats, some through other programs."""
+class PictureError(InvalidInputError):
+    """A file cannot be used as a picture.
+
+    Attributes:
+        reason: The problem and the remedy, as a predicate whose subject is the file.
+    """
+
+    def __init__(self, path: str | os.PathLike, reason: str) -> None:
+        super().__init__(f"{path} {reason}")
+        self.reason = reason
 
 
 def open_picture(path: str | os.PathLike) -> Image.Image:
-    """A picture from a file, fully read.
+    """Reads a picture. Large JPEGs, such as from phones, are reduced to at most `MAX_PIXELS`.
 
     Raises:
-        InvalidInputError: It is not there, no picture, or larger than `MAX_PIXELS`.
+        PictureError: The file is missing, not a picture, or too large.
     """
     try:
-        image = Image.open(path, formats=PICTURES)
-        if image.width * image.height > MAX_PIXELS:
-            raise InvalidInputError(
-                f"{path} has {image.width} x {image.height} pixels: make it smaller,"
-                f" to {MAX_PIXELS // 10**6} million at most"
-            )
-        image.load()
+        with open(path, "rb") as file:
+            image = _identify(file)
+            if image.width * image.height > MAX_PIXELS:
+                _reduce_while_decoding(path, image)
+            image.load()
+    except PictureError:
+        raise
     except FileNotFoundError:
-        raise InvalidInputError(f"{path} does not exist: give the path of a picture") from None
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        raise InvalidInputError(f"{path} cannot be read as a picture: use a PNG, JPEG or WebP file") from None
+        raise PictureError(path, "does not exist: give the path of a picture") from None
+    except UNREADABLE:
+        raise PictureError(
+            path, "cannot be read as a picture: use a PNG, JPEG, WebP, AVIF, HEIC, TIFF, BMP or GIF file"
+        ) from None
     return image
 
 
+def _identify(file: BinaryIO) -> Image.Image:
+    """Opens a picture without decoding it.
+
+    Unlike `Image.open`, it neither warns about large pictures nor rejects JPEGs that can be reduced, because
+    `open_picture` checks the size.
+
+    Raises:
+        UnidentifiedImageError: The file is in none of the formats of `PICTURES`.
+    """
+    Image.init()
+    beginning = file.read(16)
+    for name in PICTURES:
+        reader, accepts = Image.OPEN[name]
+        if accepts is None or accepts(beginning) is True:
+            file.seek(0)
+            with suppress(SyntaxError, IndexError, TypeError, struct.error):  # not this format after all
+                return reader(file, "")
+    raise UnidentifiedImageError
+
+
+def _reduce_while_decoding(path: str | os.PathLike, image: Image.Image) -> None:
+    """Makes the decoder of a JPEG scale each side to 1/2, 1/4 or 1/8, to bound the memory.
+
+    Progressive JPEGs are rejected, because their decoder keeps the whole picture in memory.
+
+    Raises:
+        PictureError: The picture is too large and cannot be reduced.
+    """
+    pixels = image.width * image.height
+    if not isinstance(image, JpegImageFile) or image.info.get("progressive") or pixels > MAX_JPEG_PIXELS:
+        size = f"has {image.width} x {image.height} pixels"
+        raise PictureError(path, f"{size}: make it smaller, to {MAX_PIXELS // 10**6} million at most")
+    factor = next(factor for factor in (2, 4, 8) if pixels <= MAX_PIXELS * factor**2)
+    image.draft(None, (image.width // factor, image.height // factor))
+
+
 def pixels_sha256(image: np.ndarray) -> str:
-    """A name for what a picture shows, uint8 [H, W, 3], whatever file it comes from: SHA-256 in hexadecimal."""
+    """Returns the SHA-256 of a picture's pixels, uint8 [H, W, 3], in hexadecimal."""
     return hashlib.sha256(image.tobytes()).hexdigest()
 
 
 def reduced(image: Image.Image, side: int) -> Image.Image:
-    """A picture whose longer side has at most so many pixels, in the mode that it has; `image` may change."""
-    if image.mode == "P":  # the colours of a palette cannot be mixed
+    """Shrinks a picture so that its longer side has at most `side` pixels. May modify `image`."""
+    if image.mode == "P":  # palette indices cannot be interpolated
         image = image.convert("RGBA")
     image.thumbnail((side, side))
     return image
 
 
 def fit_picture(image: Image.Image, height: int, width: int, position: float = 0.5) -> np.ndarray:
-    """A picture of any size and mode as uint8 RGB [height, width, 3].
+    """Converts a picture of any size and mode to uint8 RGB [height, width, 3].
 
-    It is turned upright (EXIF), flattened on white, cropped to the aspect ratio, and resized.
-    position: where to crop, from 0, the left or the top, to 1, the right or the bottom.
+    The picture is turned upright (EXIF), flattened on white, cropped to the aspect ratio, and resized.
+
+    Args:
+        position: The position of the crop, from 0 (left or top) to 1 (right or bottom).
     """
     size, at = (width, height), (position, position)
     return np.array(ImageOps.fit(upright(image), size, Image.Resampling.LANCZOS, centering=at))
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """The picture in RGB, turned upright (EXIF) and flattened on white."""
+    """Returns the picture in sRGB, turned upright (EXIF) and flattened on white."""
     image = ImageOps.exif_transpose(image)
+    profile = image.info.get("icc_profile")
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        alpha = image.getchannel("A")
+        white = Image.new("RGB", image.size, "white")
+        return Image.composite(_to_srgb(image.convert("RGB"), profile), white, alpha)
+    return _to_srgb(image, profile)
+
+
+def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """Converts a picture without alpha to sRGB.
+
+    Args:
+        profile: The picture's ICC profile, if any. Damaged profiles and profiles for another mode are ignored.
+    """
+    if image.mode in ("P", "1"):
+        image = image.convert("RGB")
+    source = _read_profile(profile)
+    if source is None and image.mode == "LAB":
+        source = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
+    if source is not None:
+        properties: Any = source.profile  # Pillow's annotation is wrong
+        mode = COLOUR_SPACES.get(properties.xcolor_space.strip(), "")
+        if mode == "L" and image.mode == "RGB":  # a grey picture that had alpha
+            image = image.convert("L")
+        with suppress(ImageCms.PyCMSError):
+            if image.mode == mode:
+                transformed = ImageCms.profileToProfile(image, source, SRGB, outputMode="RGB")
+                return transformed or image.convert("RGB")
     return image.convert("RGB")
 
 
-def write_image(path: str | os.PathLike, image: np.ndarray, comment: str = "") -> None:
-    """Writes uint8 [H, W, 3]; the suffix of the path, .png or .webp, decides the format.
+def _read_profile(data: bytes | None) -> ImageCms.ImageCmsProfile | None:
+    """Parses an ICC profile; returns None if it is missing, damaged or sRGB."""
+    if not data:
+        return None
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(data))
+        return None if "sRGB" in ImageCms.getProfileDescription(profile) else profile
+    except (OSError, ImageCms.PyCMSError):
+        return None
 
-    comment: what the file says about itself, see `read_comment`.
+
+@contextmanager
+def whole_file(path: str | os.PathLike) -> Iterator[Path]:
+    """Writes a file atomically: yields a temporary path, whose file replaces `path` if the body succeeds."""
+    path = Path(path)
+    draft = path.with_name(f".{path.name}")
+    try:
+        yield draft
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def write_image(path: str | os.PathLike, image: np.ndarray, comment: str = "") -> None:
+    """Writes an image, uint8 [H, W, 3], atomically as PNG or WebP, depending on the path's suffix.
+
+    Args:
+        comment: The text to embed, which `read_comment` returns.
     """
     options = {}
     if comment and Path(path).suffix.lower() == ".png":
         options["pnginfo"] = PngInfo()
         options["pnginfo"].add_itxt(COMMENT, comment)
     elif comment:
-        options["exif"] = described(comment)
-    Image.fromarray(image).save(path, **options)
+        options["exif"] = comment_exif(comment)
+    with whole_file(path) as draft:
+        Image.fromarray(image).save(draft, **options)
 
 
-def described(comment: str) -> Image.Exif:
-    """EXIF with this description, as ASCII, which is all that it has: JSON of a string."""
+def comment_exif(comment: str) -> Image.Exif:
+    """Returns EXIF data with the comment as its description, encoded as JSON because EXIF text is ASCII."""
     exif = Image.Exif()
     if comment:
         exif[ExifTags.Base.ImageDescription] = json.dumps(comment)
@@ -126,56 +249,54 @@ def described(comment: str) -> Image.Exif:
 def write_video(
     path: str | os.PathLike, frames: np.ndarray, fps: int, scale: int = 1, comment: str = ""
 ) -> None:
-    """Writes uint8 frames [F, H, W, 3] as an H.264 mp4 that browsers play.
+    """Writes uint8 frames [F, H, W, 3] atomically as an H.264 mp4 that browsers play.
 
-    Small videos are enlarged, since browsers blur them and codecs smear them: by the smallest integer factor,
-    `scale` at least, that brings the short side to 256 pixels, with Lanczos interpolation. Odd sides, which
-    the format does not have, are made even by repeating the last row or column.
-    The same frames give the same bytes. The file appears once it is whole.
+    Small videos are enlarged with Lanczos interpolation by the factor of `enlargement`, because browsers blur
+    them and codecs smear them. H.264 needs even sides, so the last row or column is repeated if necessary.
+    The same frames give the same bytes.
 
-    comment: what the file says about itself, see `read_comment`.
+    Args:
+        path: The file, with the suffix .mp4.
+        scale: The minimum factor of the enlargement.
+        comment: The text to embed, which `read_comment` returns.
 
     Raises:
-        InvalidInputError: It could not be written to the end.
+        InvalidInputError: The file could not be written completely.
     """
-    path = Path(path)
     height, width = frames.shape[1:3]
     factor = enlargement(height, width, scale)
     padding = ((0, height * factor % 2), (0, width * factor % 2), (0, 0))
-    draft = path.with_name(f".{path.stem}.mp4")  # imageio goes by the suffix
+    output_params = [
+        *("-f", "mp4", "-crf", "14", "-preset", "medium", "-threads", "1"),
+        # No B-frames: x264 reads uninitialised memory with them.
+        *("-bf", "0"),
+        # Tagged explicitly, because browsers guess the wrong colours.
+        *("-vf", f"scale=out_color_matrix=bt709:out_range=tv,setparams={COLOURS}"),
+        *("-movflags", "+faststart", "-fflags", "+bitexact", "-flags:v", "+bitexact"),
+        *(("-metadata", f"comment={comment}") if comment else ()),
+    ]
     try:
-        with _imageio.get_writer(
-            str(draft),
-            "FFMPEG",
-            fps=fps,
-            codec="libx264",
-            quality=None,
-            macro_block_size=1,
-            ffmpeg_log_level="quiet",
-            output_params=[
-                *("-f", "mp4", "-crf", "14", "-preset", "medium", "-threads", "1"),
-                # No frames between frames: for these x264 reads memory that nobody has written.
-                *("-bf", "0"),
-                # Said explicitly because browsers guess otherwise, and colours shift.
-                *("-vf", "scale=out_color_matrix=bt709:out_range=tv", "-color_range", "tv"),
-                *("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709"),
-                *("-movflags", "+faststart", "-fflags", "+bitexact", "-flags:v", "+bitexact"),
-                *(("-metadata", f"comment={comment}") if comment else ()),
-            ],
-        ) as writer:
-            for frame in frames:
-                writer.append_data(np.pad(np.asarray(_enlarged(frame, factor)), padding, mode="edge"))
-        if not is_whole(draft):  # ffmpeg's exit status is lost
-            raise InvalidInputError(f"{path} could not be written to the end: make room on the disk")
-        draft.replace(path)
-    except OSError as error:  # ffmpeg stopped listening
+        with whole_file(path) as draft:
+            with _imageio.get_writer(
+                str(draft),
+                "FFMPEG",
+                fps=fps,
+                codec="libx264",
+                quality=None,
+                macro_block_size=1,
+                ffmpeg_log_level="quiet",
+                output_params=output_params,
+            ) as writer:
+                for frame in frames:
+                    writer.append_data(np.pad(np.asarray(_enlarged(frame, factor)), padding, mode="edge"))
+            if not is_whole(draft):  # imageio discards ffmpeg's exit status
+                raise InvalidInputError(f"{path} could not be written to the end: make room on the disk")
+    except OSError as error:  # ffmpeg closed its pipe
         raise InvalidInputError(f"{path} could not be written ({error}): make room on the disk") from error
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def is_whole(path: Path) -> bool:
-    """Whether an mp4 file is there and has all of its boxes, down to the last byte."""
+    """Returns whether an mp4 file exists and all of its boxes are complete."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -183,7 +304,7 @@ def is_whole(path: Path) -> bool:
 
 
 def is_whole_file(file: BinaryIO) -> bool:
-    """The same of a file that is open."""
+    """Returns whether an open file is an mp4 whose boxes are all complete."""
     file.seek(0, os.SEEK_END)
     kinds, at, size = set(), 0, file.tell()
     while at < size:
@@ -194,51 +315,55 @@ def is_whole_file(file: BinaryIO) -> bool:
     return at == size and {b"ftyp", b"moov", b"mdat"} <= kinds
 
 
-def read_video(path: str | os.PathLike, most: tuple[int, int, int] | None = None) -> tuple[np.ndarray, float]:
-    """The frames of a video, uint8 [F, H, W, 3], and its frames per second.
+def read_video(path: str | os.PathLike, limit: tuple[int, int, int] | None = None) -> tuple[np.ndarray, float]:
+    """Reads the frames of a video, uint8 [F, H, W, 3], and its frames per second.
 
-    most: (F, H, W) that it may have at most, enlarged as `write_video` does: a small file can be a huge video.
-    Raises `InvalidInputError` above that, and for a file that is no video.
+    Args:
+        limit: The maximum (F, H, W) before the enlargement by `write_video`, because a small file can be a
+            huge video. None means no limit.
+
+    Raises:
+        InvalidInputError: The file is not a complete H.264 mp4, or exceeds the limit.
     """
-    if not is_whole(Path(path)):  # ffmpeg reads whatever it can: half a video, playlists and drawings too
-        raise InvalidInputError(
-            f"{Path(path).name} cannot be read as a video: it is no mp4 file, or a part of one"
-        )
+    name = Path(path).name
+    if not is_whole(Path(path)):  # ffmpeg would also accept truncated videos, playlists and drawings
+        raise InvalidInputError(f"{name} cannot be read as a video: it is no mp4 file, or a part of one")
     try:
         with _imageio.get_reader(str(path), "FFMPEG", input_params=["-f", "mp4"]) as reader:
             meta = reader.get_meta_data()
             width, height = meta["size"]
             if meta["codec"] != "h264":
-                raise InvalidInputError(f"{Path(path).name} cannot be read as a video: it is no H.264")
-            if most:
-                factor = enlargement(*most[1:])
-                sides = [side * factor + side * factor % 2 for side in most[1:]]
+                raise InvalidInputError(f"{name} cannot be read as a video: it is no H.264")
+            if limit:
+                factor = enlargement(*limit[1:])
+                sides = [side * factor + side * factor % 2 for side in limit[1:]]
                 if height > sides[0] or width > sides[1]:
-                    raise InvalidInputError(f"{Path(path).name} is larger than its run says")
-            frames = list(islice(reader, most[0] + 1 if most else None))
+                    raise InvalidInputError(f"{name} is larger than its run says")
+            frames = list(islice(reader, limit[0] + 1 if limit else None))
     except InvalidInputError:
         raise
     except (OSError, ValueError, StopIteration, RuntimeError) as error:
-        raise InvalidInputError(f"{Path(path).name} cannot be read as a video") from error
-    if not frames or (most and len(frames) > most[0]):
-        raise InvalidInputError(f"{Path(path).name} has not the frames that its run says")
+        raise InvalidInputError(f"{name} cannot be read as a video") from error
+    if not frames or (limit and len(frames) > limit[0]):
+        raise InvalidInputError(f"{name} does not have as many frames as its run says")
     return np.stack(frames), meta["fps"]
 
 
 def write_gif(path: str | os.PathLike, frames: np.ndarray, fps: int, scale: int = 1, comment: str = "") -> None:
-    """Writes uint8 frames [F, H, W, 3] as a GIF that loops for ever, enlarged as `write_video` does.
+    """Writes uint8 frames [F, H, W, 3] as a GIF that loops forever, enlarged as `write_video` does.
 
-    All frames share the 256 colours that suit them best together, without dithering: colours of their own, and
-    dots that change places, would make a calm video flicker. The format counts in hundredths of a second; where
-    those do not divide evenly, frames differ by one so that the whole lasts F / fps. The same frames give the
-    same bytes.
+    All frames share one palette of 256 colours without dithering, because separate palettes and dithering
+    noise would make a calm video flicker. GIF durations are in hundredths of a second, so they vary by one if
+    fps does not divide 100. The same frames give the same bytes.
 
-    comment: what the file says about itself, see `read_comment`.
+    Args:
+        scale: The minimum factor of the enlargement.
+        comment: The text to embed, which `read_comment` returns.
     """
     height, width = frames.shape[1:3]
     factor = enlargement(height, width, scale)
-    thin = math.ceil(min(height, width) / MIN_SIDE)  # so many pixels are enough to choose the colours by
-    palette = Image.fromarray(np.concatenate(list(frames[:, ::thin, ::thin]))).quantize(256, kmeans=1)
+    stride = math.ceil(min(height, width) / MIN_SIDE)  # fewer pixels suffice to choose the colours
+    palette = Image.fromarray(np.concatenate(list(frames[:, ::stride, ::stride]))).quantize(256, kmeans=1)
     first, *others = (
         _enlarged(frame, factor).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames
     )
@@ -249,39 +374,40 @@ def write_gif(path: str | os.PathLike, frames: np.ndarray, fps: int, scale: int 
 
 
 def _is_mp4(head: bytes) -> bool:
-    """Whether a file that begins like this says that it is one."""
+    """Returns whether the first bytes of a file are those of an mp4."""
     return head[4:8] == b"ftyp"
 
 
 def is_media(path: Path) -> bool:
-    """Whether a file is of a kind that `read_comment` reads, by its first bytes."""
+    """Returns whether `read_comment` supports the file, judging by its first bytes."""
     with path.open("rb") as file:
         head = file.read(12)
     return _is_mp4(head) or head.startswith((b"\x89PNG", b"GIF8")) or head[8:12] == b"WEBP"
 
 
-def read_comment(path: str | os.PathLike, most: int) -> str | None:
-    """What a file says about itself, or None: the comment of an mp4 or a GIF, the text chunk of a PNG, the EXIF
-    description of a WebP. It may come from anybody.
+def read_comment(path: str | os.PathLike, max_bytes: int) -> str | None:
+    """Reads the text embedded in an mp4, GIF, PNG or WebP; returns None without one.
 
-    most: bytes that it may have.
-    Raises `InvalidInputError` above that, and for a file that is damaged.
+    The text is the comment of an mp4 or GIF, a PNG's text chunk, or a WebP's EXIF description. It is untrusted.
+
+    Raises:
+        InvalidInputError: The file cannot be read, or the comment is longer than `max_bytes`.
     """
     name = Path(path).name
     try:
         with open(path, "rb") as file:
             is_video = _is_mp4(file.read(12))
-        comment = _video_comment(path, most) if is_video else _picture_comment(path)
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        comment = _video_comment(path, max_bytes) if is_video else _picture_comment(path)
+    except UNREADABLE as error:
         raise InvalidInputError(f"{name} cannot be read ({error})") from None
-    if comment is not None and len(comment.encode()) > most:
-        raise InvalidInputError(f"{name} says more about itself than a run would")
+    if comment is not None and len(comment.encode()) > max_bytes:
+        raise InvalidInputError(f"{name} has a longer comment than a run writes")
     return comment
 
 
 def _picture_comment(path: str | os.PathLike) -> str | None:
-    """Of a PNG, GIF or WebP, of which nothing is decoded. Pillow bounds the chunks of text itself."""
-    with Image.open(path, formats=PICTURES) as image:
+    """Reads the comment of a PNG, GIF or WebP without decoding it. Pillow limits the size of text chunks."""
+    with Image.open(path, formats=WITH_COMMENTS) as image:
         if image.format == "PNG":
             return image.info.get(COMMENT)
         if image.format == "GIF":
@@ -291,25 +417,28 @@ def _picture_comment(path: str | os.PathLike) -> str | None:
         return str(json.loads(comment)) if comment else None
 
 
-def _video_comment(path: str | os.PathLike, most: int) -> str | None:
-    """Of an mp4, as ffmpeg lists it: name=value, with a backslash before some characters."""
+def _video_comment(path: str | os.PathLike, max_bytes: int) -> str | None:
+    """Reads the comment of an mp4 from ffmpeg's listing of name=value lines with backslash escapes."""
     command = [get_ffmpeg_exe(), "-v", "error", "-f", "mp4", "-i", f"file:{path}", "-f", "ffmetadata", "-"]
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as process:
         try:
-            listed = process.stdout.read(2 * most + HEADER) if process.stdout else b""
+            listed = process.stdout.read(2 * max_bytes + HEADER) if process.stdout else b""
         finally:
-            process.kill()  # it has said enough
-    found = re.search(r"^comment=((?:\\.|[^\\\n])*)$", listed.decode(errors="replace"), re.M | re.S)
-    return re.sub(r"\\(.)", r"\1", found[1], flags=re.S) if found else None
+            process.kill()
+    match = re.search(r"^comment=((?:\\.|[^\\\n])*)$", listed.decode(errors="replace"), re.M | re.S)
+    return re.sub(r"\\(.)", r"\1", match[1], flags=re.S) if match else None
 
 
 def side_by_side(videos: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:
-    """One video of several, from left to right, each under its caption: uint8 [F, H', W', 3] with even sides.
+    """Joins captioned videos from left to right into one, uint8 [F, H', W', 3] with even sides.
 
-    videos: (caption, uint8 frames [F, H, W, 3]). Small ones are enlarged as `write_video` does; the shorter
-    ones wait on their last frame. A caption that is wider than its video is cut off.
+    Small videos are enlarged as by `write_video`; shorter videos repeat their last frame. Captions are cut to
+    the width of their video.
+
+    Args:
+        videos: Pairs of a caption and uint8 frames [F, H, W, 3].
     """
     num_frames = max(len(frames) for _, frames in videos)
     panes = []
@@ -329,7 +458,7 @@ def side_by_side(videos: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:
 
 
 def _caption(text: str, width: int) -> np.ndarray:
-    """One line of text in the middle of uint8 [CAPTION_HEIGHT, width, 3]."""
+    """Draws a centred line of text, uint8 [CAPTION_HEIGHT, width, 3]."""
     line = Image.new("RGB", (width, CAPTION_HEIGHT), PAPER)
     middle = (width / 2, CAPTION_HEIGHT / 2)
     ImageDraw.Draw(line).text(middle, text, INK, ImageFont.load_default(CAPTION_SIZE), anchor="mm")
@@ -337,10 +466,10 @@ def _caption(text: str, width: int) -> np.ndarray:
 
 
 def enlargement(height: int, width: int, scale: int = 1) -> int:
-    """The smallest integer, `scale` at least, that brings the short side to `MIN_SIDE` pixels."""
+    """Returns the smallest integer factor from `scale` up that makes the shorter side at least `MIN_SIDE`."""
     return max(scale, math.ceil(MIN_SIDE / min(height, width)))
 
 
 def _enlarged(frame: np.ndarray, factor: int) -> Image.Image:
-    """A frame uint8 [H, W, 3], `factor` times as large."""
+    """Scales a frame, uint8 [H, W, 3], by an integer factor."""
     return ImageOps.scale(Image.fromarray(frame), factor, Image.Resampling.LANCZOS)

@@ -1,44 +1,48 @@
-"""I4VGen (arXiv 2406.02230): a video from a prompt, through an image.
+"""The I4VGen pipeline (arXiv 2406.02230): a video from a prompt, through an image.
 
 Stage 1, anchor image synthesis:
-    `draw_candidates`   equation 3: N candidate images are denoised from the frames of the run's noise
-    `select_anchor`     equation 4: the one with the highest reward is the anchor, unless a person chooses
+    `draw_candidates`   equation 3: denoises N candidate images from the frames of the run's noise
+    `select_anchor`     equation 4: selects the candidate with the highest reward, unless the user picks one
 Stage 2, anchor image-guided video synthesis:
     `distill`           equation 5: NI-VSDS sets the still anchor in motion
-    `regenerate`        the moving video is noised and denoised again
+    `regenerate`        adds noise to the moving video and denoises it again
 
-`run` chains these links, as an iterator of events (see `events.py`): nothing happens until it is advanced, and
-it can be closed between any two events. Every random number is drawn on the CPU from the seed, so the same
-configuration gives the same video on any device, up to rounding.
+With `animate_best`, stage 2 runs for several anchors and the best video is kept (`method/search.py`).
+
+`run` chains these steps as an iterator of events (`events.py`). It computes only when advanced and can be
+closed between any two events. Every random number is drawn on the CPU from the seed, so the same configuration
+gives the same video on any device, up to rounding.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
-from fractions import Fraction
 from functools import partial
-from itertools import islice
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from i4vgen.anchor import Anchor, Choice, check_choice, encode_anchor, select_anchor
 from i4vgen.backbones.base import Backbone
-from i4vgen.candidates import CandidateLatents
-from i4vgen.comparisons import Comparison, find_comparisons
+from i4vgen.config import GenerationConfig
 from i4vgen.errors import InvalidInputError
-from i4vgen.events import Candidate, Event, Scores, Selected, latest
-from i4vgen.generation_config import GenerationConfig
-from i4vgen.inputs import RunInputs
-from i4vgen.ni_vsds import ni_vsds
-from i4vgen.noise import Noise, SeedNoise, video_noise
-from i4vgen.outputs import I4VGenOutput, collect
+from i4vgen.events import Candidate, Event, Result, Scores, Selected, Trial
+from i4vgen.method.anchor import Anchor, Choice, check_choice, encode_anchor, select_anchor
+from i4vgen.method.candidates import CandidateLatents, best_indices, chunks
+from i4vgen.method.comparisons import Comparison, find_comparisons
+from i4vgen.method.inputs import RunInputs
+from i4vgen.method.ni_vsds import ni_vsds
+from i4vgen.method.noise import Noise
+from i4vgen.method.outputs import I4VGenOutput, collect
+from i4vgen.method.sampling import denoise
+from i4vgen.method.search import best_anchors, check_search, split_result, trial_of
+from i4vgen.method.tracking import ONLY, StageTracker, Turn, decode, track_video
+from i4vgen.presets import joint_step_sizes
 from i4vgen.rewards.base import Reward
-from i4vgen.rewards.scoring import judged, score_images
-from i4vgen.sampling import denoise, make_sampler
-from i4vgen.tracking import StageTracker, decode, track_video
+from i4vgen.rewards.scoring import judge_video, judged, score_images
 
 __all__ = ["Anchor", "I4VGenPipeline"]
 
@@ -46,38 +50,39 @@ SCORED_AT_ONCE = 16  # images
 
 
 class I4VGenPipeline:
-    """The method on any backbone with any reward models.
+    """Runs I4VGen on any backbone with any reward models.
 
-    Calling it makes a video. `run` is the whole chain as an iterator of events; `candidates`, `animate`,
-    `comparison` and `score` are parts of it that can be run by themselves. These five take plain data and can
-    be called across processes. The links of the chain take `RunInputs`, which `prepare` makes once per run.
+    Calling the pipeline makes a video. `run` yields the events of a whole run; `candidates`, `animate`,
+    `comparison` and `score` run parts of it. These five take plain data and can be called across processes. The
+    single steps take `RunInputs`, which `prepare` makes once per run. All methods that make pictures or
+    videos raise `ModelError` if the model computes nan or infinity.
 
-    Common arguments:
-        config: Checked when an iterator is first advanced, which raises `InvalidInputError` if the backbone
-            cannot run it.
-        previews: The share of its time, on top, that a video may spend on being decoded for `Preview` events,
-            which follow as often as that allows; 0 means none.
+    Many methods share these arguments:
+        config: The run's configuration. It is checked when the iterator is first advanced, which raises
+            `InvalidInputError` if the backbone does not support it.
+        previews: The extra time to spend on decoding `Preview` events, as a share of a video's computing
+            time; 0 means no previews.
         judge: Whether the reward models score every finished video.
+
+    Args:
+        backbone: The model that draws the images and the videos.
+        rewards: The reward models. The first one selects the anchor; the scores of the others are only shown.
+            Without reward models, the user must choose the anchor.
+        noise: The function that makes the noise of a run from a seed and the shape (C, F, h, w) of a video's
+            latents.
     """
 
     def __init__(
         self,
         backbone: Backbone,
         rewards: Sequence[Reward] = (),
-        noise: Callable[[int, tuple[int, int, int]], Noise] = SeedNoise,
+        noise: Callable[[int, tuple[int, int, int, int]], Noise] = Noise,
     ):
-        """
-        Args:
-            backbone: Draws the images and the videos.
-            rewards: The first one selects the anchor, the others are shown beside it; without any, only people
-                select.
-            noise: Makes the noise of a run; called with a seed and the shape (C, h, w), as `SeedNoise` is.
-        """
         self.backbone = backbone
         self.rewards = tuple(rewards)
         self._make_noise = noise
 
-    # The chain
+    # Runs and their parts
 
     def run(
         self,
@@ -87,63 +92,76 @@ class I4VGenPipeline:
         previews: float = 0.0,
         judge: bool = False,
     ) -> Iterator[Event]:
-        """Both stages, and what the result is to be compared with.
+        """Runs both stages, then the comparisons.
 
         Args:
-            anchor: None selects the highest reward, an int that candidate; an `Anchor` needs no candidates, so
-                none are drawn.
+            anchor: The index of the candidate to animate; None selects the one with the highest reward. With
+                an `Anchor`, no candidates are drawn.
             compare: Names from `COMPARISONS`.
 
         Raises:
-            InvalidInputError: Before anything is computed, for a configuration that the backbone cannot run, an
-                anchor that will not be among the candidates, or an unknown comparison.
+            InvalidInputError: The backbone does not support the configuration, a comparison is unknown, or the
+                anchor is not among the candidates, was made for another model or size, is given together with
+                an `animate_best` above 1, or is None without reward models. Raised before any denoising.
         """
         comparisons = find_comparisons(compare)
+        check_search(config, is_given=anchor is not None)
         if not isinstance(anchor, Anchor):
             check_choice(anchor, config, judged=bool(self.rewards))
         inputs = self.prepare(config)
-        if not isinstance(anchor, Anchor):
+        watch = partial(judged, self.rewards if judge else (), config.prompt)
+        if config.animate_best > 1:
             candidates = yield from self.draw_candidates(inputs)
-            anchor = select_anchor(candidates, anchor)
-        yield from self._animate(inputs, anchor, comparisons, previews, judge)
+            inputs = yield from self._animate_best(
+                inputs, best_anchors(candidates, config.animate_best), previews
+            )
+        else:
+            if not isinstance(anchor, Anchor):
+                anchor = select_anchor((yield from self.draw_candidates(inputs)), anchor)
+            selected, inputs, latents = self._encode(inputs, anchor)
+            yield selected
+            moving = yield from watch(self.distill(inputs, latents, previews), selected.image)
+            yield from watch(self.regenerate(inputs, moving, previews), selected.image)
+        for comparison in comparisons:
+            yield from watch(self._compare(comparison, inputs, previews))
 
-    def candidates(self, config: GenerationConfig, first: int = 0) -> Iterator[Event]:
-        """Stage 1 without the selection.
+    def candidates(self, config: GenerationConfig, first: int = 0, scored_prompt: str = "") -> Iterator[Event]:
+        """Draws candidates without selecting one.
 
         Args:
-            first: The index to begin with, if the candidates before it are there already. They stay the same:
-                the noise continues where theirs ended.
+            first: The index of the first candidate to draw. The noise of a candidate does not depend on the
+                other candidates.
+            scored_prompt: The prompt that the scores are for; empty for the prompt of `config`.
         """
-        yield from self.draw_candidates(self.prepare(config), first)
+        yield from self.draw_candidates(self.prepare(config), first, scored_prompt)
 
     def animate(
         self,
         config: GenerationConfig,
         anchor: Anchor,
-        previews: float = 0.0,
         compare: Sequence[str] = (),
+        previews: float = 0.0,
         judge: bool = False,
     ) -> Iterator[Event]:
-        """Stage 2, and what its result is to be compared with. Arguments as in `run`."""
-        comparisons = find_comparisons(compare)
-        yield from self._animate(self.prepare(config), anchor, comparisons, previews, judge)
+        """Runs stage 2 and the comparisons for a given anchor, as `run` does. Ignores `animate_best`."""
+        return self.run(replace(config, animate_best=1), anchor, compare, previews, judge)
 
     def comparison(
         self, name: str, config: GenerationConfig, previews: float = 0.0
-    ) -> Generator[Event, None, torch.Tensor]:
-        """One comparison by itself.
-
-        Args:
-            name: From `COMPARISONS`.
+    ) -> Generator[Event, None, Tensor]:
+        """Runs one comparison, named in `COMPARISONS`.
 
         Returns:
             The latents of its video, [1, C, F, h, w].
+
+        Raises:
+            InvalidInputError: The name is unknown, or the backbone does not support the configuration.
         """
         (comparison,) = find_comparisons([name])
         return (yield from self._compare(comparison, self.prepare(config), previews))
 
     def score(self, prompt: str, images: Sequence[np.ndarray]) -> Iterator[Scores]:
-        """Scores images, uint8 [H, W, 3], against a prompt: one `Scores` per image, in order.
+        """Scores images, uint8 [H, W, 3], against a prompt and yields one `Scores` per image.
 
         Raises:
             InvalidInputError: The pipeline has no reward model.
@@ -153,100 +171,97 @@ class I4VGenPipeline:
         for start in range(0, len(images), SCORED_AT_ONCE):
             yield from map(Scores, score_images(self.rewards, prompt, images[start : start + SCORED_AT_ONCE]))
 
-    # Its links
+    # The single steps
 
     def prepare(self, config: GenerationConfig) -> RunInputs:
-        """What the links of one run share: the encoded prompt and the noise.
+        """Encodes the prompt and sets up the noise of a run.
 
         Raises:
-            InvalidInputError: The backbone cannot run this configuration.
+            InvalidInputError: The backbone does not support this configuration.
         """
         config.check(self.backbone.defaults)
+        self.backbone.begin_run()
         prompt_embeds = self.backbone.encode_prompt(config.prompt, config.negative_prompt)
-        latent_frames = self.backbone.defaults.latent_frames(config.num_frames)
-        return RunInputs(config, prompt_embeds, self._noise(config), latent_frames)
+        return RunInputs(config, prompt_embeds, self._noise(config))
 
     def draw_candidates(
-        self, inputs: RunInputs, first: int = 0
+        self, inputs: RunInputs, first: int = 0, scored_prompt: str = ""
     ) -> Generator[Event, None, dict[int, Candidate]]:
-        """Equation 3: candidate i is denoised as a single image from frame i of the run's noise.
+        """Draws the candidates (equation 3): denoises candidate i as an image from frame i of the noise.
 
-        Where the preset sketches and a reward model judges, all candidates are looked at after a part of their
-        steps (`Candidate.sketch`), and only the best ones are finished.
-
-        Yields:
-            `Progress` for every step of every chunk, and a `Candidate` for each of its images.
-
-        Returns:
-            The candidates by their index.
-        """
-        config = inputs.config
-        drawing = CandidateLatents(self.backbone, inputs, first)
-        to_finish = config.finished_candidates(len(drawing.indices)) if self.rewards else len(drawing.indices)
-        sketch_steps = config.sketch_steps if to_finish < len(drawing.indices) else 0
-        finish_steps = config.sampling.steps - sketch_steps
-
-        indices = drawing.indices
-        sketched, finished = len(drawing.chunks(indices)), len(drawing.chunks(indices[:to_finish]))
-        tracker = StageTracker("candidates", sketch_steps * sketched + finish_steps * finished)
-        drawn: list[Candidate] = []
-        yield tracker.begin()
-        if sketch_steps:
-            for chunk in drawing.chunks(indices):
-                steps = islice(drawing.denoise(chunk, config.sampling.steps), sketch_steps)
-                step = yield from tracker.follow(steps)
-                drawing.latents |= zip(chunk, step.latents.cpu(), strict=True)
-                sketches = self._look_at(inputs, chunk, step.clean, sketch=True)
-                drawn += sketches
-                yield from sketches
-            ranked = sorted(drawn, key=lambda sketch: sketch.rank_key)
-            indices = sorted(sketch.index for sketch in ranked[:to_finish])
-        for chunk in drawing.chunks(indices):
-            step = yield from tracker.follow(drawing.denoise(chunk, finish_steps))
-            candidates = self._look_at(inputs, chunk, step.latents)
-            drawn += candidates
-            yield from candidates
-        return {candidate.index: candidate for candidate in latest(drawn)}
-
-    def distill(
-        self, inputs: RunInputs, latents: torch.Tensor, previews: float = 0.0
-    ) -> Generator[Event, None, torch.Tensor]:
-        """Equation 5: NI-VSDS over the first `ni_vsds_steps` noise levels, from the anchor as a still video.
+        If the preset has several rounds, the candidates are scored after each (`Candidate.sketch`), and only
+        the best go on.
 
         Args:
-            latents: The anchor, [1, C, 1, h, w].
+            first: The index of the first candidate to draw.
+            scored_prompt: The prompt that the scores are for; empty for the prompt of the run.
+
+        Yields:
+            The `Stage`; then, chunk by chunk, `Progress` for every step and a `Candidate` for every image.
 
         Returns:
-            The moving video, [1, C, F, h, w].
+            The candidates by index.
+        """
+        config = inputs.config
+        prompt = scored_prompt or config.prompt
+        drawing = CandidateLatents(self.backbone, inputs, first)
+        rounds = config.candidate_rounds(len(drawing.indices), judged=bool(self.rewards))
+        size, remaining = config.candidate_batch_size, config.sampling.steps
+        tracker = StageTracker("candidates", sum(steps * math.ceil(count / size) for count, steps in rounds))
+        yield tracker.begin()
+        candidates: dict[int, Candidate] = {}
+        for count, steps in rounds:
+            is_sketch = steps < remaining
+            indices = best_indices(candidates.values(), count) if candidates else drawing.indices
+            for chunk in chunks(indices, size):
+                step = yield from tracker.follow(drawing.denoise(chunk, remaining, steps))
+                clean = step.clean if is_sketch else step.latents
+                for candidate in self._decode_and_score(prompt, chunk, clean, is_sketch):
+                    candidates[candidate.index] = candidate
+                    yield candidate
+            remaining -= steps
+        return candidates
+
+    def distill(
+        self, inputs: RunInputs, latents: Tensor, previews: float = 0.0, turn: Turn = ONLY
+    ) -> Generator[Event, None, Tensor]:
+        """Runs NI-VSDS (equation 5) over the first `ni_vsds_steps` noise levels.
+
+        Args:
+            latents: The anchor's latents, [1, C, 1, h, w].
+            turn: The position among several animated anchors.
+
+        Returns:
+            The latents of the moving video, [1, C, F, h, w].
         """
         config, backbone = inputs.config, self.backbone
-        sampling = config.sampling
-        levels = backbone.ni_vsds_levels(sampling.sampler, sampling.steps)[: config.ni_vsds_steps]
+        levels = backbone.ni_vsds_levels(*config.sampling)[: config.ni_vsds_steps]
         steps = ni_vsds(
             backbone,
             backbone.still_video(latents, config.num_frames),
-            inputs.fresh_noise("ni_vsds").to(backbone.device),
+            inputs.noise.fresh("ni_vsds").to(backbone.device),
             levels,
+            joint_step_sizes(backbone.ni_vsds_step_size, [level.weight for level in levels], config.stride),
             inputs.prompt_embeds,
             config.guidance_scale,
-            Fraction(config.baseline_sampling.steps, config.sampling.steps),
         )
-        return (yield from track_video(backbone, "ni_vsds", "ni_vsds", steps, len(levels), previews))
+        return (yield from track_video(backbone, "ni_vsds", "ni_vsds", steps, len(levels), previews, turn))
 
     def regenerate(
-        self, inputs: RunInputs, latents: torch.Tensor, previews: float = 0.0
-    ) -> Generator[Event, None, torch.Tensor]:
-        """Noises the video to the first of the last `regeneration_steps` noise levels and denoises it again.
+        self, inputs: RunInputs, latents: Tensor, previews: float = 0.0, turn: Turn = ONLY
+    ) -> Generator[Event, None, Tensor]:
+        """Adds noise to the video at the first of the last `regeneration_steps` levels and denoises it.
 
         Args:
-            latents: The video, [1, C, F, h, w].
+            latents: The latents of the video, [1, C, F, h, w].
+            turn: The position among several animated anchors.
 
         Returns:
-            The result, [1, C, F, h, w].
+            The latents of the result, [1, C, F, h, w].
         """
         config, backbone = inputs.config, self.backbone
-        sampler = make_sampler(backbone, config.sampling, config.regeneration_steps, noised=True)
-        fresh = inputs.fresh_noise("regeneration").to(backbone.device)
+        sampler = backbone.sampler(*config.sampling, last=config.regeneration_steps, starts_from_video=True)
+        fresh = inputs.noise.fresh("regeneration").to(backbone.device)
         steps = denoise(
             backbone,
             sampler.levels[0].add_noise(latents, fresh),
@@ -256,47 +271,71 @@ class I4VGenPipeline:
             [inputs.noise.generator("regeneration sampler")],
         )
         total = len(sampler.levels)
-        return (yield from track_video(backbone, "regeneration", "i4vgen", steps, total, previews))
+        return (yield from track_video(backbone, "regeneration", "i4vgen", steps, total, previews, turn))
 
-    def _noise(self, config: GenerationConfig) -> Noise:
-        return self._make_noise(config.seed, self.backbone.latent_shape(config.height, config.width))
+    def _animate_best(
+        self, inputs: RunInputs, anchors: Sequence[Anchor], previews: float
+    ) -> Generator[Event, None, RunInputs]:
+        """Runs stage 2 for several anchors and keeps the video with the highest `Trial.score`.
 
-    def _animate(
-        self,
-        inputs: RunInputs,
-        anchor: Anchor,
-        comparisons: Sequence[Comparison],
-        previews: float,
-        judge: bool,
-    ) -> Iterator[Event]:
-        """`Selected`, then the events of NI-VSDS, of the regeneration and of every comparison."""
+        Yields:
+            The events of NI-VSDS of all anchors, then of the regeneration of each with its `Trial`, all
+            without `Result`s; then `Selected` and the two `Result`s of the best one.
+
+        Returns:
+            The inputs for the best anchor's comparisons.
+        """
+        turns = [Turn(index, len(anchors)) for index in range(len(anchors))]
+        encoded = [self._encode(inputs, anchor) for anchor in anchors]
+        distilled = []
+        for (_, conditioned, latents), turn in zip(encoded, turns, strict=True):
+            distilled.append((yield from split_result(self.distill(conditioned, latents, previews, turn))))
+        trials: list[Trial] = []
+        results: list[tuple[Result, Result]] = []
+        for (selected, conditioned, _), (moving, first), turn in zip(encoded, distilled, turns, strict=True):
+            _, result = yield from split_result(self.regenerate(conditioned, moving, previews, turn))
+            first, result = (
+                judge_video(self.rewards, inputs.config.prompt, each, selected.image)
+                for each in (first, result)
+            )
+            trials.append(trial_of(selected, first, result))
+            results.append((first, result))
+            yield trials[-1]
+        best = max(range(len(trials)), key=lambda at: trials[at].score)
+        selected, inputs, _ = encoded[best]
+        yield selected
+        yield from results[best]
+        return inputs
+
+    def _encode(self, inputs: RunInputs, anchor: Anchor) -> tuple[Selected, RunInputs, Tensor]:
+        """Encodes an anchor.
+
+        Returns:
+            The `Selected` event, the inputs for the anchor's stage 2, and its latents, [1, C, 1, h, w].
+        """
         config = inputs.config
         image, latents = encode_anchor(self.backbone, anchor, config.height, config.width)
-        yield Selected(anchor.index, image, anchor.reason, latents[0].cpu().numpy())
-        inputs = replace(inputs, prompt_embeds=self.backbone.condition(inputs.prompt_embeds, latents))
-        watch = partial(judged, self.rewards, config.prompt) if judge else iter
-        moving = yield from watch(self.distill(inputs, latents, previews))
-        yield from watch(self.regenerate(inputs, moving, previews))
-        for comparison in comparisons:
-            yield from watch(self._compare(comparison, inputs, previews))
+        selected = Selected(anchor.index, image, anchor.reason, latents[0].cpu().numpy())
+        prompt_embeds = self.backbone.condition(inputs.prompt_embeds, latents)
+        return selected, replace(inputs, prompt_embeds=prompt_embeds), latents
 
     def _compare(
         self, comparison: Comparison, inputs: RunInputs, previews: float
-    ) -> Generator[Event, None, torch.Tensor]:
-        """The events of a comparison. Returns its video, [1, C, F, h, w]."""
+    ) -> Generator[Event, None, Tensor]:
+        """Runs a comparison and returns the latents of its video, [1, C, F, h, w]."""
         steps, total = comparison.sample(self.backbone, inputs), comparison.steps(inputs.config)
         return track_video(self.backbone, comparison.name, comparison.name, steps, total, previews)
 
-    def _look_at(
-        self, inputs: RunInputs, indices: Sequence[int], latents: torch.Tensor, sketch: bool = False
+    def _decode_and_score(
+        self, prompt: str, indices: Sequence[int], latents: Tensor, sketch: bool = False
     ) -> list[Candidate]:
-        """The candidates whose clean latents [B, C, 1, h, w] these are, decoded and scored."""
+        """Decodes and scores candidates from their clean latents, [B, C, 1, h, w]."""
         images = decode(self.backbone, latents)[:, 0]
-        scores, arrays = score_images(self.rewards, inputs.config.prompt, images), latents.cpu().numpy()
-        found = zip(indices, images, scores, arrays, strict=True)
-        return [Candidate(*candidate, sketch=sketch) for candidate in found]
+        scores, arrays = score_images(self.rewards, prompt, images), latents.cpu().numpy()
+        columns = zip(indices, images, scores, arrays, strict=True)
+        return [Candidate(*values, sketch=sketch) for values in columns]
 
-    # From Python
+    # The Python API
 
     @classmethod
     def from_pretrained(
@@ -307,49 +346,71 @@ class I4VGenPipeline:
         dtype: torch.dtype | None = None,
         rewards: Sequence[str] | None = None,
         base: str | None = None,
+        motion_module: str | None = None,
+        vae: str | None = None,
         loras: Sequence[str] = (),
         compiled: bool = False,
+        variant: str | None = None,
     ) -> I4VGenPipeline:
-        """Loads a model, after downloading what is missing of it.
+        """Loads a model and downloads its missing files.
 
         Args:
-            model: A name from the catalogue, a folder or hub id in the diffusers layout, or
+            model: A name from the catalogue, a folder or hub id in the diffusers layout, a single file (a
+                Stable Diffusion 1.5 checkpoint or a Wan transformer, also as OWNER/NAME/FILE on the hub), or
                 BASE+MOTION_ADAPTER.
-            device: "cuda", "mps" or "cpu"; None takes the best there is.
-            dtype: Of the networks that draw; None takes the fastest that the device computes in.
-            rewards: Names from the catalogue, of which the first one selects; None takes the model's own.
-            base: Another Stable Diffusion 1.5 checkpoint, for models that take one.
-            loras: LoRAs for the model, each with @WEIGHT after it if need be, for models that take them.
+            device: "cuda", "cuda:1", "mps" or "cpu"; None selects the best available.
+            dtype: The dtype of the backbone's networks; None selects the fastest on the device.
+            rewards: Names from the catalogue, the first of which selects the anchor; None uses the model's
+                defaults.
+            base: Another Stable Diffusion 1.5 checkpoint, if the model supports that; for a Wan transformer in
+                a single file, a model with the other networks.
+            motion_module: Another motion module (a file, folder or hub id), if the model supports that.
+            vae: Another VAE (a file, folder or hub id), if the model supports that.
+            loras: LoRAs, each optionally followed by @WEIGHT, if the model supports them.
             compiled: Whether to compile the networks.
+            variant: The preferred variant of the weights, such as "fp16".
 
         Raises:
-            InvalidInputError: There is no such device or reward, or the model does not take what was given.
-            ModelError: The model cannot be found, or something of it is missing or damaged.
+            InvalidInputError: The device is not available, a reward is unknown, or the model does not support
+                an argument.
+            ModelError: The model cannot be found or downloaded, or a part of it is missing or damaged.
         """
-        from i4vgen import catalog, loading  # not above: the method itself depends on no particular model
+        from i4vgen.models import catalog, loading  # here, because the method depends on no particular model
 
         chosen = None if rewards is None else tuple(rewards)
-        entry = catalog.find(catalog.ModelSpec(os.fspath(model), base, tuple(loras), chosen))
+        spec = catalog.ModelSpec(os.fspath(model), base, tuple(loras), chosen, motion_module, vae)
+        entry = catalog.find(spec)
+        if variant:
+            entry = catalog.of_variant(entry, variant)
         loading.download_in_terminal(entry)
-        return cls(*loading.load(entry, device, dtype, compiled))
+        return cls(*loading.load_model(entry, device, dtype, compiled, variant))
 
     def __call__(
-        self, prompt: str, *, anchor: Choice = None, compare: str | Sequence[str] = (), **settings: object
+        self,
+        prompt: str,
+        *,
+        anchor: Choice = None,
+        compare: str | Sequence[str] = (),
+        judge: bool = True,
+        **settings: object,
     ) -> I4VGenOutput:
         """Makes a video.
 
         Args:
-            prompt: What it should show.
-            anchor: None selects the highest reward. See `Anchor.choose` for what else it can be.
-            compare: Names from `COMPARISONS`: also make these videos.
-            settings: Any field of `GenerationConfig`; what is left out is the model's default.
+            prompt: What the video should show.
+            anchor: The image to animate; None selects the candidate with the highest reward. `Anchor.choose`
+                lists the other choices.
+            compare: Names of the `COMPARISONS` to run as well.
+            judge: Whether the reward models score every video and measure its steadiness (`Result.scores`,
+                `Result.steadiness`).
+            settings: Fields of `GenerationConfig`; the model's defaults replace missing ones.
 
         Raises:
-            InvalidInputError: Any of these is unknown or wrong.
+            InvalidInputError: An argument is unknown or invalid.
         """
         config, choice = self.make_config(prompt, **settings), Anchor.choose(anchor)
         given = choice if isinstance(choice, Anchor) else None
-        return collect(config, self.run(config, choice, compare), given)
+        return collect(config, self.run(config, choice, compare, judge=judge), given)
 
     def stream(
         self,
@@ -360,20 +421,28 @@ class I4VGenPipeline:
         previews: float = 0.0,
         **settings: object,
     ) -> Iterator[Event]:
-        """The same as an iterator of events. Arguments as for calling the pipeline, and `previews`."""
+        """Makes a video and yields its events.
+
+        Takes the arguments of `__call__`, but `previews` (described at `I4VGenPipeline`) instead of `judge`.
+        """
         return self.run(self.make_config(prompt, **settings), Anchor.choose(anchor), compare, previews)
 
     def make_config(self, prompt: str, **settings: object) -> GenerationConfig:
-        """The configuration with these settings and the model's defaults for the others.
+        """Returns the configuration with these settings and the model's defaults for the others.
 
         Raises:
-            InvalidInputError: A setting is unknown, wrong, or beyond the limits of the model.
+            InvalidInputError: A setting is unknown, invalid, or beyond the limits of the model.
         """
         return GenerationConfig.for_model(self.backbone.defaults, prompt=prompt, **settings)
 
-    def initial_noise(self, config: GenerationConfig) -> torch.Tensor:
-        """The video noise of a run, [1, C, F, h, w], float32 on the CPU.
+    def initial_noise(self, config: GenerationConfig) -> Tensor:
+        """Returns the video noise of a run, [1, C, F, h, w], float32 on the CPU.
 
-        The vanilla video starts from it; candidate i starts from frame i of its latents.
+        The vanilla video starts from it; candidate i starts from its frame i.
         """
-        return video_noise(self._noise(config), self.backbone.defaults.latent_frames(config.num_frames))
+        return self._noise(config).initial
+
+    def _noise(self, config: GenerationConfig) -> Noise:
+        channels, height, width = self.backbone.latent_shape(config.height, config.width)
+        frames = self.backbone.defaults.latent_frames(config.num_frames)
+        return self._make_noise(config.seed, (channels, frames, height, width))

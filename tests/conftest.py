@@ -6,14 +6,15 @@ import gc
 import json
 import os
 import string
+from collections.abc import Iterator
 from pathlib import Path
 
 # Of the processes that tests start, several at once: threads that wait for each other's cores wait in a loop.
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 
-from i4vgen.imports import uncollected
+from i4vgen.serving.imports import gc_paused
 
-with uncollected():
+with gc_paused():
     import huggingface_hub
     import numpy as np
     import pytest
@@ -21,8 +22,8 @@ with uncollected():
     from diffusers import AutoencoderKL, DDIMScheduler, MotionAdapter, UNet2DConditionModel
     from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-    from i4vgen.generation_config import GenerationConfig
-    from i4vgen.runtime import Runtime
+    from i4vgen.config import GenerationConfig
+    from i4vgen.serving.runtime import Runtime
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "tests" / "data" / "animatediff_i4vgen_reference.safetensors"
@@ -111,6 +112,16 @@ def write_tiny_model(folder: Path) -> None:
 def pytest_collection_finish() -> None:
     """Leaves a million objects of the imported libraries out of every later garbage collection."""
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def temporary_files(tmp_path_factory) -> Iterator[None]:
+    """Gives this process, and those that it starts, a temporary folder apart from that of the other worker."""
+    folder = str(tmp_path_factory.getbasetemp())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", folder)
+        patch.setattr("tempfile.tempdir", folder)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -25,12 +25,14 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from i4vgen.backbones import lavie
 from i4vgen.backbones.animatediff import STEP_SIZES, AnimateDiffBackbone, adopt_motion_modules
-from i4vgen.backbones.stable_diffusion import PromptEmbeds, StableDiffusionBackbone
+from i4vgen.backbones.guidance import PromptEmbeds
+from i4vgen.backbones.lavie import backbone as lavie
+from i4vgen.backbones.stable_diffusion import StableDiffusionBackbone
+from i4vgen.config import Defaults, GenerationConfig
 from i4vgen.errors import ModelError
 from i4vgen.events import Candidate, Event, Result, Selected
-from i4vgen.generation_config import Defaults, GenerationConfig
+from i4vgen.method.noise import Noise
 from i4vgen.pipeline import I4VGenPipeline
 from tests.support import parity_hpsv2, parity_image_reward, parity_lavie
 
@@ -79,20 +81,21 @@ class Recording:
             p_re=self.config.get("p_re", default_p_re),
         )
 
-    def noise(self, seed: int, shape: tuple[int, int, int]) -> RecordedNoise:
+    def noise(self, seed: int, shape: tuple[int, int, int, int]) -> RecordedNoise:
         return RecordedNoise(self)
 
 
-class RecordedNoise:
-    """Stands in for `SeedNoise`: the noise that the authors' run drew."""
+class RecordedNoise(Noise):
+    """The noise that the authors' run drew."""
 
     def __init__(self, recording: Recording):
         self.recording = recording
+        self.shape = tuple(recording["init_noise"].shape[1:])
 
     def frames(self, start: int, stop: int) -> torch.Tensor:
         return self.recording["init_noise"][0, :, start:stop].transpose(0, 1).unsqueeze(2)
 
-    def fresh(self, name: str, num_frames: int) -> torch.Tensor:
+    def fresh(self, name: str) -> torch.Tensor:
         return self.recording[{"ni_vsds": "ni_vsds_noise", "regeneration": "regen_noise"}[name]]
 
     def generator(self, name: str) -> torch.Generator:

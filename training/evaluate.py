@@ -16,12 +16,12 @@ from tqdm import tqdm
 
 from benchmarks.evidence.judge import Judge
 from i4vgen.backbones.animatediff import AnimateDiffBackbone
+from i4vgen.config import PRESETS, GenerationConfig
 from i4vgen.events import Candidate, Result, Selected
-from i4vgen.generation_config import PRESETS, GenerationConfig
-from i4vgen.hub import fastest_dtype
 from i4vgen.metrics import frame_difference
 from i4vgen.pipeline import I4VGenPipeline
 from i4vgen.rewards.pocket import PocketReward
+from i4vgen.weights.hub import fastest_dtype
 from training.config import POCKET, Preset
 from training.loop import parse_arguments
 from training.world import Shown, full_caption

@@ -18,8 +18,8 @@ from transformers import CLIPModel, CLIPTextModel
 
 from benchmarks.evidence.judge import FOLDER as JUDGE
 from i4vgen.backbones.animatediff import AnimateDiffBackbone
+from i4vgen.config import GenerationConfig
 from i4vgen.events import Candidate
-from i4vgen.generation_config import GenerationConfig
 from i4vgen.pipeline import I4VGenPipeline
 from i4vgen.rewards.pocket import PocketReward
 from training.config import POCKET, Preset

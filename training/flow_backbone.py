@@ -15,12 +15,13 @@ from diffusers.models.autoencoders.vae import DecoderOutput, DiagonalGaussianDis
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from i4vgen import catalog, hub
 from i4vgen.backbones import own_settings, wan
 from i4vgen.backbones.base import Backbone
 from i4vgen.backbones.memory import Memory
 from i4vgen.backbones.samplers import flow_schedule
-from i4vgen.generation_config import Defaults
+from i4vgen.config import Defaults
+from i4vgen.models import catalog
+from i4vgen.weights import hub
 from training.flow import PIPELINE
 from training.text_to_image import tokenize
 

@@ -15,9 +15,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from i4vgen.hub import computes_in_bfloat16
+from i4vgen.weights.hub import computes_in_bfloat16
 from training.config import PRESETS, Preset
 
 WARM_UP = 100  # steps
@@ -85,25 +86,6 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{os.cpu_count()} CPU cores"
 
 
-class Average:
-    """Exponential moving average of a module's trainable parameters."""
-
-    def __init__(self, parameters: list[nn.Parameter], decay: float):
-        self.parameters = parameters
-        self.decay = decay
-        self.values = [p.detach().clone() for p in parameters]
-
-    @torch.no_grad()
-    def update(self, step: int) -> None:
-        decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(self.values, [p.detach() for p in self.parameters], 1 - decay)
-
-    @torch.no_grad()
-    def copy_to_parameters(self) -> None:
-        for parameter, value in zip(self.parameters, self.values, strict=True):
-            parameter.copy_(value)
-
-
 def train(
     run: Run,
     module: nn.Module,
@@ -121,14 +103,22 @@ def train(
     optimizer = torch.optim.AdamW(
         parameters, lr=learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True
     )
-    average = Average(parameters, ema_decay)
+    trained = nn.ParameterList(parameters)
+
+    def update_average(values: list[Tensor], parameters: list[Tensor], count: int) -> None:
+        decay = min(ema_decay, (1 + step) / (10 + step))
+        get_ema_multi_avg_fn(decay)(values, parameters, count)
+
+    average = AveragedModel(trained, multi_avg_fn=update_average)
+    average.n_averaged += 1  # the weights that it begins with
     path = run.folder / f"{run.stage}.checkpoint.pt"
     step, spent = 0, 0.0
     if path.exists():
         saved = torch.load(path, weights_only=True, map_location=run.device)
         for parameter, value in zip(parameters, saved["parameters"], strict=True):
             parameter.data.copy_(value)
-        average.values = saved["average"]
+        for value, saved_value in zip(average.parameters(), saved["average"], strict=True):
+            value.data.copy_(saved_value)
         optimizer.load_state_dict(saved["optimizer"])
         step, spent = saved["step"], saved["seconds"]
 
@@ -140,7 +130,7 @@ def train(
     def save() -> None:
         state = {
             "parameters": [p.detach() for p in parameters],
-            "average": average.values,
+            "average": [value.detach() for value in average.parameters()],
             "optimizer": optimizer.state_dict(),
             "step": step,
             "seconds": spent + time.monotonic() - start,
@@ -164,7 +154,7 @@ def train(
             optimizer.step()
             optimizer.zero_grad()
             step += 1
-            average.update(step)
+            average.update_parameters(trained)
             if step % 20 == 0:
                 value = loss.item()
                 smooth = value if smooth is None else 0.95 * smooth + 0.05 * value
@@ -182,4 +172,4 @@ def train(
         run.record(
             run.stage, steps=step, minutes=round((spent + time.monotonic() - start) / 60, 1), loss=smooth
         )
-    average.copy_to_parameters()
+    trained.load_state_dict(average.module.state_dict())

@@ -63,7 +63,7 @@ KINDS = ("right", "wrong subject", "wrong colour", "missing subject")
 
 
 def draw_scene(preset: Preset, index: int) -> tuple[np.ndarray, Shown]:
-    """One moment with the right subject, with another, in another colour, with nobody, uint8 [4, H, W, 3]; and
+    """One moment with the right subject, another, another colour, and no subject, uint8 [4, H, W, 3]; and
     what it shows.
     """
     rng = np.random.default_rng([SEEDS["reward"], index])
@@ -75,19 +75,19 @@ def draw_scene(preset: Preset, index: int) -> tuple[np.ndarray, Shown]:
     camera = draw_camera(rng, motion, preset.num_frames)[moment]
     track = draw_track(rng, motion, preset.num_frames)[moment]
     scene = travel(SCENES[setting](rng, preset.size), camera, preset.size)
-    whoever = ((subject, colour), (other, colour), (subject, dye))
-    sprites = [draw_sprite(*who, motion, track, preset.size) for who in whoever]
+    pairs = ((subject, colour), (other, colour), (subject, dye))
+    sprites = [draw_sprite(*who, motion, track, preset.size) for who in pairs]
     frames = [show(scene, sprite)[0] for sprite in (*sprites, None)]
     return np.stack(frames), Shown(subject, colour, setting, motion)
 
 
 def damage(scenes: Tensor, generator: torch.Generator) -> Tensor:
     """[N, 4, 3, H, W] scenes -> [N, 3, H, W] pictures that no caption should fit: each flawed in one way."""
-    subject, other, _, nobody = scenes.unbind(1)
+    subject, other, _, empty = scenes.unbind(1)
     height, width = scenes.shape[-2:]
     blurred = F.interpolate(subject, scale_factor=1 / 6, mode="bilinear", antialias=True)
     blurred = F.interpolate(blurred, size=(height, width), mode="bicubic")
-    faded = 0.6 * nobody + 0.4 * subject
+    faded = 0.6 * empty + 0.4 * subject
     double = 0.5 * subject + 0.5 * other
     left = torch.arange(width) < width * (0.4 + 0.2 * torch.rand(len(scenes), 1, 1, 1, generator=generator))
     chimera = torch.where(left, subject, other)
@@ -96,7 +96,7 @@ def damage(scenes: Tensor, generator: torch.Generator) -> Tensor:
     shift = torch.where(torch.rand(len(scenes), 1, 1, 1, generator=generator) < 0.5, block, -block)
     rows = (torch.arange(height) // block % 2 == 0)[:, None]
     shuffled = torch.where(rows, roll_each(subject, shift), subject)
-    choices = torch.stack([blurred, faded, double, chimera, shuffled, nobody])
+    choices = torch.stack([blurred, faded, double, chimera, shuffled, empty])
     which = torch.randint(len(choices), (len(scenes),), generator=generator)
     return choices[which, torch.arange(len(scenes))]
 
@@ -150,8 +150,8 @@ def main() -> None:
         shown = [labels[i] for i in index.tolist()]
         rng = np.random.default_rng(step)
         captions = [caption(rng, names) for names in shown]
-        good, others, dyed, nobody = batch.unbind(1)
-        bad = [damage(batch[:16], generator), others[16:24], dyed[24:40], nobody[40:]]
+        good, others, dyed, empty = batch.unbind(1)
+        bad = [damage(batch[:16], generator), others[16:24], dyed[24:40], empty[40:]]
         images = torch.cat([good, *bad])
         images = images + 0.03 * torch.randn(images.shape, generator=generator)
         truth = torch.zeros(len(images), len(captions))

@@ -175,7 +175,7 @@ def draw_clip(
     num_frames: int,
     size: int,
 ) -> np.ndarray:
-    """uint8 [F, size, size, 3]: the subject (or nobody) performing the motion in a freshly drawn scene.
+    """uint8 [F, size, size, 3]: the subject (or none) performing the motion in a freshly drawn scene.
 
     Two generators in the same state draw the same scene and the same track for different subjects and colours.
     """

@@ -23,7 +23,7 @@ from benchmarks.evidence.methods import METHODS, REAL
 from benchmarks.evidence.prompts import FIRST_SEED, OF_THE_REAL_WORLD, make_prompts, read_prompts
 from benchmarks.evidence.report import write_report
 from i4vgen.errors import InvalidInputError
-from i4vgen.runtime import Runtime
+from i4vgen.serving.runtime import Runtime
 from training.config import PRESETS
 from training.flow_backbone import register
 from training.loop import device_name

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.evidence.methods import Comparison
+from i4vgen.config import GenerationConfig
 from i4vgen.errors import InvalidInputError
-from i4vgen.generation_config import GenerationConfig
-from i4vgen.runtime import Runtime
+from i4vgen.serving.runtime import Runtime
 from training.world import Shown
 
 

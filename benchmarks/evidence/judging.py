@@ -55,13 +55,13 @@ def judge_pocket(
 
 
 def real_clip(job: Job, preset: Preset) -> np.ndarray:
-    """What the prompt asks for, as the world draws it: uint8 [F, H, W, 3]. Nobody has learned from it."""
+    """Renders a new clip of the prompt, which no network was trained on: uint8 [F, H, W, 3]."""
     rng = np.random.default_rng([SEEDS["judge-test"], job.seed, job.number])
     return draw_clip(rng, *astuple(job.shown), preset.num_frames, preset.size)
 
 
 def try_on_real_clips(judge: Judge, preset: Preset) -> tuple[dict[str, float], np.ndarray]:
-    """On clips that nobody has learned from: how often every head is right, and the features [N, D]."""
+    """Measures the accuracy of every head on clips that were not trained on, and their features [N, D]."""
     clips = draw_all(partial(render, preset, "judge-test"), REAL_CLIPS, "drawing real clips")
     measured = [judge.measure(c.frames, {h: getattr(c.shown, h) for h in Judge.heads}) for c in clips]
     figures, features = zip(*measured, strict=True)

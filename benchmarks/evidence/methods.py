@@ -10,9 +10,9 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from i4vgen.config import GenerationConfig
 from i4vgen.events import Candidate, Event, Result, best, latest
-from i4vgen.generation_config import GenerationConfig
-from i4vgen.inputs import RunInputs
+from i4vgen.method.inputs import RunInputs
 from i4vgen.pipeline import I4VGenPipeline
 
 METHODS = {

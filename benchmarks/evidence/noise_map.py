@@ -20,7 +20,7 @@ from sklearn.manifold import TSNE
 
 from benchmarks.evidence.report import save
 from i4vgen.backbones.animatediff import SCHEDULE, AnimateDiffBackbone
-from i4vgen.catalog import POCKET
+from i4vgen.models.catalog import POCKET
 from training.config import PRESETS, Preset
 from training.data import draw_all, render
 

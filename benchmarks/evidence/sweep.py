@@ -23,9 +23,9 @@ from benchmarks.evidence.judge import Judge
 from benchmarks.evidence.methods import Comparison, finish
 from benchmarks.evidence.metrics import mean_flow
 from benchmarks.evidence.prompts import make_prompts
-from i4vgen.generation_config import GenerationConfig
+from i4vgen.config import GenerationConfig
 from i4vgen.pipeline import I4VGenPipeline
-from i4vgen.runtime import Runtime
+from i4vgen.serving.runtime import Runtime
 from training.config import PRESETS
 from training.flow_backbone import register
 from training.world import Shown, full_caption

@@ -1,1 +1,1 @@
-"""Who draws and moves: one file per family of video models, all speaking the protocol of `base.py`."""
+"""The video models, each a subclass of `base.Backbone`, and the code that they share."""

@@ -1,42 +1,42 @@
-"""What the package asks of a video model.
+"""The interface of a video model.
 
-Everything in which model families differ lives behind this protocol: how weights are loaded, the noise
-schedule, how a still video is made, how latents become pixels. What a model was trained to predict is its
-`Prediction`'s secret: the pipeline asks that for noise or clean latents, and the sampler for the model's own
-output, so that models of noise, of v and of flows fit alike.
+`Backbone` hides the differences between model families: loading, noise schedule, still videos, encoding and
+decoding. `Prediction` hides the parametrisation (noise, v or velocity): the pipeline reads noise and clean
+latents from it, and the sampler reads the raw output.
 
-A model family is one class with these methods, and one entry of `catalog.MODELS`. A class that derives from
-`Backbone` inherits the methods below that have a body.
+To add a model family, add a subclass of `Backbone` and an entry in `catalog.MODELS`.
 
-Shapes: B batch, C latent channels, F frames of latents, h x w latent size, T frames of pixels, H x W pixels. F
-is T unless the VAE compresses time (`Defaults.latent_frames`). Latents are float32 whatever the dtype of the
-networks, so that no precision is lost between two forward passes.
+Shapes: B batch, C latent channels, F frames of latents, h x w latent size, T frames of pixels, H x W pixels.
+F is T unless the VAE compresses time (`Defaults.latent_frames`). Latents are always float32, whatever the
+networks' dtype, so that no precision is lost between forward passes.
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from i4vgen.backbones.memory import Memory
 from i4vgen.backbones.prediction import NoiseLevel, Prediction
-from i4vgen.generation_config import Defaults
-from i4vgen.vocabulary import Vocabulary
+from i4vgen.config import Defaults
+from i4vgen.events import LoraFit
+from i4vgen.weights.vocabulary import Vocabulary
 
 PREVIEW_SIDE = 32  # latents
 
-PromptEmbeds = Any
-"""An encoded prompt. Only the backbone that made it looks inside."""
+EncodedPrompt = Any
+"""An encoded prompt, opaque to all code but the backbone that made it."""
 
 
 class Sampler(Protocol):
-    """The way of one stage from noise to clean latents. Made for that stage: some samplers remember.
+    """Denoises latents in one pass through its levels. Samplers may keep state, so each pass needs a new one.
 
     Attributes:
         levels: The noise level of every step, from noisy to clean.
@@ -45,41 +45,48 @@ class Sampler(Protocol):
     levels: Sequence[NoiseLevel]
 
     @abstractmethod
-    def step(self, prediction: Prediction, generators: list[torch.Generator]) -> torch.Tensor:
-        """One step, to the next of `levels`. To be called for each of them in turn.
+    def step(self, prediction: Prediction, generators: list[torch.Generator]) -> Tensor:
+        """Runs the next denoising step, from one of `levels` to the next.
 
         Args:
-            prediction: Of the latents [B, C, F, h, w] at the level of this step.
-            generators: One per batch entry, on the CPU, for samplers that add noise.
+            prediction: The prediction for latents [B, C, F, h, w] at the level of this step.
+            generators: One CPU generator per batch entry, for samplers that add noise.
 
         Returns:
             The latents after the step, [B, C, F, h, w].
         """
-        ...
 
 
-class Backbone(Protocol):
+class Backbone(ABC):
     """A video model that also draws single images with the same weights.
 
     Attributes:
-        image_to_video: Whether its videos show an anchor (`condition`). Of the class: read before loading.
-        half: The half precision of its networks on a GPU. Likewise of the class.
-        defaults: What it is best run with, and its limits.
-        noisiest: The noisiest level of its schedule at which a trace of a video is left.
-        device: Where it computes.
-        dtype: The precision of its networks.
-        memory: How much of it is on the device at once, for run.json.
+        image_to_video: Whether videos are conditioned on an anchor (`condition`). Like the next two, a class
+            attribute that is available before loading.
+        reads_weights: Whether prompts may contain weights (`prompt_syntax`).
+        half: The half-precision dtype of the networks on a GPU.
+        defaults: The default settings and limits.
+        max_noise_level: The noisiest level of the schedule, or, if that is pure noise, a lower level at which
+            latents still contain signal.
+        step_sizes: The step sizes of equation 5 for the first steps; the last one also applies to all others.
+        device: The device of the networks.
+        dtype: The dtype of the networks.
+        memory: The current memory mode.
+        lora_fits: How well each loaded LoRA fits the model.
     """
 
     image_to_video: bool = False
+    reads_weights: bool = False
     half: torch.dtype = torch.float16
     defaults: Defaults
-    noisiest: NoiseLevel
+    max_noise_level: NoiseLevel
+    step_sizes: Sequence[float] = (1.0,)
     device: torch.device
     dtype: torch.dtype
     memory: Memory = Memory.FULL
+    lora_fits: tuple[LoraFit, ...] = ()
 
-    # Loading. `sources` are the parts of the catalogue entry, by name: folders or hub ids.
+    # Loading. `sources` maps the parts of a catalogue entry to folders, files or hub ids.
 
     @classmethod
     @abstractmethod
@@ -87,49 +94,57 @@ class Backbone(Protocol):
         """Loads the model.
 
         Args:
-            device: "cuda", "mps" or "cpu".
-            dtype: Of the networks.
-            sources: Where its parts are. If the entry takes LoRAs and some were chosen, also `loras`, a
-                sequence of their names.
+            device: "cuda", "cuda:1", "mps" or "cpu".
+            dtype: The dtype of the networks.
+            sources: The model's parts by name, and `loras` (a sequence) and `variant`, if chosen.
 
         Raises:
-            ModelError: Something is missing, damaged or does not fit together.
+            ModelError: A part is missing or damaged, or the parts do not fit together.
         """
-        ...
 
     @staticmethod
     @abstractmethod
     def read_defaults(**sources: str) -> Defaults:
-        """The model's defaults and limits, from its configuration files: reads no weights.
+        """Reads the model's defaults and limits from its configuration files, without its weights.
 
         Raises:
-            ModelError: The model cannot be found.
+            ModelError: The model cannot be found or is unsupported, or a configuration is missing or damaged.
         """
-        ...
 
     @staticmethod
     def read_vocabulary(**sources: str) -> Vocabulary | None:  # noqa: ARG004
-        """All words that the model understands; None if it was trained on any text."""
+        """Reads the model's vocabulary. Returns None if the model was trained on arbitrary text."""
         return None
 
     @staticmethod
     def read_tokenizer(**sources: str) -> PreTrainedTokenizerBase | None:  # noqa: ARG004
-        """What tells how far the model reads (`vocabulary.cut_off`); None if it reads texts of any length."""
+        """Loads the tokenizer that determines where prompts are cut off (`vocabulary.cut_off`).
+
+        Returns None if prompts are never cut off.
+        """
         return None
 
-    def compile(self) -> None:
-        """Compiles the networks with `torch.compile`, if that makes them faster. Called once after loading."""
+    @classmethod
+    def reads_long_prompts(cls, **sources: str) -> bool:  # noqa: ARG003
+        """Returns whether the model reads prompts beyond its text encoder's context."""
+        return False
+
+    def compile(self) -> None:  # noqa: B027  not every model gets faster
+        """Compiles the networks with `torch.compile` if it speeds them up. Called after loading, if at all."""
+
+    def begin_run(self) -> None:  # noqa: B027  only models with several memory modes need it
+        """Prepares the backbone for a run. Called at the start of each run."""
 
     # Text
 
     @abstractmethod
-    def encode_prompt(self, prompt: str, negative_prompt: str) -> PromptEmbeds:
-        """The prompt as `predict` wants it. Called once per run."""
-        ...
+    def encode_prompt(self, prompt: str, negative_prompt: str) -> EncodedPrompt:
+        """Encodes the prompt and the negative prompt for `predict`. Called once per run."""
 
-    def condition(self, prompt_embeds: PromptEmbeds, anchor: torch.Tensor) -> PromptEmbeds:
-        """The prompt for a video of this anchor, latents [1, C, 1, h, w]. Image-to-video models add the anchor
-        to it; a text-to-video model returns the prompt as it is.
+    def condition(self, prompt_embeds: EncodedPrompt, anchor: Tensor) -> EncodedPrompt:
+        """Adds the anchor, latents [1, C, 1, h, w], to the encoded prompt of an image-to-video model.
+
+        Other models return the encoded prompt unchanged.
         """
         return prompt_embeds
 
@@ -137,76 +152,90 @@ class Backbone(Protocol):
 
     @abstractmethod
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
-        """(C, h, w) of one frame of latents, for `height` x `width` pixels."""
-        ...
+        """Returns the shape (C, h, w) of one frame of latents for `height` x `width` pixels."""
 
     @abstractmethod
     def sampler(
-        self, name: str, num_inference_steps: int, last: int | None = None, noised: bool = False
+        self, name: str, num_inference_steps: int, last: int | None = None, starts_from_video: bool = False
     ) -> Sampler:
-        """A fresh sampler.
+        """Creates a new sampler.
 
         Args:
             name: One of `defaults.samplers`.
-            num_inference_steps: How many steps its schedule is divided into.
-            last: Keep only this many of the steps, the cleanest; None keeps all.
-            noised: Whether it starts from a video that noise was added to, not from noise alone. Where the
-                schedule begins with noise alone, that takes one that begins at `noisiest`.
+            num_inference_steps: The number of steps of the full schedule.
+            last: The number of steps to keep at the clean end; None keeps all.
+            starts_from_video: Whether sampling starts from a video with added noise rather than pure noise.
+                A schedule that would begin with pure noise then begins at `max_noise_level`.
         """
-        ...
 
     @abstractmethod
     def predict(
-        self, latents: torch.Tensor, level: NoiseLevel, prompt_embeds: PromptEmbeds, guidance_scale: float
+        self, latents: Tensor, level: NoiseLevel, prompt_embeds: EncodedPrompt, guidance_scale: float
     ) -> Prediction:
-        """What the model predicts for latents at a noise level, with classifier-free guidance.
+        """Runs the network at a noise level, with classifier-free guidance.
 
         Args:
-            latents: [B, C, F, h, w]. F = 1 draws images.
-            guidance_scale: At most 1 means no guidance, for which no unconditional prediction is needed.
+            latents: The noisy latents, [B, C, F, h, w]. With F = 1 they are images.
+            level: The noise level of the latents.
+            prompt_embeds: The encoded prompt.
+            guidance_scale: The guidance scale. Values up to 1 turn guidance off and skip the unconditional
+                prediction.
         """
-        ...
 
     def ni_vsds_levels(self, name: str, num_inference_steps: int) -> Sequence[NoiseLevel]:
-        """The noise levels that NI-VSDS takes the first of. Arguments as for `sampler`."""
+        """Returns the noise levels for NI-VSDS, which uses only the first ones.
+
+        Args:
+            name: The name of the sampler.
+            num_inference_steps: The number of steps of the full schedule.
+        """
         return self.sampler(name, num_inference_steps).levels
 
     def ni_vsds_step_size(self, index: int) -> float:
-        """The step size of equation 5 at NI-VSDS step `index`, counted from 0."""
-        return 1.0
+        """Returns the step size of equation 5 for NI-VSDS step `index`, counted from 0."""
+        return self.step_sizes[min(index, len(self.step_sizes) - 1)]
 
     # Images and videos
 
-    def still_video(self, anchor: torch.Tensor, num_frames: int) -> torch.Tensor:
-        """An image's latents [B, C, 1, h, w] as those of T frames in which nothing moves, [B, C, F, h, w]."""
+    def still_video(self, anchor: Tensor, num_frames: int) -> Tensor:
+        """Repeats the latents of images, [B, C, 1, h, w], to make still videos of T frames, [B, C, F, h, w]."""
         return anchor.repeat(1, 1, num_frames, 1, 1)
 
     @abstractmethod
-    def encode(self, image: np.ndarray) -> torch.Tensor:
-        """An image, uint8 [H, W, 3], as latents [1, C, 1, h, w]. Deterministic."""
-        ...
+    def encode(self, image: np.ndarray) -> Tensor:
+        """Encodes an image, uint8 [H, W, 3], to latents [1, C, 1, h, w] deterministically."""
 
     @abstractmethod
-    def decode(self, latents: torch.Tensor) -> np.ndarray:
-        """Latents [B, C, F, h, w] as uint8 frames [B, T, H, W, 3]."""
-        ...
+    def decode(self, latents: Tensor) -> np.ndarray:
+        """Decodes latents [B, C, F, h, w] to uint8 frames [B, T, H, W, 3]."""
 
-    def preview(self, latents: torch.Tensor) -> np.ndarray:
-        """A sketch of a video under way, in little time.
+    def preview(self, latents: Tensor) -> np.ndarray:
+        """Decodes a small version of a video quickly.
 
         Args:
-            latents: Clean as far as the model can tell, [1, C, F, h, w].
+            latents: The predicted clean latents, [1, C, F, h, w].
 
         Returns:
-            uint8 frames [T, H, W, 3] of any size.
+            The frames, uint8 [T, H, W, 3]; H and W may differ from the video's.
         """
         return self.decode(shrunk(latents))[0]
 
 
-def shrunk(latents: torch.Tensor) -> torch.Tensor:
-    """Latents [1, C, F, h, w] scaled down to at most `PREVIEW_SIDE` a side: decoding large ones is slow."""
+def shrunk(latents: Tensor) -> Tensor:
+    """Scales latents [1, C, F, h, w] down to at most `PREVIEW_SIDE` per side, for fast decoding."""
     scale = PREVIEW_SIDE / max(latents.shape[3:])
     if scale >= 1:
         return latents
     height, width = (round(side * scale) for side in latents.shape[3:])
     return F.adaptive_avg_pool2d(latents[0].transpose(0, 1), (height, width)).transpose(0, 1)[None]
+
+
+def from_uint8(image: np.ndarray, device: torch.device) -> Tensor:
+    """Converts an image, uint8 [H, W, 3], to float32 pixels [1, 3, H, W] in -1..1."""
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].to(device)
+    return pixels.float() / 127.5 - 1
+
+
+def to_uint8(pixels: Tensor) -> Tensor:
+    """Converts pixels in -1..1 to uint8, in the same shape."""
+    return ((pixels.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)

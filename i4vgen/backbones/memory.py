@@ -1,10 +1,12 @@
-"""How much of a model lies on the GPU at once, and what happens when that was too much."""
+"""Memory modes, which control how much of a model is on the device, and handling of out-of-memory errors."""
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import functools
-from collections.abc import Callable, Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import torch
@@ -12,23 +14,32 @@ from accelerate import cpu_offload_with_hook
 from accelerate.hooks import remove_hook_from_module
 from torch import nn
 
-from i4vgen.errors import OutOfMemoryError
+from i4vgen.errors import I4VGenError, OutOfMemoryError
 
 T = TypeVar("T")
 
 GB = 10**9
 
-# Beside the weights. Estimates for 16 frames of 512 x 512 in half precision, generous on purpose: a wrong guess
-# costs one failed attempt, after which `leaner_when_full` takes the next mode.
+# Memory required besides the weights: generous estimates for 16 frames of 512 x 512 in half precision. If an
+# estimate is too low, one attempt fails and `leaner_when_full` switches to the next mode.
 ROOM_FOR_BATCHES = 5 * GB
 ROOM_FOR_ONE = 2.5 * GB
 
+OUT_OF_MEMORY = (
+    "out of memory",  # MPS, and CUDA outside PyTorch's allocator
+    "invalid buffer size",  # MPS, for a single tensor that is too large
+    "alloc_failed",  # cuBLAS, cuDNN
+    "allocate memory",  # the CPU on Linux and macOS
+    "not enough memory",  # the CPU on Windows
+)
+"""Phrases in the messages of out-of-memory errors, in lower case."""
+
 
 class Memory(enum.Enum):
-    """From generous to lean.
+    """Memory modes, from generous to lean.
 
-    FULL: every network on the device, batches computed whole. SLICED: batches entry by entry, the VAE frame
-    by frame and in tiles. OFFLOADED: besides, every network waits in the computer's memory for its turn.
+    FULL keeps the networks on the device and computes whole batches. SLICED computes batches entry by entry,
+    and in the VAE also tile by tile. OFFLOADED does the same and keeps idle networks in the CPU's memory.
     """
 
     FULL = "full"
@@ -43,7 +54,7 @@ class Memory(enum.Enum):
 
 
 def choose_memory(device: torch.device, networks: Iterable[nn.Module]) -> Memory:
-    """The most generous mode for what is free on a device. Elsewhere than on CUDA: everything at once."""
+    """Returns the most generous mode that fits a device's free memory; always FULL without CUDA."""
     if device.type != "cuda":
         return Memory.FULL
     weights = sum(p.numel() * p.element_size() for network in networks for p in network.parameters())
@@ -51,16 +62,56 @@ def choose_memory(device: torch.device, networks: Iterable[nn.Module]) -> Memory
 
 
 def suggest_memory(free: int, weights: int) -> Memory:
-    """The most generous mode for `free` bytes and networks of `weights` bytes."""
+    """Returns the most generous mode that fits in `free` bytes for networks of `weights` bytes."""
     if free >= weights + ROOM_FOR_BATCHES:
         return Memory.FULL
     return Memory.SLICED if free >= weights + ROOM_FOR_ONE else Memory.OFFLOADED
 
 
-def leaner_when_full(method: Callable[..., T]) -> Callable[..., T]:
-    """Lets a backbone's method run again in a leaner mode when the device is out of memory.
+def is_out_of_memory(error: BaseException) -> bool:
+    """Returns whether an error means that the device or the CPU ran out of memory.
 
-    The method must not leave anything half done. Raises `OutOfMemoryError` when there is no leaner mode.
+    Only PyTorch's CUDA allocator raises `torch.OutOfMemoryError`, and only Python raises `MemoryError`. Other
+    errors are recognised by their messages.
+    """
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    if not isinstance(error, RuntimeError) or isinstance(error, I4VGenError):
+        return False
+    return any(phrase in str(error).lower() for phrase in OUT_OF_MEMORY)
+
+
+@contextlib.contextmanager
+def memory_errors_in_words(device: torch.device | str) -> Iterator[None]:
+    """Converts out-of-memory errors of any device to `OutOfMemoryError`."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        # Drop the traceback, which keeps the tensors of the failed attempt alive.
+        raise OutOfMemoryError(too_little_memory(device)) from error.with_traceback(None)
+
+
+def too_little_memory(device: torch.device | str, when: str = "") -> str:
+    """Returns the message for `OutOfMemoryError`.
+
+    Args:
+        device: The device that ran out of memory.
+        when: Words to insert after "memory", with a leading space.
+    """
+    name = "this computer" if torch.device(device).type == "cpu" else "the GPU"
+    return (
+        f"{name} has too little free memory{when}: ask for fewer frames or a smaller picture (height, width),"
+        " or close what else uses its memory"
+    )
+
+
+def leaner_when_full(method: Callable[..., T]) -> Callable[..., T]:
+    """Makes a backbone's method retry in a leaner mode when the device runs out of memory.
+
+    The mode stays in effect for the rest of the run (`PlacedNetworks.begin_run`). The method must be safe to
+    repeat. It raises `OutOfMemoryError` if it runs out of memory in the leanest mode.
     """
 
     @functools.wraps(method)
@@ -68,38 +119,50 @@ def leaner_when_full(method: Callable[..., T]) -> Callable[..., T]:
         while True:
             try:
                 return method(self, *args, **kwargs)
-            except torch.OutOfMemoryError:
-                pass
-            # Not inside of `except`: there the traceback still holds on to the tensors of the attempt.
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            # Not within `except`, where the traceback would keep the tensors of the failed attempt alive.
             free_cache()
             if self.memory.leaner is None:
-                raise OutOfMemoryError(
-                    "the GPU has too little free memory even for the leanest mode: ask for fewer frames or a"
-                    " smaller picture, or close what else uses the GPU"
-                )
-            self.set_memory(self.memory.leaner)
+                raise OutOfMemoryError(too_little_memory(self.device, " even for the leanest mode"))
+            self._rearrange(self.memory.leaner)
 
     return attempt
 
 
-class PlacedNetworks:
-    """The networks of a backbone on their device, in one of the modes of `Memory`.
+class PlacedNetworks(ABC):
+    """Places the networks of a backbone on a device according to a memory mode.
 
-    networks: in the order in which a run needs them. vae: the one that decodes. memory_format: of the networks
-    on a GPU.
+    Attributes:
+        networks: The networks to place, in the order in which a run uses them.
+        device: The device to run on.
+        memory: The current memory mode.
+        vae: The VAE; None if the backbone has none.
+        memory_format: The memory format of the networks on a GPU.
     """
 
     device: torch.device
     memory: Memory
+    _chosen: Memory
     vae: Any
     memory_format: torch.memory_format = torch.contiguous_format
 
     @property
-    def networks(self) -> list[nn.Module]:
-        raise NotImplementedError
+    @abstractmethod
+    def networks(self) -> list[nn.Module]: ...
 
     def set_memory(self, memory: Memory) -> None:
-        """Rearranges the networks for a mode."""
+        """Sets the memory mode in which every run begins, and places the networks."""
+        self._chosen = memory
+        self._rearrange(memory)
+
+    def begin_run(self) -> None:
+        """Returns to the mode of `set_memory`, because this run may need less memory than the previous one."""
+        if self.memory is not self._chosen:
+            self._rearrange(self._chosen)
+
+    def _rearrange(self, memory: Memory) -> None:
         self.memory = memory
         self._place()
 
@@ -115,12 +178,18 @@ class PlacedNetworks:
             hook = None
             for network in self.networks:
                 _, hook = cpu_offload_with_hook(network, self.device, prev_module_hook=hook)
-        if self.memory is not Memory.FULL and self.vae is not None:
-            self.vae.enable_slicing()
-            self.vae.enable_tiling()
+        if self.vae is not None:
+            if self.memory is Memory.FULL:
+                self.vae.disable_slicing()
+                self.vae.disable_tiling()
+            else:
+                self.vae.enable_slicing()
+                self.vae.enable_tiling()
 
 
 def free_cache() -> None:
-    """Gives memory that torch keeps for later back to the device."""
+    """Releases the device memory that PyTorch caches."""
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()

@@ -1,6 +1,6 @@
-"""A step of a noise schedule, and what a model predicts there, whatever it was trained to predict.
+"""Noise levels and model predictions in all parametrisations.
 
-Shapes: [B, C, F, h, w] for all latents and noise.
+All latents and noise are [B, C, F, h, w].
 """
 
 from __future__ import annotations
@@ -8,18 +8,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-import torch
+from torch import Tensor
 
 
 @dataclass(frozen=True)
 class NoiseLevel:
-    """A step of a noise schedule, at which noisy latents are alpha * clean + sigma * noise.
+    """A level of a noise schedule: noisy latents are alpha * clean + sigma * noise.
 
     Attributes:
-        timestep: t, what the network is told: a whole number where the schedule is a table, else any number.
-        alpha: The amount of signal.
-        sigma: The amount of noise.
-        weight: The share of noise in the variance: the weight of equation 5, where it is 1 - alpha_bar_t.
+        timestep: The network's input t; an integer if the schedule is a table.
+        alpha: The factor of the clean latents.
+        sigma: The factor of the noise.
+        weight: The noise's share of the variance, which is the weight 1 - alpha_bar_t in equation 5.
     """
 
     timestep: float
@@ -29,84 +29,83 @@ class NoiseLevel:
 
     @classmethod
     def of_alpha_bar(cls, timestep: float, alpha_bar: float) -> NoiseLevel:
-        """The level that diffusion models call alpha_bar_t: signal and noise together have a variance of 1."""
+        """Returns the noise level of a variance-preserving diffusion model at alpha_bar_t."""
         return cls(timestep, alpha_bar**0.5, (1 - alpha_bar) ** 0.5, 1 - alpha_bar)
 
     @classmethod
     def of_flow(cls, timestep: float, sigma: float) -> NoiseLevel:
-        """The level of a flow model: a point on the straight line from clean latents (0) to noise (1)."""
+        """Returns the noise level of a flow model at `sigma`, from 0 (clean) to 1 (pure noise)."""
         return cls(timestep, 1 - sigma, sigma, sigma**2 / ((1 - sigma) ** 2 + sigma**2))
 
-    def add_noise(self, latents: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        """Clean latents brought to this level."""
+    def add_noise(self, latents: Tensor, noise: Tensor) -> Tensor:
+        """Adds noise to clean latents at this level."""
         return self.alpha * latents + self.sigma * noise
 
 
 @dataclass(frozen=True)
 class Prediction(ABC):
-    """What a model predicts. There is a subclass for each kind of output; none of them divides by an amount of
-    signal or of noise that may be 0 where such a model is asked.
+    """A model's prediction. Each parametrisation has a subclass.
+
+    Subclasses must not divide by alpha or sigma if it can be 0 at a level of their models.
 
     Attributes:
         level: The noise level of `noisy`.
-        noisy: The latents that the model saw.
-        output: Its output, float32, in its own terms: what a solver made for these wants.
+        noisy: The noisy latents that the model received.
+        output: The raw output of the model, float32.
     """
 
     level: NoiseLevel
-    noisy: torch.Tensor
-    output: torch.Tensor
+    noisy: Tensor
+    output: Tensor
 
     @property
     @abstractmethod
-    def clean(self) -> torch.Tensor:
-        """The clean latents."""
-        ...
+    def clean(self) -> Tensor:
+        """The predicted clean latents."""
 
     @property
     @abstractmethod
-    def noise(self) -> torch.Tensor:
-        """The noise, eps in the paper."""
-        ...
+    def noise(self) -> Tensor:
+        """The predicted noise, eps in the paper."""
 
 
 class EpsilonPrediction(Prediction):
-    """Of a model that predicts the noise."""
+    """The prediction of a model trained to predict the noise."""
 
     @property
-    def clean(self) -> torch.Tensor:
+    def clean(self) -> Tensor:
         return (self.noisy - self.level.sigma * self.output) / self.level.alpha
 
     @property
-    def noise(self) -> torch.Tensor:
+    def noise(self) -> Tensor:
         return self.output
 
 
 class VPrediction(Prediction):
-    """Of a model that predicts alpha * noise - sigma * clean (arXiv 2202.00512)."""
+    """The prediction of a model trained to predict v = alpha * noise - sigma * clean (arXiv 2202.00512)."""
 
     @property
-    def clean(self) -> torch.Tensor:
+    def clean(self) -> Tensor:
         return self.level.alpha * self.noisy - self.level.sigma * self.output
 
     @property
-    def noise(self) -> torch.Tensor:
+    def noise(self) -> Tensor:
         return self.level.sigma * self.noisy + self.level.alpha * self.output
 
 
 class FlowPrediction(Prediction):
-    """Of a flow model, which predicts the velocity noise - clean (arXiv 2210.02747)."""
+    """The prediction of a flow model, the velocity noise - clean (arXiv 2210.02747)."""
 
     @property
-    def clean(self) -> torch.Tensor:
+    def clean(self) -> Tensor:
         return self.noisy - self.level.sigma * self.output
 
     @property
-    def noise(self) -> torch.Tensor:
+    def noise(self) -> Tensor:
         return self.noisy + self.level.alpha * self.output
 
 
-# By the names that diffusers' schedulers have for them.
+# Keyed by diffusers' names of the parametrisations.
 PREDICTIONS: dict[str, type[Prediction]] = {
     "epsilon": EpsilonPrediction,
     "v_prediction": VPrediction,

@@ -1,7 +1,7 @@
-"""SparseCtrl (arXiv 2311.16933): AnimateDiff with a second encoder that sees the first frame.
+"""SparseCtrl (arXiv 2311.16933): AnimateDiff with a controlnet for the first frame.
 
-The anchor is that frame, so every video, a vanilla one too, is image-to-video. Candidates are single images
-and drawn without it.
+The anchor is the first frame, so all videos of a run, including comparisons, are image-to-video. Candidate
+images are generated without the controlnet.
 """
 
 from __future__ import annotations
@@ -12,38 +12,36 @@ from typing import Any
 
 import torch
 from diffusers import SparseControlNetModel
-from torch import nn
+from torch import Tensor, nn
 
-from i4vgen import hub
-from i4vgen.backbones.animatediff import (
-    AnimateDiffBackbone,
-    adopt_motion_modules,
-    load_parts,
-)
+from i4vgen.backbones.animatediff import AnimateDiffBackbone, adopt_motion_modules, load_parts
+from i4vgen.backbones.guidance import PromptEmbeds
 from i4vgen.backbones.memory import Memory
 from i4vgen.backbones.own_settings import read_config
-from i4vgen.backbones.stable_diffusion import PromptEmbeds
+from i4vgen.config import Defaults
 from i4vgen.errors import ModelError
-from i4vgen.generation_config import Defaults
+from i4vgen.weights import hub
 
-# What a UNet and a controlnet must have in common for one's features to be added to the other's.
+# Settings in which a UNet and its controlnet must agree.
 SHARED = ("block_out_channels", "layers_per_block", "cross_attention_dim")
 
 
 class SparseCtrlBackbone(AnimateDiffBackbone):
-    """AnimateDiff on which a controlnet imprints the anchor as the first frame.
+    """AnimateDiff with a controlnet that makes the anchor the first frame.
 
-    The controlnet sees a video of latents that is the anchor in its first frame and empty elsewhere, and a
-    mask that says so. It does not see the noisy latents (zeros stand in for them), but it is asked at every
-    timestep and for both halves of the guidance. Its motion modules are those of the UNet and, like them,
-    normalise each frame by itself, as the authors' sparse_controlnet.py computes them; diffusers normalises
-    over all frames together.
+    The controlnet receives a video with the anchor as the first frame and 0 elsewhere, and a matching mask.
+    It replaces the noisy latents with zeros, but depends on the timestep and the prompt, so it runs at every
+    step and for both halves of the guidance. Its motion modules normalise each frame separately, as in the
+    authors' sparse_controlnet.py.
+
+    Args:
+        controlnet: The controlnet, with its motion modules replaced (`adopt_motion_modules`).
+        parts: The keyword arguments of `AnimateDiffBackbone`.
     """
 
     image_to_video = True
 
     def __init__(self, controlnet: SparseControlNetModel, **parts: Any):
-        """controlnet: with its motion modules adopted. parts: as for `AnimateDiffBackbone`."""
         self.controlnet = controlnet
         super().__init__(**parts)
 
@@ -57,25 +55,32 @@ class SparseCtrlBackbone(AnimateDiffBackbone):
         dtype: torch.dtype | None = None,
         memory: Memory | None = None,
         loras: Sequence[str] = (),
+        variant: str | None = None,
+        vae: str | None = None,
     ) -> SparseCtrlBackbone:
-        """Loads a model in the diffusers layout.
+        """Loads a model in the diffusers layout, like `AnimateDiffBackbone.from_pretrained`.
 
-        controlnet: a folder or hub id of a `SparseControlNetModel` that is conditioned on latents (RGB, not
-        scribbles). Everything else: as for `AnimateDiffBackbone.from_pretrained`; LoRAs change the UNet, not
-        the controlnet.
+        Args:
+            controlnet: A folder or hub id of a `SparseControlNetModel` conditioned on latents (RGB, not
+                scribbles). LoRAs are not applied to the controlnet.
         """
-        defaults = cls.read_defaults(model, motion_adapter, controlnet)
+        defaults = cls.read_defaults(model, motion_adapter, controlnet, vae)
         dtype = dtype or hub.default_dtype(device)
-        network = adopt_motion_modules(hub.load(SparseControlNetModel, controlnet, "", dtype))
-        parts = load_parts(model, motion_adapter, dtype, loras)
+        network = adopt_motion_modules(hub.load(SparseControlNetModel, controlnet, "", dtype, variant))
+        parts = load_parts(model, motion_adapter, dtype, loras, variant, vae)
         return cls(network, **parts, defaults=defaults, device=device, memory=memory)
 
     @staticmethod
-    def read_defaults(model: str, motion_adapter: str | None, controlnet: str) -> Defaults:
-        """The defaults of AnimateDiff with the shorter of the two longest videos. Raises `ModelError` for a
-        controlnet of another kind or for another UNet.
+    def read_defaults(
+        model: str, motion_adapter: str | None, controlnet: str, vae: str | None = None
+    ) -> Defaults:
+        """Reads AnimateDiff's defaults and also applies the controlnet's limit on the number of frames.
+
+        Raises:
+            ModelError: A configuration is missing or damaged, or the controlnet does not accept latents or
+                does not fit the UNet.
         """
-        defaults = AnimateDiffBackbone.read_defaults(model, motion_adapter)
+        defaults = AnimateDiffBackbone.read_defaults(model, motion_adapter, vae)
         config, unet = read_config(controlnet), read_config(model, "unet")
         if not config.get("use_simplified_condition_embedding"):
             raise ModelError(f"the controlnet {controlnet} does not take latents: only SparseCtrl RGB does")
@@ -94,21 +99,15 @@ class SparseCtrlBackbone(AnimateDiffBackbone):
         self.controlnet.compile(dynamic=False)
         super().compile()
 
-    def condition(self, prompt_embeds: PromptEmbeds, anchor: torch.Tensor) -> PromptEmbeds:
+    def condition(self, prompt_embeds: PromptEmbeds, anchor: Tensor) -> PromptEmbeds:
         return replace(prompt_embeds, anchor=anchor)
 
-    def call_unet(
-        self,
-        latents: torch.Tensor,
-        timestep: torch.Tensor,
-        embeds: torch.Tensor,
-        anchor: torch.Tensor | None,
-    ) -> torch.Tensor:
+    def call_unet(self, latents: Tensor, timestep: Tensor, embeds: Tensor, anchor: Tensor | None) -> Tensor:
         num_frames = latents.shape[2]
         if anchor is None or num_frames == 1:
             return super().call_unet(latents, timestep, embeds, anchor)
-        shown = torch.zeros_like(latents)
-        shown[:, :, :1] = anchor
+        condition = torch.zeros_like(latents)
+        condition[:, :, :1] = anchor
         mask = torch.zeros_like(latents[:, :1])
         mask[:, :, :1] = 1
         embeds = embeds.repeat_interleave(num_frames, dim=0)
@@ -116,7 +115,7 @@ class SparseCtrlBackbone(AnimateDiffBackbone):
             latents,
             timestep,
             encoder_hidden_states=embeds,
-            controlnet_cond=shown,
+            controlnet_cond=condition,
             conditioning_mask=mask,
             return_dict=False,
         )

@@ -1,50 +1,52 @@
-"""What the video models on top of Stable Diffusion share: its text encoder, its VAE, a table of
-noise levels, classifier-free guidance. What they do not share is how their network is called.
-"""
+"""The base of video models built on Stable Diffusion: text encoder, VAE, schedule and guidance."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, ModelMixin
-from torch import nn
+from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from i4vgen.backbones.base import Backbone
-from i4vgen.backbones.guidance import guide
+from i4vgen.backbones.base import Backbone, from_uint8, to_uint8
+from i4vgen.backbones.clip_text import encode_texts
+from i4vgen.backbones.guidance import PromptEmbeds, guide
 from i4vgen.backbones.memory import Memory, PlacedNetworks, choose_memory, leaner_when_full
 from i4vgen.backbones.prediction import PREDICTIONS, NoiseLevel, Prediction
 from i4vgen.backbones.samplers import DiffusersSampler, noise_levels
-from i4vgen.generation_config import Defaults
+from i4vgen.config import Defaults
+from i4vgen.events import LoraFit
 
 T = TypeVar("T")
 
-# VAE decoding takes a lot of memory per pixel: this many pixels at once (4 frames of 512 x 512).
-PIXELS_AT_ONCE = 2**20
-
-
-@dataclass(frozen=True)
-class PromptEmbeds:
-    """An encoded prompt and negative prompt, [1, tokens, D] each.
-
-    anchor: latents [1, C, 1, h, w] that an image-to-video model shows first; None elsewhere.
-    """
-
-    prompt: torch.Tensor
-    negative: torch.Tensor
-    anchor: torch.Tensor | None = None
+# The maximum number of pixels that the VAE decodes in one pass, which bounds its memory (4 frames of 512 x
+# 512). A pass decodes at least one frame.
+PIXELS_PER_PASS = 2**20
 
 
 class StableDiffusionBackbone(PlacedNetworks, Backbone):
-    """Implements `Backbone`, where the methods are described, but for how it is loaded. A subclass has
-    `from_pretrained`, `read_defaults` and `call_unet`.
+    """Implements most of `Backbone`; subclasses add `from_pretrained`, `read_defaults` and `call_unet`.
+
+    Args:
+        unet: The denoising network.
+        scheduler: A scheduler with the schedule that the network was trained with.
+        defaults: The default settings and limits.
+        vae: The VAE, required to encode and decode.
+        text_encoder: The text encoder, required to encode prompts.
+        tokenizer: The tokenizer, required to encode prompts.
+        step_sizes: The step sizes of the first NI-VSDS steps; the last one also applies to all others.
+        device: The device to run on.
+        memory: The memory mode; None chooses one by the device's free memory.
+        reads_to_the_end: Whether prompts are read beyond the text encoder's context rather than truncated.
+        lora_fits: How well each LoRA in the networks fits them.
     """
 
-    memory_format = torch.channels_last  # on a GPU convolutions are faster like that
+    reads_weights = True
+    memory_format = torch.channels_last  # speeds up convolutions on a GPU
 
     def __init__(
         self,
@@ -57,11 +59,9 @@ class StableDiffusionBackbone(PlacedNetworks, Backbone):
         step_sizes: Sequence[float] = (1.0,),
         device: str | torch.device = "cpu",
         memory: Memory | None = None,
+        reads_to_the_end: bool = True,
+        lora_fits: Sequence[LoraFit] = (),
     ):
-        """scheduler: of the schedule that the network was trained under. vae, text_encoder, tokenizer: needed
-        to encode and decode. step_sizes: of the NI-VSDS steps; the last one holds for all further
-        ones. device: where the networks are to run. memory: None decides by what is free there.
-        """
         self.unet = unet
         self.schedule = scheduler.config
         self.defaults = defaults
@@ -69,11 +69,18 @@ class StableDiffusionBackbone(PlacedNetworks, Backbone):
         self.text_encoder = text_encoder
         self.tokenizer = tokenizer
         self.step_sizes = tuple(step_sizes)
+        self.lora_fits = tuple(lora_fits)
         self.device = torch.device(device)
+        self.reads_to_the_end = reads_to_the_end
         self._prediction = PREDICTIONS[self.schedule.get("prediction_type", "epsilon")]
         self._levels = noise_levels(scheduler)
-        self.noisiest = self._levels[-1]
+        self.max_noise_level = self._levels[-1]
         self.set_memory(memory or choose_memory(self.device, self.networks))
+
+    @classmethod
+    def reads_long_prompts(cls, **sources: str) -> bool:
+        """Returns False for models with a vocabulary, which were trained on short prompts only."""
+        return cls.read_vocabulary(**sources) is None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -84,7 +91,7 @@ class StableDiffusionBackbone(PlacedNetworks, Backbone):
         return [network for network in (self.text_encoder, self.unet, self.vae) if network is not None]
 
     def compile(self) -> None:
-        """Compiles the network for the shapes that it will see; each takes a while at its first step."""
+        """Compiles the UNet for static shapes, which makes the first step of each shape slow."""
         self.unet.compile(dynamic=False)
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
@@ -95,18 +102,12 @@ class StableDiffusionBackbone(PlacedNetworks, Backbone):
     @torch.inference_mode()
     def encode_prompt(self, prompt: str, negative_prompt: str) -> PromptEmbeds:
         tokenizer, text_encoder = needed(self.tokenizer), needed(self.text_encoder)
-        tokens = tokenizer(
-            [prompt, negative_prompt],
-            padding="max_length",
-            max_length=tokenizer.model_max_length,
-            truncation=True,
-            return_tensors="pt",
-        )
-        embeds = text_encoder(tokens.input_ids.to(self.device))[0].to(self.dtype)
+        texts = [prompt, negative_prompt]
+        embeds = encode_texts(tokenizer, text_encoder, texts, self.device, self.reads_to_the_end).to(self.dtype)
         return PromptEmbeds(embeds[:1], embeds[1:])
 
     def level(self, t: int) -> NoiseLevel:
-        """The noise level at timestep t."""
+        """Returns the noise level at timestep t."""
         return self._levels[t]
 
     def sampler(
@@ -114,16 +115,16 @@ class StableDiffusionBackbone(PlacedNetworks, Backbone):
         name: str,
         num_inference_steps: int,
         last: int | None = None,
-        noised: bool = False,  # or not: every level of the table leaves a trace of a video
+        starts_from_video: bool = False,  # unused: noisy latents contain signal at every level
     ) -> DiffusersSampler:
         return DiffusersSampler(name, self.schedule, num_inference_steps, last)
 
     @leaner_when_full
     @torch.inference_mode()
     def predict(
-        self, latents: torch.Tensor, level: NoiseLevel, prompt_embeds: PromptEmbeds, guidance_scale: float
+        self, latents: Tensor, level: NoiseLevel, prompt_embeds: PromptEmbeds, guidance_scale: float
     ) -> Prediction:
-        # Filled in on the device: a number sent there by a copy would wait for everything queued there.
+        # Create the tensor on the device, because copying a number there waits for all queued work.
         timestep = torch.full((), level.timestep, device=self.device)
         output = guide(
             lambda part, embeds: self.call_unet(part, timestep, embeds, prompt_embeds.anchor),
@@ -131,64 +132,60 @@ class StableDiffusionBackbone(PlacedNetworks, Backbone):
             prompt_embeds.prompt.to(self.dtype),
             prompt_embeds.negative.to(self.dtype),
             guidance_scale,
-            at_once=None if self.memory is Memory.FULL else 1,
+            batch_size=None if self.memory is Memory.FULL else 1,
         )
         return self._prediction(level, latents, output)
 
-    def call_unet(
-        self,
-        latents: torch.Tensor,
-        timestep: torch.Tensor,
-        embeds: torch.Tensor,
-        anchor: torch.Tensor | None,
-    ) -> torch.Tensor:
-        """The network's output for latents [B, C, F, h, w] at a timestep (no dimensions, on the device).
+    @abstractmethod
+    def call_unet(self, latents: Tensor, timestep: Tensor, embeds: Tensor, anchor: Tensor | None) -> Tensor:
+        """Computes the network's output for latents [B, C, F, h, w].
 
-        embeds: [B, tokens, D]. anchor: as in `PromptEmbeds`; to be ignored for single images.
+        Args:
+            latents: The noisy latents.
+            timestep: The timestep, a scalar on the device.
+            embeds: The encoded prompts, [B, tokens, D].
+            anchor: The anchor of `PromptEmbeds`; ignored for single images.
+
+        Returns:
+            The output, [B, C, F, h, w].
         """
-        raise NotImplementedError
-
-    def ni_vsds_step_size(self, index: int) -> float:
-        return self.step_sizes[min(index, len(self.step_sizes) - 1)]
 
     @leaner_when_full
     @torch.inference_mode()
-    def encode(self, image: np.ndarray) -> torch.Tensor:
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].to(self.device)
+    def encode(self, image: np.ndarray) -> Tensor:
         vae = self._needed_vae()
-        pixels = (pixels.float() / 127.5 - 1).to(vae.dtype)
+        pixels = from_uint8(image, self.device).to(vae.dtype)
         latents = vae.encode(pixels).latent_dist.mode().float()
         shift, scale = self._latent_statistics()
         return ((latents - shift) * scale).unsqueeze(2)
 
     @leaner_when_full
     @torch.inference_mode()
-    def decode(self, latents: torch.Tensor) -> np.ndarray:
+    def decode(self, latents: Tensor) -> np.ndarray:
         batch, channels, num_frames, height, width = latents.shape
         shift, scale = self._latent_statistics()
         frames = latents.permute(0, 2, 1, 3, 4).reshape(-1, channels, height, width) / scale + shift
-        at_once = max(1, PIXELS_AT_ONCE // (height * width * self.defaults.size_multiple**2))
+        batch_size = max(1, PIXELS_PER_PASS // (height * width * self.defaults.size_multiple**2))
         vae = self._needed_vae()
-        pixels = [_to_uint8(vae.decode(f.to(vae.dtype)).sample) for f in frames.split(at_once)]
+        pixels = [to_uint8(vae.decode(f.to(vae.dtype)).sample) for f in frames.split(batch_size)]
         pixels = torch.cat(pixels).permute(0, 2, 3, 1)
         return pixels.reshape(batch, num_frames, *pixels.shape[1:]).contiguous().cpu().numpy()
 
     def _latent_statistics(self) -> tuple[float, float]:
-        """The VAE's shift and scale; Stable Diffusion's has no shift."""
+        """Returns the shift and scale of the VAE's latents; the shift is 0 for Stable Diffusion."""
         config = self._needed_vae().config
         return getattr(config, "shift_factor", None) or 0.0, config.scaling_factor
 
     def _needed_vae(self) -> Any:
-        """The VAE. Any, as its annotations leave open what it returns."""
-        return needed(self.vae)
+        return needed(self.vae)  # Any, because diffusers' return annotations are incomplete
 
 
 def needed(part: T | None) -> T:
-    """A part without which a backbone can denoise, but neither encode nor decode."""
+    """Returns an optional part of the backbone.
+
+    Raises:
+        TypeError: The part is missing.
+    """
     if part is None:
         raise TypeError("this backbone was made without its text encoder or its VAE")
     return part
-
-
-def _to_uint8(pixels: torch.Tensor) -> torch.Tensor:
-    return ((pixels.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)

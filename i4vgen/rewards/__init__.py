@@ -1,1 +1,1 @@
-"""Who judges an image: one file per reward model, all speaking the protocol of `base.py`."""
+"""The reward models, with their interface in `base.py` and the scoring of images and videos in `scoring.py`."""

@@ -1,30 +1,44 @@
-"""What the package asks of a reward model.
-
-A reward model is one class, and one entry of `catalog.REWARDS` that says how it is loaded.
-"""
+"""The interface of reward models. To add one, write a class and add an entry to `catalog.REWARDS`."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+import numpy as np
 from PIL import Image
 
 
 class Reward(Protocol):
-    """Scores how well images show a prompt: the reward of equation 4.
+    """Scores how well images match a prompt: the reward of equation 4.
 
     Attributes:
-        name: What people call it; the key of its scores.
+        name: The name shown to users, and the key of the scores.
     """
 
     name: str
 
     @abstractmethod
     def score(self, prompt: str, images: list[Image.Image]) -> list[float]:
-        """One score per image, on the reward model's own scale. Higher is better.
+        """Returns one score per image, on the model's own scale. Higher is better.
 
         Args:
-            images: RGB, of any size.
+            prompt: The prompt.
+            images: RGB images of any size.
         """
-        ...
+
+
+@runtime_checkable
+class FeatureReward(Reward, Protocol):
+    """A reward model that also provides image features. Callers check `isinstance(reward, FeatureReward)`."""
+
+    @abstractmethod
+    def image_features(self, images: list[Image.Image]) -> np.ndarray:
+        """Returns the features of the model's image encoder.
+
+        Args:
+            images: N RGB images of any size.
+
+        Returns:
+            The features, float32 [N, D], normalised so that dot products are cosines.
+        """

@@ -1,8 +1,8 @@
-"""HPSv2.1 (Wu et al. 2023, arXiv 2306.09341): OpenCLIP's ViT-H/14, trained on people's choices between images.
+"""HPSv2.1 (Wu et al. 2023, arXiv 2306.09341): OpenCLIP's ViT-H/14, trained on human preferences.
 
-Its checkpoint has OpenCLIP's names. Renamed, with each attention's three projections apart, it is transformers'
-CLIPModel. The authors' package (hpsv2 1.2.0) also replaces typographic quotes, ligatures, HTML entities and
-broken encodings in a prompt (ftfy); here they stay.
+The network is transformers' CLIPModel. OpenCLIP's weights are renamed, and the joint query, key and value
+projection of each attention layer is split. Unlike in the authors' package (hpsv2 1.2.0), prompts are not
+cleaned by ftfy.
 """
 
 from __future__ import annotations
@@ -11,20 +11,19 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from torch import Tensor
 from transformers import CLIPConfig, CLIPModel
-from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-from i4vgen import checkpoints, hub
-from i4vgen.rewards.clip import ClipScore, load_part, load_tokenizer
+from i4vgen.rewards.clip import ClipScore, load_part, load_tokenizer, normalized, rgb_pixels
+from i4vgen.weights import checkpoints, hub
 
 MODEL, CHECKPOINT = "xswu/HPSv2", "HPS_v2.1_compressed.pt"
 BASE, CONFIG = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K", "config.json"
 
-# The checkpoint's names, as far as transformers has others.
+# Replacements from the checkpoint's names to transformers'.
 RENAMED = (
     (r"visual\.class_embedding$", "vision_model.embeddings.class_embedding"),
     (r"visual\.positional_embedding$", "vision_model.embeddings.position_embedding.weight"),
@@ -43,45 +42,48 @@ RENAMED = (
     (r"(.*\.layers\.\d+)\.mlp\.c_proj\.", r"\1.mlp.fc2."),
     (r"(.*\.layers\.\d+)\.attn\.(in|out)_proj", r"\1.self_attn.\2_proj"),
 )
-# Matrices that OpenCLIP multiplies by from the right: those of transformers' linear layers are transposed.
+# OpenCLIP stores these matrices transposed.
 TRANSPOSED = ("visual_projection.weight", "text_projection.weight")
-# One matrix or bias for query, key and value.
+# OpenCLIP stores the projections of query, key and value as one tensor.
 JOINED = re.compile(r"(.*\.self_attn\.)in_proj_(weight|bias)")
 
 
 def load(
     model: str = MODEL, base: str = BASE, device: str = "cpu", dtype: torch.dtype | None = None
 ) -> ClipScore:
-    """Loads the authors' file.
+    """Loads the authors' checkpoint.
 
-    model: a folder or a hub id with HPS_v2.1_compressed.pt. base: one of the CLIPModel that was trained
-    further, of which config.json and the tokenizer are used. dtype: None for float32, whatever the file holds.
-    Raises `ModelError` if anything is missing, damaged or does not fit together.
+    Args:
+        model: A folder or hub id with HPS_v2.1_compressed.pt.
+        base: A folder or hub id with the matching config.json and tokenizer of a CLIPModel.
+        device: The device to run on.
+        dtype: The dtype of the network; None means float32.
+
+    Raises:
+        ModelError: A part is missing or damaged, or the parts do not fit together.
     """
-    config: Any = load_part(CLIPConfig, base, (CONFIG,))  # whose annotations leave open what its parts are
+    config: Any = load_part(CLIPConfig, base, (CONFIG,))  # transformers' annotations are incomplete
     file = hub.required_file(model, CHECKPOINT)
     read = checkpoints.read(file, f"download it again from {MODEL}", "state_dict")
     with checkpoints.building(file, CONFIG):
         clip = CLIPModel(config)
     dtype = dtype or torch.float32
-    checkpoints.fill(clip, {key: tensor.to(device, dtype) for key, tensor in _renamed(read)}, file, CONFIG)
+    checkpoints.load_into(clip, {key: tensor.to(device, dtype) for key, tensor in _renamed(read)}, file, CONFIG)
     tokenizer = load_tokenizer(base, config.text_config.vocab_size, model)
 
-    def to_pixels(images: list[Image.Image]) -> torch.Tensor:
+    def to_pixels(images: list[Image.Image]) -> Tensor:
         return torch.stack([_pixels(image, config.vision_config.image_size) for image in images])
 
     return ClipScore("HPSv2.1", clip, tokenizer, to_pixels, hps)
 
 
-def hps(cosine: torch.Tensor, _logit_scale: torch.Tensor) -> torch.Tensor:
-    """Cosine in hundredths, as in the authors' tables, where models score 14 to 31; their function `score`
-    leaves it at 0.14 to 0.31.
-    """
+def hps(cosine: Tensor, _logit_scale: Tensor) -> Tensor:
+    """Returns the cosine times 100, the scale of the authors' tables, in which models score 14 to 31."""
     return 100 * cosine
 
 
-def _renamed(weights: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
-    """The weights under transformers' names, as views. What cannot be renamed keeps its name."""
+def _renamed(weights: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """Yields the weights with transformers' names, as views. Unknown names are kept."""
     for key, tensor in weights.items():
         key = checkpoints.renamed(key, RENAMED)
         if (match := JOINED.fullmatch(key)) and tensor.ndim and len(tensor) % 3 == 0:
@@ -91,17 +93,14 @@ def _renamed(weights: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, torch.T
             yield key, tensor.transpose(0, -1) if key in TRANSPOSED else tensor
 
 
-def _pixels(image: Image.Image, size: int) -> torch.Tensor:
-    """[3, S, S], where S is `size`: the whole image, its long side scaled to S, in the middle of black.
+def _pixels(image: Image.Image, size: int) -> Tensor:
+    """Scales an image to fit [3, size, size], pads it with black and normalises it.
 
-    As the package does it with torchvision 0.17 or newer, which smooths what it shrinks.
+    Scaling is antialiased, as in the authors' package with torchvision 0.17 or newer.
     """
-    pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).float() / 255
+    pixels = rgb_pixels(image)
     scale = size / max(image.size)
     height, width = (max(1, round(side * scale)) for side in pixels.shape[1:])
     pixels = F.interpolate(pixels[None], size=(height, width), mode="bicubic", antialias=True)[0]
     left, top = (size - width) // 2, (size - height) // 2
-    pixels = F.pad(pixels, (left, size - width - left, top, size - height - top))
-    return (pixels - torch.tensor(OPENAI_CLIP_MEAN)[:, None, None]) / torch.tensor(OPENAI_CLIP_STD)[
-        :, None, None
-    ]
+    return normalized(F.pad(pixels, (left, size - width - left, top, size - height - top)))

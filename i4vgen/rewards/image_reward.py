@@ -1,8 +1,8 @@
-"""ImageReward (Xu et al. 2023, arXiv 2304.05977): a BLIP that was trained on people's choices between images.
+"""ImageReward (Xu et al. 2023, arXiv 2304.05977): a BLIP trained on human preferences.
 
-The package `image-reward` 1.5 needs a transformers of 2023, so its checkpoint runs here on transformers' own
-BLIP: a ViT reads the image, a BERT reads the prompt and looks at the image by cross-attention, and a small
-head turns BERT's first token into the score.
+The package `image-reward` 1.5 requires a version of transformers from 2023, so this module runs the
+checkpoint on the BLIP of current transformers: a ViT encodes the image, a BERT encodes the prompt with
+cross-attention to the image, and a small head maps BERT's first token to the score.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 from transformers import (
     BertConfig,
     BertTokenizer,
@@ -26,27 +27,25 @@ from transformers import (
     BlipVisionModel,
 )
 
-from i4vgen import checkpoints, hub
 from i4vgen.errors import ModelError
+from i4vgen.rewards.clip import batches, normalized, rgb_pixels
+from i4vgen.weights import checkpoints, hub
 
 MODEL = "zai-org/ImageReward"
 TOKENIZER = "google-bert/bert-base-uncased"
 CONFIG = "med_config.json"
 MAX_TOKENS = 35
-BATCH = 16  # images per forward pass: bounds the memory, whatever the number of candidates
 
-# The package's scale of scores, and CLIP's of colours.
+# The mean and standard deviation by which the package normalises scores.
 SCORE_MEAN, SCORE_STD = 0.16717362830052426, 1.0333394966054072
-PIXEL_MEAN, PIXEL_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
-# The head is linear layers with dropout after the first three. Inference does without, but the names of the
-# weights count the dropouts.
+# The indices of the head's linear layers in the checkpoint, which also counts dropout layers.
 HEAD_LAYERS = (0, 2, 4, 6, 7)
 
-# The package's two sizes of ViT, "base" and "large". Nothing in the files says how many heads there are.
+# Heads by width of the package's ViTs, "base" and "large". The files do not contain these numbers.
 VIT_HEADS = {768: 12, 1024: 16}
 
-# The checkpoint's names, as far as transformers has others.
+# Replacements from the checkpoint's names to transformers'.
 RENAMED = (
     (r"blip\.", ""),
     (r"visual_encoder\.cls_token$", "visual_encoder.embeddings.class_embedding"),
@@ -59,12 +58,12 @@ RENAMED = (
     (r"(visual_encoder\..*)\.attn\.proj\.", r"\1.self_attn.projection."),
     *((rf"mlp\.layers\.{number}\.", f"head.{i}.") for i, number in enumerate(HEAD_LAYERS)),
 )
-# What the checkpoint has and scoring does not use: a table of 0, 1, 2, ... and what BLIP was pretrained with.
+# Weights that scoring does not use: a table of 0, 1, 2, ... and BLIP's pretraining heads.
 UNUSED = re.compile(r"blip\.(text_encoder\.embeddings\.position_ids|(vision|text)_proj\.(weight|bias))")
 
 
 class ImageReward:
-    """Scores images by how well people would like them for a prompt."""
+    """Scores images by predicted human preference, given a prompt."""
 
     name = "ImageReward"
 
@@ -80,15 +79,19 @@ class ImageReward:
         device: str = "cpu",
         dtype: torch.dtype | None = None,
     ) -> ImageReward:
-        """Loads the package's own files.
+        """Loads the authors' checkpoint.
 
-        model: a folder or a hub id with ImageReward.pt and med_config.json. tokenizer: one with vocab.txt; a
-        model folder that has a vocab.txt itself goes by that. dtype: of BLIP, None for float32 as in the
-        package; the head always runs in float32.
-        Raises `ModelError` if anything is missing, damaged or does not fit together.
+        Args:
+            model: A folder or hub id with ImageReward.pt and med_config.json.
+            tokenizer: A folder or hub id with vocab.txt; a vocab.txt in the model's folder is preferred.
+            device: The device to run on.
+            dtype: The dtype of BLIP; None means float32, as in the package. The head is always float32.
+
+        Raises:
+            ModelError: A part is missing or damaged, or the parts do not fit together.
         """
         hub.required_file(model, CONFIG)
-        config: Any = hub.read_json(model, CONFIG)  # not None, then
+        config: Any = hub.read_json(model, CONFIG)
         file = hub.required_file(model, "ImageReward.pt")
         vocabulary = hub.required_file(model if Path(model, "vocab.txt").is_file() else tokenizer, "vocab.txt")
 
@@ -102,55 +105,60 @@ class ImageReward:
             key: weight.to(device, torch.float32 if key.startswith("head.") else dtype)
             for key, weight in weights.items()
         }
-        checkpoints.fill(network, weights, file, CONFIG)
+        checkpoints.load_into(network, weights, file, CONFIG)
         return cls(network, _read_tokenizer(vocabulary, network))
 
     @torch.inference_mode()
     def score(self, prompt: str, images: list[Image.Image]) -> list[float]:
-        """One score per image of any size and mode. Higher is better; about mean 0, deviation 1."""
+        """Returns one score per image of any size and mode. Higher is better.
+
+        Scores are normalised to about mean 0 and standard deviation 1.
+        """
         device = self.network.device
-        # The package pads, and the padding is masked. Prompts are cut after 35 tokens with [CLS] and [SEP].
         tokens = self.tokenizer(
             [prompt], padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
         ).to(device)
         scores = []
-        for start in range(0, len(images), BATCH):
-            pixels = torch.stack([self._pixels(image) for image in images[start : start + BATCH]])
+        for batch in batches(images):
+            pixels = torch.stack(list(map(self._pixels, batch)))
             output = self.network(pixels.to(device), tokens.input_ids, tokens.attention_mask)
             scores += ((output - SCORE_MEAN) / SCORE_STD).tolist()
         return scores
 
-    def inference_rank(self, prompt: str, images: list[Image.Image]) -> tuple[list[int], list[float]]:
-        """(ranks, scores), one each per image; rank 1 is the best. Of equal images the earlier is better."""
-        scores = self.score(prompt, images)
-        best_first = sorted(range(len(scores)), key=lambda i: -scores[i])
-        ranks = [0] * len(scores)
-        for rank, i in enumerate(best_first, start=1):
-            ranks[i] = rank
-        return ranks, scores
+    @torch.inference_mode()
+    def image_features(self, images: list[Image.Image]) -> np.ndarray:
+        """Returns the ViT's class token of each image, float32 [N, D] with rows of norm 1."""
+        features = []
+        for batch in batches(images):
+            pixels = torch.stack(list(map(self._pixels, batch)))
+            encoded = self.network.visual_encoder(pixel_values=pixels.to(self.network.device))
+            features.append(F.normalize(encoded.last_hidden_state[:, 0].float(), dim=-1))
+        return torch.cat(features).cpu().numpy()
 
-    def _pixels(self, image: Image.Image) -> torch.Tensor:
-        """[3, S, S], where S is the size that the model was trained at: the middle of the image, its short
-        side scaled to S.
+    def _pixels(self, image: Image.Image) -> Tensor:
+        """Scales an image's short side to the model's size S and crops the centre to [3, S, S].
 
-        In the package's order: colours are made RGB only at the end, which shows on images with transparency.
-        Sizes are rounded as torchvision does.
+        Sizes are rounded as in torchvision. The image is converted to RGB only after scaling, as in the
+        package, which affects transparent images.
         """
         size = self.network.image_size
         width, height = image.size
         short = min(width, height)
         image = image.resize((size * width // short, size * height // short), Image.Resampling.BICUBIC)
         left, top = round((image.width - size) / 2), round((image.height - size) / 2)
-        image = image.crop((left, top, left + size, top + size)).convert("RGB")
-        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
-        return (pixels - torch.tensor(PIXEL_MEAN)[:, None, None]) / torch.tensor(PIXEL_STD)[:, None, None]
+        return normalized(rgb_pixels(image.crop((left, top, left + size, top + size))))
 
 
 class ImageRewardNetwork(nn.Module):
-    """The networks of ImageReward: pixels and tokens to unscaled scores."""
+    """The networks of ImageReward.
 
-    def __init__(self, vision: BlipVisionConfig, text: BlipTextConfig, weights: dict[str, torch.Tensor]):
-        """weights: for the widths of the head's layers."""
+    Args:
+        vision: The configuration of the ViT.
+        text: The configuration of BERT.
+        weights: The renamed weights, which determine the widths of the head's layers.
+    """
+
+    def __init__(self, vision: BlipVisionConfig, text: BlipTextConfig, weights: dict[str, Tensor]):
         super().__init__()
         self.visual_encoder = BlipVisionModel(vision)
         text.encoder_hidden_size = vision.hidden_size
@@ -164,13 +172,11 @@ class ImageRewardNetwork(nn.Module):
 
     @property
     def image_size(self) -> int:
-        size: Any = self.visual_encoder.config.image_size  # one number, as `_vision_config` has it
+        size: Any = self.visual_encoder.config.image_size  # the annotation also allows a pair
         return size
 
-    def forward(
-        self, pixels: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor
-    ) -> torch.Tensor:
-        """pixels [B, 3, S, S], input_ids and attention_mask [1, T] -> scores [B]."""
+    def forward(self, pixels: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Computes unnormalised scores [B] from pixels [B, 3, S, S] and a tokenized prompt [1, T]."""
         image = self.visual_encoder(pixel_values=pixels).last_hidden_state  # [B, patches + 1, width]
         text = self.text_encoder(
             input_ids=input_ids.expand(len(pixels), -1),
@@ -180,13 +186,17 @@ class ImageRewardNetwork(nn.Module):
         return self.head(text.last_hidden_state[:, 0].float())[:, 0]
 
 
-def _vision_config(config: dict, weights: dict[str, torch.Tensor]) -> BlipVisionConfig:
-    """The ViT's sizes, from its weights. Raises KeyError for a weight that is not there."""
+def _vision_config(config: dict, weights: dict[str, Tensor]) -> BlipVisionConfig:
+    """Reads the ViT's sizes from the weights.
+
+    Raises:
+        KeyError: Weights are missing.
+    """
     prefix = "visual_encoder.embeddings."
     width, _, patch, _ = weights[f"{prefix}patch_embedding.weight"].shape
     positions = weights[f"{prefix}position_embedding"].shape[1]
     bert = BertConfig(**config)
-    # A ViT of another size than the package's has heads as wide as BERT's, as these do (64 channels).
+    # For other widths, assume heads as wide as BERT's, as in both ViTs of the package.
     heads = VIT_HEADS.get(width, width // (bert.hidden_size // bert.num_attention_heads))
     return BlipVisionConfig(
         hidden_size=width,
@@ -200,7 +210,7 @@ def _vision_config(config: dict, weights: dict[str, torch.Tensor]) -> BlipVision
 
 
 def _text_config(config: dict) -> BlipTextConfig:
-    """The sizes of BERT with cross-attention, from med_config.json."""
+    """Converts the contents of med_config.json to the configuration of BERT with cross-attention."""
     bert = BertConfig(**config)
     same = (
         "vocab_size",
@@ -213,24 +223,28 @@ def _text_config(config: dict) -> BlipTextConfig:
         "layer_norm_eps",
         "pad_token_id",
     )
-    # is_decoder builds the cross-attention; the attention to the prompt stays bidirectional. Nothing is
-    # generated, so the tokens that start and end a text play no part.
+    # is_decoder adds cross-attention; self-attention stays bidirectional. The start and end tokens are
+    # unused without text generation.
     unused: dict[str, Any] = {"bos_token_id": None, "sep_token_id": None}
     return BlipTextConfig(**{name: getattr(bert, name) for name in same}, **unused, is_decoder=True)
 
 
 def _read_tokenizer(vocabulary: Path, network: ImageRewardNetwork) -> BertTokenizer:
-    """BERT's tokenizer with the two tokens that BLIP adds after its vocabulary."""
+    """Reads BERT's tokenizer and adds the two tokens of BLIP.
+
+    Raises:
+        ModelError: The vocabulary is damaged or does not fit the network.
+    """
     try:
         tokenizer = BertTokenizer(
             vocab=str(vocabulary), bos_token="[DEC]", extra_special_tokens=["[ENC]"], do_lower_case=True
         )
     except Exception as error:  # tokenizers raises bare Exception for damaged files
         raise ModelError(f"cannot read {vocabulary}: download it again") from error
-    words = network.text_encoder.config.vocab_size
-    if len(tokenizer) != words:
+    vocab_size = network.text_encoder.config.vocab_size
+    if len(tokenizer) != vocab_size:
         raise ModelError(
-            f"{vocabulary} gives {len(tokenizer)} tokens, the model knows {words}: download vocab.txt again"
-            f" from {TOKENIZER}"
+            f"{vocabulary} gives {len(tokenizer)} tokens, the model knows {vocab_size}: download vocab.txt"
+            f" again from {TOKENIZER}"
         )
     return tokenizer

@@ -1,39 +1,40 @@
-"""The embedded reward model: a small CLIP that was trained on the pocket model's world."""
+"""The pocket model's reward: a small CLIP trained on the same kind of images as the pocket model."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from torch import Tensor
 from transformers import CLIPModel, CLIPTokenizer
 
-from i4vgen import hub
 from i4vgen.errors import ModelError
+from i4vgen.rewards.clip import ClipScore, pick_score, rgb_pixels
+from i4vgen.weights import hub
 
 
-class PocketReward:
-    """Scores images by their CLIP similarity to the prompt, scaled to mean 0 and deviation 1 over generated
-    candidates.
+class PocketReward(ClipScore):
+    """Scores images by their CLIP similarity to the prompt, calibrated on generated candidates.
+
+    Args:
+        clip: The CLIP model.
+        tokenizer: The tokenizer of the model.
+        mean: The mean similarity (cosine times the model's logit scale) over generated candidates.
+        std: The standard deviation of the similarity over generated candidates.
     """
 
-    name = "pocket"
-
     def __init__(self, clip: CLIPModel, tokenizer: CLIPTokenizer, mean: float, std: float):
-        """mean, std: of the similarity (cosine times the model's logit scale) over generated candidates."""
-        self.clip: Any = clip  # whose annotations leave open what its parts are
-        self.tokenizer = tokenizer
-        self.mean = mean
-        self.std = std
+        super().__init__("pocket", clip, tokenizer, self._pixels, pick_score, mean, std)
 
     @classmethod
     def from_pretrained(cls, model: str, subfolder: str = "reward", device: str = "cpu") -> PocketReward:
-        """Loads model/subfolder: a CLIPModel, its tokenizer and calibration.json with "mean" and "std".
+        """Loads a CLIPModel in float32, its tokenizer, and "mean" and "std" from calibration.json.
 
-        Runs in float32 on any device: it is tiny. Raises `ModelError` if anything is missing or damaged.
+        Raises:
+            ModelError: A part is missing or damaged.
         """
         calibration = hub.read_json(model, f"{subfolder}/calibration.json") or {}
         try:
@@ -46,27 +47,14 @@ class PocketReward:
         clip.to(device)
         return cls(clip, hub.load_tokenizer(CLIPTokenizer, model, subfolder), mean, std)
 
-    @torch.inference_mode()
-    def score(self, prompt: str, images: list[Image.Image]) -> list[float]:
-        """One score per image of any size. Higher is better."""
-        device = self.clip.device
-        tokens = self.tokenizer(
-            [prompt.lower()],
-            padding="max_length",
-            max_length=self.clip.config.text_config.max_position_embeddings,
-            truncation=True,
-            return_tensors="pt",
-        ).to(device)
-        pixels = torch.cat([self._pixels(image) for image in images]).to(device)
-        output = self.clip(
-            input_ids=tokens.input_ids, attention_mask=tokens.attention_mask, pixel_values=pixels
-        )
-        logits = output.logits_per_image[:, 0].float()
-        return ((logits - self.mean) / self.std).tolist()
+    def embed_prompt(self, prompt: str) -> Tensor:
+        return super().embed_prompt(prompt.lower())
 
-    def _pixels(self, image: Image.Image) -> torch.Tensor:
-        """[1, 3, S, S] in [-1, 1], where S is the size that the model was trained at."""
+    def _pixels(self, images: list[Image.Image]) -> Tensor:
+        """Scales images to [B, 3, S, S] in -1..1, where S is the model's size."""
         size = self.clip.config.vision_config.image_size
-        pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None].float() / 255
-        pixels = F.interpolate(pixels, size=(size, size), mode="bicubic", antialias=True)
-        return (pixels - 0.5) / 0.5
+        scaled = [
+            F.interpolate(rgb_pixels(image)[None], size=(size, size), mode="bicubic", antialias=True)
+            for image in images
+        ]
+        return torch.cat(scaled) * 2 - 1

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import ast
 import asyncio
-import inspect
 import re
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 
 import gradio as gr
-import httpx
 import numpy as np
 import pytest
 from gradio_client import Client, handle_file
@@ -21,20 +17,24 @@ from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
 
-from i4vgen.catalog import MODELS, REWARDS
-from i4vgen.comparisons import COMPARISONS
 from i4vgen.events import Progress
 from i4vgen.media import read_video
-from i4vgen.runtime import Runtime
-from i4vgen.ui import api
-from i4vgen.ui.limits import Budget
-from i4vgen.ui.models import OfferedModels
-from i4vgen.ui.run_store import RunStore
+from i4vgen.method.comparisons import COMPARISONS
+from i4vgen.method.search import video_score
+from i4vgen.models.catalog import MODELS, REWARDS
+from i4vgen.serving.jobs.queue import JobQueue
+from i4vgen.serving.limits import Budget
+from i4vgen.serving.offered_models import OfferedModels
+from i4vgen.storage.run_store import RunStore
+from i4vgen.studio import api
+from i4vgen.studio.recipes import Recipes
 from tests.conftest import ROOT
+from tests.support.gradio_protocol import Calls
+from tests.support.waiting import wait_until
 
 ENDPOINTS = {"candidates", "animate", "generate", "score"}
 SMALL = {"seed": 3, "num_candidates": 3, "num_inference_steps": 2}
-LONG = {"num_candidates": 64, "num_inference_steps": 500}  # nobody waits for the end of it
+LONG = {"num_candidates": 64, "num_inference_steps": 500}  # no test waits for its end
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +43,15 @@ def run_store(tmp_path_factory) -> RunStore:
 
 
 @pytest.fixture(scope="module")
-def url(runtime, run_store):
+def jobs() -> JobQueue:
+    return JobQueue()
+
+
+@pytest.fixture(scope="module")
+def url(runtime, run_store, jobs):
     """A server that has nothing but the API."""
     with gr.Blocks(analytics_enabled=False) as demo:
-        api.register(OfferedModels(runtime), run_store, Budget())
+        api.register(OfferedModels(runtime), run_store, Budget(), Recipes(), jobs)
     _, address, _ = demo.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, mcp_server=True)
     yield address.rstrip("/")
     demo.close()
@@ -61,13 +66,6 @@ def client(url, tmp_path_factory) -> Client:
 def drawn(client) -> dict:
     """An answer of /candidates."""
     return client.predict("a red rocket", **SMALL, api_name="/candidates")
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return condition()
 
 
 # What clients see
@@ -140,7 +138,7 @@ def test_several_anchors_are_a_run_each_and_the_same_as_one_by_one(client, drawn
     both = client.predict(drawn["run"], anchor=[2, 0], api_name="/animate")
     assert [moved["anchor"] for moved in both] == [2, 0]
     alone = client.predict(drawn["run"], anchor=0, api_name="/animate")
-    assert alone.keys() == both[1].keys() - {"score", "scores"}, "one anchor is answered as ever"
+    assert alone.keys() == both[1].keys() - {"score", "scores", "worst"}, "one anchor is answered as ever"
     for moved in both:
         saved = run_store.open(moved["run"])
         assert (saved.anchor_index, saved.compare) == (moved["anchor"], ("vanilla",))
@@ -152,6 +150,20 @@ def test_several_anchors_are_a_run_each_and_the_same_as_one_by_one(client, drawn
     assert both[0]["score"] != both[1]["score"]
 
 
+def test_the_best_are_animated_and_the_best_video_comes_first(client, drawn, run_store):
+    made = client.predict(drawn["run"], animate_best=2, compare=[], api_name="/animate")
+    ranked = sorted(drawn["candidates"], key=lambda card: -card["score"])
+    assert {moved["anchor"] for moved in made} == {card["index"] for card in ranked[:2]}
+    scores = [video_score(moved["scores"], moved["worst"]) for moved in made]
+    assert scores == sorted(scores, reverse=True)
+    assert all(run_store.open(moved["run"]).config.animate_best == 1 for moved in made), "each by itself"
+    whole = client.predict("a red rocket", **SMALL, animate_best=2, compare=[], api_name="/generate")
+    assert whole["anchor"] == made[0]["anchor"], "the same search in one call"
+    assert set(run_store.open(whole["run"]).file.trials) == {f"{moved['anchor']:02d}" for moved in made}
+    with pytest.raises(AppError, match="the anchor is given"):
+        client.predict(drawn["run"], anchor=0, animate_best=2, api_name="/animate")
+
+
 def test_generate_is_candidates_and_animate(client, drawn):
     made = client.predict("a red rocket", **SMALL, compare=[], api_name="/generate")
     assert [card["score"] for card in made["candidates"]] == [card["score"] for card in drawn["candidates"]]
@@ -159,6 +171,13 @@ def test_generate_is_candidates_and_animate(client, drawn):
     moved = client.predict(drawn["run"], compare=[], api_name="/animate")
     both = [read_video(answer["videos"]["i4vgen"])[0] for answer in (made, moved)]
     assert np.array_equal(*both), "the best candidate is the anchor by default"
+
+
+@pytest.mark.parametrize("compare", ["vanilla", ["vanilla"] * 40], ids=["a name", "a name many times"])
+def test_a_comparison_is_run_and_kept_once(client, drawn, run_store, compare):
+    for name, given in (("generate", {"prompt": "a red rocket", **SMALL}), ("animate", {"run": drawn["run"]})):
+        made = client.predict(**given, compare=compare, api_name=f"/{name}")
+        assert "vanilla" in made["videos"] and run_store.open(made["run"]).compare == ("vanilla",)
 
 
 def test_a_picture_of_ones_own_needs_no_candidates(client, run_store, picture, tmp_path):
@@ -183,7 +202,7 @@ def test_a_picture_of_ones_own_needs_no_candidates(client, run_store, picture, t
         ("candidates", {"prompt": "a", "num_candidates": 99}, "from 1 to 64, not 99"),
         ("candidates", {"prompt": "a", "num_frames": 99}, "at most 8 for this model"),
         ("candidates", {"prompt": "a", "height": 2048}, "height x width can be at most"),
-        ("candidates", {"prompt": "a", "model": "/etc"}, "no model '/etc': use .*pocket"),
+        ("candidates", {"prompt": "a", "model": "/etc"}, "/etc has no unet"),
         ("candidates", {"prompt": "a", "rewards": ["taste"]}, "no reward 'taste'"),
         ("candidates", {"prompt": "a", "model": "pocket", "loras": ["x"]}, "does not take --lora"),
         ("generate", {"prompt": "a", "anchor": 99}, "from 0 to 15, not 99"),
@@ -192,7 +211,7 @@ def test_a_picture_of_ones_own_needs_no_candidates(client, run_store, picture, t
         ("animate", {"run": "../../etc/passwd"}, "no run"),
         ("score", {"prompt": "", "images": []}, "prompt is empty"),
         ("score", {"prompt": "a", "images": []}, "1 to 64 files"),
-        ("score", {"prompt": "a", "images": ["/etc/hostname"]}, r"images\[0\] is no file"),
+        ("score", {"prompt": "a", "images": ["/etc/hostname"]}, r"images\[0\] is not a file"),
     ],
 )
 def test_wrong_input_is_refused_in_words(client, name, given, words):
@@ -223,10 +242,8 @@ def test_a_wrong_anchor_is_refused_in_words(client, drawn, tmp_path):
 def test_no_client_reads_the_files_of_the_server(url, tmp_path, meta):
     secret = tmp_path / "secret.png"
     Image.new("RGB", (8, 8)).save(secret)
-    body = {"data": ["a", [{"path": str(secret), **meta}], None, None]}
-    event = httpx.post(f"{url}/gradio_api/call/score", json=body).json()["event_id"]
-    answer = httpx.get(f"{url}/gradio_api/call/score/{event}", timeout=60).text
-    assert "event: error" in answer and "scores" not in answer
+    end, answer = Calls(url).call("score", ["a", [{"path": str(secret), **meta}], None, None])
+    assert end == "error" and "scores" not in str(answer)
 
 
 def test_a_link_into_the_servers_network_is_not_followed(client):
@@ -251,37 +268,32 @@ def steps(monkeypatch) -> list[int]:
     return taken
 
 
-def test_a_cancelled_run_ends_and_tells_its_progress_before(client, run_store, steps):
+def test_a_cancelled_run_ends_and_tells_its_progress_before(client, run_store, jobs, steps):
     runs = set(run_store.root.iterdir())
     job = client.submit("a red rocket", **LONG, api_name="/candidates")
-    assert wait_for(lambda: job.status().progress_data)
-    (unit,) = job.status().progress_data
+    (unit,) = wait_until(lambda: job.status().progress_data)
     assert unit.index and "candidates" in unit.desc
     job.cancel()
-    assert wait_for(lambda: not Runtime._device_lock.locked())
+    wait_until(lambda: not len(jobs))
     assert steps[-1] < unit.length and set(run_store.root.iterdir()) == runs
 
 
-def test_a_run_ends_when_its_client_goes_away(url, steps):
-    call = f"{url}/gradio_api/call/candidates"
-    values = {"prompt": "a red rocket", **LONG}
-    names = inspect.signature(api.endpoint(api.Endpoints.candidates)).parameters
-    body = {"data": [values.get(name) for name in names if name != "self"]}
-    event = httpx.post(call, json=body).json()["event_id"]
-    with httpx.stream("GET", f"{call}/{event}", timeout=60):
-        assert wait_for(lambda: steps)
-    assert wait_for(lambda: not Runtime._device_lock.locked())
+def test_a_run_ends_when_its_client_goes_away(url, jobs, steps):
+    calls = Calls(url)
+    answer = calls.start("candidates", calls.values("candidates", {"prompt": "a red rocket", **LONG}))
+    with calls.http.stream("GET", answer):
+        wait_until(lambda: steps)
+    wait_until(lambda: not len(jobs))
     assert steps[-1] < LONG["num_inference_steps"]
 
 
 # Who else calls
 
 
-def test_the_readmes_script_runs_as_it_stands(url, tmp_path):
-    scripts = re.findall(
-        r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S
-    )
-    (script,) = [script for script in scripts if "http://127.0.0.1:7860" in script]
+@pytest.mark.slow
+def test_the_script_of_the_docs_runs_as_it_stands(url, tmp_path):
+    page = (ROOT / "docs/http-api.md").read_text(encoding="utf-8")
+    (script,) = re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)
     script = script.replace("http://127.0.0.1:7860", url)
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -303,7 +315,8 @@ def test_mcp_tools_are_described_and_run(url):
             async def listen(progress, total, message):
                 told.append(message)
 
-            given = {"prompt": "a red rocket", **SMALL}
+            # Gradio looks every 0.1 s how far a call is: long enough for it to see a step.
+            given = {"prompt": "a red rocket", **SMALL, "num_inference_steps": 100}
             drawn = await session.call_tool("candidates", given, progress_callback=listen)
             answer = ast.literal_eval(drawn.content[0].text)
             links = [card["image"]["url"] for card in answer["candidates"]]
@@ -319,7 +332,7 @@ def test_mcp_tools_are_described_and_run(url):
         and "seed" in schema["properties"]["seed"]["description"].lower() + "seed"
     )
     assert "sets it in motion" in tools["generate"].description
-    assert any("Step" in message for message in told)
+    assert any("Step" in message for message in told if message)
     scores = [score["score"] for score in ast.literal_eval(scored.content[0].text)]
     assert scores == pytest.approx([card["score"] for card in answer["candidates"]])
     assert refused.isError and "there is no run 'nothing'" in refused.content[0].text
@@ -330,3 +343,14 @@ def test_the_descriptions_name_every_model_reward_and_comparison():
         assert all(name in api.endpoint(method).__doc__ for name in [*MODELS, *REWARDS])
     for method in (api.Endpoints.animate, api.Endpoints.generate):
         assert all(name in api.endpoint(method).__doc__ for name in COMPARISONS)
+
+
+def test_pictures_to_score_are_as_large_as_described(client, tmp_path):
+    described = api.endpoint(api.Endpoints.score).__doc__
+    assert "at most 50 million pixels (JPEG: 250, unless progressive)" in described
+    Image.new("1", (10_001, 5_000)).save(tmp_path / "large.png")
+    Image.new("L", (10_001, 5_000)).save(tmp_path / "large.jpg")
+    with pytest.raises(AppError, match=r"images\[1\] has 10001 x 5000 pixels: make it smaller, to 50 million"):
+        client.predict(
+            "a", [handle_file(tmp_path / "large.jpg"), handle_file(tmp_path / "large.png")], api_name="/score"
+        )

@@ -18,11 +18,11 @@ FIELD = """    sharpness: float = parameter(
 
 LOOK = """
 import contextlib, io, json
-from i4vgen.__main__ import main
-from i4vgen.generation_config import GenerationConfig
-from i4vgen.runtime import Runtime
-from i4vgen.ui import build_app
-from i4vgen.ui.form import from_query
+from i4vgen.cli.main import main
+from i4vgen.config import GenerationConfig
+from i4vgen.serving.runtime import Runtime
+from i4vgen.studio.app import build_app
+from i4vgen.studio.form import from_query
 
 with contextlib.redirect_stdout(io.StringIO()) as usage, contextlib.suppress(SystemExit):
     main(["--help"])
@@ -43,7 +43,7 @@ def test_a_new_parameter_is_one_field(tmp_path):
     shutil.copytree(ROOT / "i4vgen", tmp_path / "i4vgen", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("assets", "examples.json"):
         os.symlink(ROOT / name, tmp_path / name)
-    file = tmp_path / "i4vgen" / "generation_config.py"
+    file = tmp_path / "i4vgen" / "config.py"
     source = file.read_text(encoding="utf-8")
     assert source.count("    candidate_batch_size: int = parameter") == 1
     file.write_text(source.replace("    candidate_batch_size: int = parameter", f"{FIELD} = parameter"))

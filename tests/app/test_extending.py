@@ -1,4 +1,4 @@
-"""What somebody adds from outside, by one entry each: a backbone, a reward model, a comparison."""
+"""Extensions from outside, by one entry each: a backbone, a reward model, a comparison."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from i4vgen.__main__ import main
 from i4vgen.backbones.base import Backbone
 from i4vgen.backbones.prediction import EpsilonPrediction
 from i4vgen.backbones.samplers import DiffusersSampler, noise_levels
-from i4vgen.catalog import MODELS, REWARDS, Entry, RewardEntry
-from i4vgen.comparisons import COMPARISONS, Comparison, vanilla
-from i4vgen.generation_config import Defaults
+from i4vgen.cli.main import main
+from i4vgen.config import Defaults
 from i4vgen.media import read_video
-from i4vgen.runs import open_run
-from i4vgen.runtime import Runtime
-from i4vgen.ui import api, build_app
+from i4vgen.method.comparisons import COMPARISONS, Comparison, vanilla
+from i4vgen.models.catalog import MODELS, REWARDS, ModelEntry, RewardEntry
+from i4vgen.serving.runtime import Runtime
+from i4vgen.storage.runs import open_run
+from i4vgen.studio import api
+from i4vgen.studio.app import build_app
 
 SCHEDULE = DDIMScheduler()
 LEVELS = noise_levels(SCHEDULE)
@@ -32,7 +33,7 @@ class LinearBackbone(Backbone):
     """Takes a share of what it sees for noise. Its latents are colours, eight times smaller than the image."""
 
     defaults = Defaults(num_frames=4, height=32, width=24, num_inference_steps=3, samplers=("ddim",))
-    noisiest = LEVELS[-1]
+    max_noise_level = LEVELS[-1]
     device = torch.device("cpu")
     dtype = torch.float32
 
@@ -50,7 +51,7 @@ class LinearBackbone(Backbone):
     def encode_prompt(self, prompt, negative_prompt):
         return len(prompt) / 100
 
-    def sampler(self, name, num_inference_steps, last=None, noised=False):
+    def sampler(self, name, num_inference_steps, last=None, starts_from_video=False):
         return DiffusersSampler(name, SCHEDULE.config, num_inference_steps, last)
 
     def predict(self, latents, level, prompt_embeds, guidance_scale):
@@ -80,7 +81,7 @@ class Redness:
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch):
-    monkeypatch.setitem(MODELS, "linear", Entry("Linear model", LinearBackbone, {}, ("redness",)))
+    monkeypatch.setitem(MODELS, "linear", ModelEntry("Linear model", LinearBackbone, {}, ("redness",)))
     monkeypatch.setitem(REWARDS, "redness", RewardEntry("How red it is", Redness.from_pretrained))
     steps = COMPARISONS["vanilla"].steps
     again = Comparison("again", "Once more", "the vanilla video again", steps, vanilla)
@@ -94,6 +95,7 @@ def test_the_command_line_runs_them(tmp_path, capsys):
     run = json.loads((out / "run.json").read_text())
     assert (run["model"], run["memory"], run["compare"]) == ("linear", "full", ["again", "vanilla"])
     assert list(run["scores"]) == ["Redness"]
+    assert not any("steadiness" in measures for measures in run["measures"].values()), "it offers no features"
     assert set(run["seconds"]) == {"candidates", "ni_vsds", "regeneration", "vanilla", "again"}
     again, plain, ours = (read_video(out / f"{name}.mp4")[0] for name in ("again", "vanilla", "i4vgen"))
     assert np.array_equal(again, plain) and not np.array_equal(again, ours)

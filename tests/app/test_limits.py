@@ -1,7 +1,10 @@
-"""What visitors of a server may ask for, and that nobody can keep the others from it."""
+"""Limits of visitors, and that no visitor can block the others."""
 
 from __future__ import annotations
 
+import asyncio
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -16,20 +19,24 @@ from gradio_client.exceptions import AppError
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
-from i4vgen.comparisons import stage_work
-from i4vgen.errors import InvalidInputError
+from i4vgen.config import GenerationConfig
 from i4vgen.events import Progress
-from i4vgen.generation_config import GenerationConfig
-from i4vgen.ui import api, errors, run_queue
-from i4vgen.ui.app import launch_options
-from i4vgen.ui.limits import PUBLIC, Budget, Limits, model_of
-from i4vgen.ui.models import OfferedModels
-from i4vgen.ui.origins import OwnPagesOnly
-from i4vgen.ui.queueing import QUICK
-from i4vgen.ui.run_queue import limit_runs, runs_of
-from i4vgen.ui.run_store import RunStore
+from i4vgen.method.comparisons import stage_work
+from i4vgen.serving.jobs.queue import JobQueue
+from i4vgen.serving.limits import PUBLIC, Budget, Limits, RunPlan, TooLongError, TooMuchWorkError
+from i4vgen.serving.middleware import OpenStreams, OwnPagesOnly, StreamWatch
+from i4vgen.serving.offered_models import OfferedModels
+from i4vgen.serving.runtime import Runtime
+from i4vgen.storage.run_store import RunStore
+from i4vgen.studio import api, errors, files
+from i4vgen.studio.app import build_app, launch_options
+from i4vgen.studio.queueing import QUICK
+from i4vgen.studio.recipes import Recipes
 from tests.conftest import ROOT
+from tests.support.gradio_protocol import Calls
+from tests.support.waiting import wait_until
 
+LIMITS = Limits(largest_run=1e6, waiting=4, waiting_per_visitor=3)
 LONG = {"prompt": "a red rocket", "num_candidates": 64, "num_inference_steps": 500}
 
 
@@ -38,13 +45,26 @@ def click() -> str:
 
 
 @pytest.fixture(scope="module")
-def demo(runtime, tmp_path_factory):
-    limits = Limits(largest_run=1e6, waiting=4, waiting_per_visitor=3)
+def clock() -> list[float]:
+    """The time of the queue."""
+    return [0.0]
+
+
+@pytest.fixture(scope="module")
+def jobs(clock) -> JobQueue:
+    return JobQueue(LIMITS, now=lambda: clock[0])
+
+
+@pytest.fixture(scope="module")
+def demo(runtime, jobs, tmp_path_factory):
+    streams = OpenStreams()
     with gr.Blocks(analytics_enabled=False) as demo:
-        api.register(OfferedModels(runtime), RunStore(tmp_path_factory.mktemp("runs")), Budget(limits))
+        run_store = RunStore(tmp_path_factory.mktemp("runs"))
+        api.register(OfferedModels(runtime), run_store, Budget(LIMITS), Recipes(), jobs, streams)
         gr.api(click, api_name="click", concurrency_limit=QUICK["concurrency_limit"])
-    limit_runs(demo, limits)
-    options = launch_options(["https://friend.example"]) | {"theme": None, "css_paths": None, "js": None}
+    demo.queue(status_update_rate=3600, api_open=False)
+    options = launch_options(["https://friend.example"], streams=streams)
+    options |= {"theme": None, "css_paths": None, "js": None}
     demo.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, **options)
     yield demo
     demo.close()
@@ -55,110 +75,108 @@ def url(demo) -> str:
     return demo.local_url.rstrip("/")
 
 
-def start(url: str) -> httpx.Response:
-    """Asks for a run as a client does that never listens."""
-    info = httpx.get(f"{url}/gradio_api/info").json()["named_endpoints"]["/generate"]["parameters"]
-    values = [LONG.get(each["parameter_name"], each.get("parameter_default")) for each in info]
-    return httpx.post(f"{url}/gradio_api/call/generate", json={"data": values}, timeout=30)
-
-
-def test_runs_that_nobody_listens_to_lock_nobody_out_and_end(demo, url, monkeypatch):
-    monkeypatch.setattr(run_queue, "UNHEARD", 4.0)
-    answers = [start(url) for _ in range(5)]
-    assert [answer.status_code for answer in answers] == [200, 200, 200, 503, 503]
-    assert "3 runs of yours are waiting" in answers[-1].text
+def test_abandoned_runs_block_no_visitor_and_end(url, jobs, clock):
+    calls = Calls(url)
+    for waiting in range(1, LIMITS.waiting_per_visitor + 1):
+        calls.start("generate", calls.values("generate", LONG))
+        wait_until(lambda waiting=waiting: len(jobs) == waiting)
     client = Client(url, verbose=False)
+    with pytest.raises(AppError, match="3 runs of yours are waiting"):
+        client.predict("a red rocket", api_name="/generate")
     assert client.predict(api_name="/click") == "here"
-    deadline = time.monotonic() + 60
-    while list(runs_of(demo._queue)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not list(runs_of(demo._queue)), "none of them had a listener"
+    clock[0] += api.LEASE + 1
+    wait_until(lambda: not len(jobs))  # none of them had a listener
     drawn = client.predict("a red rocket", num_candidates=1, num_inference_steps=1, api_name="/candidates")
     assert len(drawn["candidates"]) == 1, "the device is free again"
 
 
-def test_a_session_that_is_forgotten_while_it_waits_does_not_stop_the_queue(demo, url, monkeypatch):
-    monkeypatch.setattr(run_queue, "UNHEARD", 1.0)
-    assert [start(url).status_code for _ in range(3)] == [200, 200, 200]
-    for run in list(runs_of(demo._queue)):
-        del demo._queue.pending_messages_per_session[run.session_hash]
-    client = Client(url, verbose=False)
-    for _ in range(3):
-        assert client.predict(api_name="/click") == "here"
-    drawn = client.predict("a red rocket", num_candidates=1, num_inference_steps=1, api_name="/candidates")
-    assert len(drawn["candidates"]) == 1 and not demo._queue.stopped
+def test_which_answers_are_listened_to(url):
+    streams, heard = OpenStreams(), []
+    assert streams.has_listener("any"), "where nothing watches"
 
+    async def answer(scope, receive, send):
+        heard.append(streams.has_listener("mine"))
+        await PlainTextResponse("here")(scope, receive, send)
 
-def test_sessions_that_wait_outlast_those_that_come_after_them(demo, url, monkeypatch):
-    monkeypatch.setattr(run_queue, "SESSIONS", 3)
-    monkeypatch.setattr(run_queue, "UNHEARD", 1.0)
-    kept = demo._queue.pending_messages_per_session
-    kept.clear()
-    assert start(url).status_code == 200
-    (run,) = runs_of(demo._queue)
-    for _ in range(8):
-        event = httpx.post(f"{url}/gradio_api/call/click", json={"data": []}).json()["event_id"]
-        assert "here" in httpx.get(f"{url}/gradio_api/call/click/{event}").text
-    oldest, *others = kept
-    assert oldest == run.session_hash and others[-1] == event and len(others) == 2
-    end = time.monotonic() + 30
-    while list(runs_of(demo._queue)):  # nobody listens to it
-        assert time.monotonic() < end
-        time.sleep(0.1)
+    app = TestClient(StreamWatch(answer, streams))
+    asked = (
+        "queue/data?session_hash=mine",
+        "queue/data?session_hash=yours",
+        "call/generate/mine",
+        "queue/data",
+    )
+    for path in asked:
+        app.get(f"/gradio_api/{path}")
+    app.post("/gradio_api/call/mine")
+    assert heard == [True, False, True, False, False] and not streams.has_listener("mine")
 
 
 def test_a_run_of_too_much_work_is_refused_before_it_waits(runtime):
     usual = GenerationConfig.for_model(runtime.defaults, prompt="a red rocket")
     budget = Budget(Limits(largest_run=2.0))
-    budget.check(runtime, usual, ("vanilla", "freeinit"))
+    budget.check(RunPlan(runtime, usual, compare=("vanilla", "freeinit")))
     for longer in ({"num_inference_steps": 500}, {"num_candidates": 64, "num_inference_steps": 60}):
-        with pytest.raises(InvalidInputError, match=r"takes \d+ times as long .* at most 2 times"):
-            budget.check(runtime, replace(usual, **longer), ("vanilla",))
-        Budget().check(runtime, replace(usual, **longer), ("vanilla",))
+        with pytest.raises(TooMuchWorkError) as refused:
+            budget.check(RunPlan.whole(runtime, replace(usual, **longer), ("vanilla",)))
+        assert re.search(r"takes \d+ times as long .* at most 2 times", errors.words_of(refused.value))
+        Budget().check(RunPlan.whole(runtime, replace(usual, **longer), ("vanilla",)))
     just = Budget(Limits(largest_run=1.0))
-    just.check(runtime, usual, ("vanilla",))
-    with pytest.raises(InvalidInputError, match="times as long"):
-        just.check(runtime, usual, ("vanilla",), anchors=2)
+    just.check(RunPlan.whole(runtime, usual, ("vanilla",)))
+    with pytest.raises(TooMuchWorkError):
+        just.check(RunPlan(runtime, usual, anchors=2, compare=("vanilla",)))
 
 
 def test_a_run_of_too_many_seconds_is_refused_once_such_runs_were_measured(runtime):
     usual = GenerationConfig.for_model(runtime.defaults, prompt="a red rocket")
     budget = Budget(Limits(longest_run=39))
     for _ in range(3):
-        budget.check_time(runtime, usual, draws=16, anchors=4, compare=("vanilla",))
-        for stage, work in stage_work(usual, ("vanilla",), runtime.defaults).items():
-            budget.pace.note(model_of(runtime), stage, work, 10)
+        budget.check_time(RunPlan(runtime, usual, draws=16, anchors=4, compare=("vanilla",)))
+        for stage, work in stage_work(usual, ("vanilla",), runtime.defaults, judged=True).items():
+            budget.pace.record(RunPlan(runtime, usual).model, stage, work, 10)
     allowed = (
         {"draws": usual.num_candidates},
         {"anchors": 1, "compare": ["vanilla", "freeinit"]},
         {"anchors": 1},
     )
     for each in allowed:
-        budget.check_time(runtime, usual, **each)
-    budget.check_time(runtime, replace(usual, guidance_scale=1.0), anchors=3, compare=["vanilla"])
+        budget.check_time(RunPlan(runtime, usual, **each))
+    budget.check_time(RunPlan(runtime, replace(usual, guidance_scale=1.0), anchors=3, compare=["vanilla"]))
     for more in ({"anchors": 2}, {"anchors": 1, "draws": usual.num_candidates}):
-        with pytest.raises(
-            InvalidInputError, match=r"at least \d+ s here, and .* may take 39 s: ask for fewer"
-        ):
-            budget.check_time(runtime, usual, **more, compare=["vanilla"])
+        with pytest.raises(TooLongError) as refused:
+            budget.check_time(RunPlan(runtime, usual, **more, compare=["vanilla"]))
+        words = errors.words_of(refused.value)
+        assert re.search(r"at least \d+ s here, and .* may take 39 s: ask for fewer", words)
     other = replace(runtime.spec, rewards=()), replace(runtime.spec, loras=("a",))
-    assert {model_of(SimpleNamespace(spec=spec)) for spec in other} == {model_of(runtime)}
+    plans = [RunPlan(each, usual) for each in (runtime, *(SimpleNamespace(spec=spec) for spec in other))]
+    assert len({each.model for each in plans}) == 1
+
+
+def test_without_a_reward_the_work_is_that_of_all_candidates_to_the_end(runtime, tiny_model_dir, tmp_path):
+    without = shutil.copytree(tiny_model_dir, tmp_path / "model", ignore=shutil.ignore_patterns("reward"))
+    given = {"preset": "fast", "num_candidates": 16, "num_inference_steps": 25, "guidance_scale": 1.0}
+    config = GenerationConfig.for_model(runtime.defaults, prompt="a red rocket", **given)
+    steps = [
+        RunPlan.whole(each, config).stages()[0]["candidates"] / (config.height * config.width)
+        for each in (runtime, Runtime(replace(runtime.spec, rewards=()), "cpu"), Runtime(str(without), "cpu"))
+    ]
+    assert steps == [16 * 7 + 4 * 5, 16 * 12, 16 * 12]
 
 
 def test_what_runs_take_is_measured_stage_by_stage(runtime, make_config, tmp_path):
     budget, config = Budget(), make_config()
-    endpoints = api.Endpoints(OfferedModels(runtime), RunStore(tmp_path), budget)
-    stages = stage_work(config, ("vanilla",), runtime.defaults)
+    endpoints = api.Endpoints(OfferedModels(runtime), RunStore(tmp_path), budget, Recipes())
+    stages = stage_work(config, ("vanilla",), runtime.defaults, judged=True)
     settings = {name: getattr(config, name) for name in api.SETTINGS_OF["generate"]}
-    stopped = endpoints.generate(compare=["vanilla"], **settings)
+    stopped = endpoints.generate(compare=["vanilla"], visitor="a", **settings).events
     while not isinstance(next(stopped), Progress):
         pass
     stopped.close()
-    assert budget.pace.usual(model_of(runtime), stages) is None, "a stage that was not finished says nothing"
+    model = RunPlan(runtime, config).model
+    assert budget.pace.estimate(model, stages) is None, "a stage that was not finished says nothing"
     start = time.monotonic()
-    for _ in endpoints.generate(compare=["vanilla"], **settings):
+    for _ in endpoints.generate(compare=["vanilla"], visitor="a", **settings).events:
         pass
-    measured = [budget.pace.usual(model_of(runtime), {stage: work}) for stage, work in stages.items()]
+    measured = [budget.pace.estimate(model, {stage: work}) for stage, work in stages.items()]
     assert all(measured) and sum(measured) < time.monotonic() - start
 
 
@@ -173,15 +191,9 @@ def test_what_runs_take_is_measured_stage_by_stage(runtime, make_config, tmp_pat
     ],
 )
 def test_clients_are_always_told_what_is_wrong(url, given, words):
-    info = httpx.get(f"{url}/gradio_api/info").json()["named_endpoints"]["/generate"]["parameters"]
-    values = [given.get(each["parameter_name"], each.get("parameter_default")) for each in info]
-    content = str({"data": values}).replace("None", "null").replace("'", '"').encode("utf-8", "surrogatepass")
-    body = content.decode("utf-8", "backslashreplace").replace("\\xed\\xa0\\x80", "\\ud800").encode()
-    joined = httpx.post(
-        f"{url}/gradio_api/call/generate", content=body, headers={"content-type": "application/json"}
-    )
-    answer = httpx.get(f"{url}/gradio_api/call/generate/{joined.json()['event_id']}", timeout=60).text
-    assert "event: error" in answer and "null" not in answer.split("event: error")[1]
+    calls = Calls(url)
+    end, answer = calls.call("generate", calls.values("generate", given))
+    assert end == "error" and re.search(words, answer["error"])
 
 
 def test_a_failure_is_told_in_words(url, monkeypatch):
@@ -191,6 +203,29 @@ def test_a_failure_is_told_in_words(url, monkeypatch):
     monkeypatch.setattr(api.RunFolder, "record", full_disk)
     with pytest.raises(AppError, match="No space left on device"):
         Client(url, verbose=False).predict("a", num_candidates=1, num_inference_steps=1, api_name="/candidates")
+
+
+def test_the_reason_of_a_failed_run_stays_on_the_page(runtime, tmp_path, monkeypatch):
+    """What the status says at last, when the message at the edge of the page is gone."""
+    demo = build_app(runtime, run_store=RunStore(tmp_path))
+    work = next(each for each in demo.fns.values() if getattr(each.fn, "__name__", "") == "work")
+
+    def full_disk(*_args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "save_picture", full_disk)
+    labels = {"Prompt": "a red rocket", "Candidates": 1, "Steps": 1}
+    values = {each: labels.get(getattr(each, "label", None), each.value) for each in work.inputs}
+    shown = []
+
+    async def follow():
+        async for changes in work.fn(values, SimpleNamespace(session_hash="a tab", client=None)):
+            shown.append(changes)
+
+    with pytest.raises(gr.Error):
+        asyncio.run(follow())
+    (status,) = (each for each in shown[-1].values() if isinstance(each, dict) and "words" in each)
+    assert "No space left on device" in status["words"] and "still here" in status["words"]
 
 
 def test_messages_quote_no_html(monkeypatch):

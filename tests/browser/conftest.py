@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
-from tests.support.browsing import quiet_page, running_app, running_browser
+from tests.support.browsing import PAGE_PATIENCE, quiet_page, running_app, running_browser
+
+expect.set_options(timeout=PAGE_PATIENCE)
 
 
 @pytest.fixture(scope="module")

@@ -12,29 +12,29 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from tests.support.browsing import quiet_page
+from tests.support.browsing import ROOT, quiet_page
+from tests.support.waiting import wait_until
 
-PATIENCE = 120_000  # milliseconds, for a run of the model
-expect.set_options(timeout=30_000)  # for the page: a machine under load answers late, but it answers
+PATIENCE = 240_000  # milliseconds, for a run of the model
 CARDS = "#gallery button.thumbnail-lg"
 
 STRAY = """async () => {
-  // Watches the two videos for some loops: how far apart they ever are, and how far each of them got.
+  // Watches the two videos for three seconds, and on until both have moved: how far apart they are, but for the
+  // worst twentieth of the looks, and how far each of them got.
   const visible = video => video.checkVisibility();
   const [a, b] = [...document.querySelectorAll('#player video')].filter(visible);
   const { fps, frames } = document.querySelector('#player .player').dataset;
   const duration = frames / fps, seen = [new Set(), new Set()];
-  let apart = 0, checks = 0;
-  const end = performance.now() + 3000;
-  while (performance.now() < end) {
+  const apart = [], start = performance.now(), past = seconds => performance.now() > start + 1000 * seconds;
+  while (!past(3) || Math.min(...seen.map(frames => frames.size)) < 3 && !past(60)) {
     await new Promise(requestAnimationFrame);
     const difference = Math.abs(a.currentTime - b.currentTime);
-    apart = Math.max(apart, Math.min(difference, duration - difference)); // the loop closes
+    apart.push(Math.min(difference, duration - difference)); // the loop closes
     [a, b].forEach((video, i) => seen[i].add(Math.floor(video.currentTime * fps)));
-    checks++;
   }
+  apart.sort((one, other) => one - other);
   const { state } = document.querySelector('#player .player').dataset;
-  return { apart: apart * fps, seen: seen.map(s => s.size), checks, state,
+  return { apart: apart[Math.floor(0.95 * apart.length)] * fps, seen: seen.map(s => s.size), state,
            sizes: [a.videoWidth, b.videoWidth] };
 }"""
 
@@ -65,6 +65,11 @@ def captions(page: Page) -> list[str]:
     return page.locator("#gallery .caption-label").all_inner_texts()
 
 
+def marked(page: Page, mark: str) -> list[int]:
+    """The indices of the cards whose captions have a mark."""
+    return [index for index, text in enumerate(captions(page)) if mark in text]
+
+
 def test_generate_override_animate_and_compare(page):
     fill_form(page, candidates=4, steps=4)
     draw(page, 4)
@@ -72,14 +77,14 @@ def test_generate_override_animate_and_compare(page):
     scores = [float(re.search(r"[+−]\d+\.\d\d", text)[0].replace("−", "-")) for text in found]
     best = scores.index(max(scores))
     assert [i for i, text in enumerate(found) if "♛" in text] == [best]
-    assert "✓" in found[best], "the best candidate is the anchor until somebody picks another"
+    assert "✓" in found[best], "the best candidate is the anchor until another one is picked"
     expect(page.get_by_text(f"Candidate {best + 1} of 4")).to_be_visible()
 
     other = (best + 1) % 4
     page.locator(CARDS).nth(other).click()
     expect(page.locator("#anchor-words")).to_contain_text("your pick")
     expect(page.locator("#anchor-words")).to_contain_text(f"Candidate {other + 1}")
-    assert "✓" in captions(page)[other] and "♛" in captions(page)[best]
+    wait_until(lambda: (marked(page, "✓"), marked(page, "♛")) == ([other], [best]))
 
     page.locator("#animate").click()
     expect(page.locator("#live")).to_contain_text(re.compile(r"step \d+ of \d+"), timeout=PATIENCE)
@@ -117,7 +122,7 @@ def test_a_picture_of_my_own(page, tmp_path):
     page.get_by_role("button", name="Use an image of my own").click()
     page.locator("#own-picture input[type=file]").set_input_files(picture)
     expect(page.locator("#anchor-words")).to_contain_text("Uploaded image")
-    assert not any("✓" in text for text in captions(page))
+    wait_until(lambda: not marked(page, "✓"))
     page.locator("#animate").click()
     expect(page.get_by_text("Done in")).to_be_visible(timeout=PATIENCE)
     expect(page.locator("#player video:visible")).to_have_count(2)
@@ -126,13 +131,24 @@ def test_a_picture_of_my_own(page, tmp_path):
     expect(page.locator("#anchor-words")).to_contain_text("highest reward")
 
 
+def test_a_heic_photo_can_be_the_anchor(page):
+    """As iPhones make them; Chromium itself cannot show one."""
+    expect(page.locator(CARDS)).to_have_count(16)
+    page.get_by_role("button", name="Use an image of my own").click()
+    page.locator("#own-picture input[type=file]").set_input_files(ROOT / "tests" / "data" / "photo.heic")
+    expect(page.locator("#anchor-words")).to_contain_text("Uploaded image")
+    expect(page.locator("#anchor img")).to_have_js_property("complete", True)
+    assert page.locator("#anchor img").evaluate("image => image.naturalWidth") > 0
+    expect(page.locator("#animate")).to_be_enabled()
+
+
 def test_a_file_that_is_no_picture_is_refused(page, tmp_path):
     expect(page.locator(CARDS)).to_have_count(16)
     text = tmp_path / "broken.png"
     text.write_text("not a picture")
     page.get_by_role("button", name="Use an image of my own").click()
     page.locator("#own-picture input[type=file]").set_input_files(text)
-    expect(page.get_by_text("could not be read as an image")).to_be_visible()
+    expect(page.get_by_text("cannot be read as a picture")).to_be_visible()
     expect(page.locator("#anchor-words")).to_contain_text("highest reward")
     expect(page.locator("#own-picture input[type=file]")).to_have_count(1)  # ready for another one
 
@@ -145,7 +161,7 @@ def test_stop_keeps_what_is_there(page):
     expect(page.locator("#live")).to_contain_text(re.compile(r"NI-VSDS\): step [1-9]"), timeout=PATIENCE)
     expect(page.locator("#save-all")).to_be_hidden()  # it would save another run than the one under way
     page.locator("#stop-animate").click()
-    expect(page.locator("#live")).to_contain_text("Stopped", timeout=30_000)
+    expect(page.locator("#live")).to_contain_text("Stopped")
     expect(page.locator("#animate")).to_be_enabled()
     expect(page.locator("#save-all")).to_be_hidden()
     expect(page.locator(CARDS)).to_have_count(2)
@@ -155,7 +171,7 @@ def test_stop_keeps_what_is_there(page):
     page.get_by_role("button", name="Draw candidates").click()
     expect(page.locator("#candidates-status")).to_contain_text(re.compile(r"step [1-9]"), timeout=PATIENCE)
     page.locator("#stop-candidates").click()
-    expect(page.locator("#candidates-status")).to_contain_text("Stopped", timeout=30_000)
+    expect(page.locator("#candidates-status")).to_contain_text("Stopped")
     expect(page.get_by_role("button", name="Draw candidates")).to_be_enabled()
 
 
@@ -177,10 +193,7 @@ def test_the_second_person_waits_in_a_queue_and_can_leave_it(browser, url, page)
         page.get_by_role("button", name="Draw candidates").click()
         expect(page.locator("#candidates-status")).to_contain_text(re.compile(r"step [1-9]"))
         second.get_by_role("button", name="Draw candidates").click()
-        expect(second.get_by_text(re.compile(r"queue: 1/1")).first).to_be_visible()
-        # Gradio's own overlay can be there and yet cut off: it must have room for its line.
-        overlay = second.locator("#candidates-status [data-testid=status-tracker]")
-        assert overlay.bounding_box()["height"] > 20
+        expect(second.locator("#candidates-status")).to_contain_text("Position 1")
         second.get_by_role("button", name="Leave the queue").click()
         expect(second.get_by_text("You left the queue")).to_be_visible()
         expect(second.get_by_role("button", name="Draw candidates")).to_be_enabled()

@@ -16,10 +16,9 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from i4vgen.metrics import METRICS, Measures
-from i4vgen.ui import strings
-from i4vgen.ui.components.report import Report, report_value
-from i4vgen.ui.theme import Studio
-from tests.support.browsing import ROOT
+from i4vgen.studio.components.report import COLUMNS, Report, report_value
+from i4vgen.studio.theme import Studio
+from tests.support.browsing import ROOT, WITHOUT_THE_LATEST, quiet_page
 
 CLUMSY = "<b>my & yours</b>"
 MEASURES = {
@@ -106,7 +105,7 @@ def test_the_slices_show_the_same_row_of_every_video(videos):
 
 def test_every_metric_has_its_words():
     for metric in METRICS:
-        assert strings.METRIC_LABELS[metric.name] and strings.METRIC_MEANINGS[metric.name]
+        assert all(COLUMNS[metric.name])
 
 
 # In a browser
@@ -118,7 +117,7 @@ def url(videos) -> Iterator[str]:
     with gr.Blocks(analytics_enabled=False) as demo, gr.Column(elem_classes="step"):
         report = Report(elem_id="report")
         demo.load(lambda: report_value(videos, MEASURES), None, report)
-    css = (ROOT / "i4vgen" / "ui" / "style.css").read_text(encoding="utf-8")
+    css = (ROOT / "i4vgen" / "studio" / "style.css").read_text(encoding="utf-8")
     _, address, _ = demo.launch(prevent_thread_lock=True, quiet=True, theme=Studio(), css=css)
     try:
         yield address
@@ -131,7 +130,7 @@ def phone_or_desk(browser: Browser, url: str, **options) -> Iterator[Page]:
     context = browser.new_context(**options)
     page = context.new_page()
     page.goto(url)
-    expect(page.locator("#report table")).to_be_visible(timeout=60_000)
+    expect(page.locator("#report table")).to_be_visible()
     try:
         yield page
     finally:
@@ -140,7 +139,7 @@ def phone_or_desk(browser: Browser, url: str, **options) -> Iterator[Page]:
 
 def test_the_meaning_of_a_column_by_keyboard_and_mouse(browser, url):
     with phone_or_desk(browser, url, viewport={"width": 1440, "height": 900}) as page:
-        expect(page.get_by_role("table", name=strings.REPORT)).to_be_visible()
+        expect(page.get_by_role("table", name="What the figures say")).to_be_visible()
         expect(page.get_by_role("columnheader")).to_have_count(6)
         expect(page.get_by_role("rowheader")).to_have_text(["Vanilla", "FreeInit", "I4VGen"])
         expect(page.get_by_role("cell", name="1.00 % (best)")).to_be_visible()
@@ -166,6 +165,12 @@ def test_the_meaning_of_a_column_by_keyboard_and_mouse(browser, url):
         expect(meaning).to_be_visible()
         page.mouse.move(0, 0)
         expect(meaning).to_be_hidden()
+
+
+def test_a_browser_of_2022_shows_the_meaning_without_an_error(browser, url):
+    with quiet_page(browser, url, ready="Flicker", script=WITHOUT_THE_LATEST) as page:
+        page.get_by_role("button", name="Flicker").hover()
+        page.get_by_role("button", name="Motion").hover()
 
 
 def test_on_a_phone(browser, url):

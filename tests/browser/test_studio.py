@@ -16,15 +16,19 @@ import pytest
 from PIL import Image, ImageSequence
 from playwright.sync_api import Page, expect
 
+from i4vgen.config import GenerationConfig
 from i4vgen.events import PICKED, Selected
-from i4vgen.generation_config import GenerationConfig
 from i4vgen.media import read_video, write_video
-from i4vgen.recipe import Recipe
-from i4vgen.ui.remembering import ADD, QUEUE_KEY, STORAGE_KEY, entry
-from tests.browser.test_browser import CARDS, PATIENCE, captions, draw, fill_form, set_number
+from i4vgen.storage.recipe import Recipe
+from i4vgen.studio.remembering import REMEMBER, remembered_run
+from tests.browser.test_browser import CARDS, PATIENCE, captions, draw, fill_form, marked, set_number
 from tests.support.browsing import quiet_page
+from tests.support.waiting import wait_until
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+DESK_AND_PHONE = pytest.mark.parametrize(
+    "options", [{}, pytest.param(PHONE, marks=pytest.mark.slow)], ids=["1440", "390"]
+)
 ROOT = Path(__file__).resolve().parents[2]
 FIRST, SECOND, *_, LAST = json.loads((ROOT / "examples.json").read_text(encoding="utf-8"))
 POCKET = json.loads((ROOT / "assets" / "pocket" / "i4vgen.json").read_text())
@@ -73,36 +77,61 @@ def test_pick_by_keyboard_and_by_the_chart(page):
     worst.click()
     expect(page.locator("#anchor-words")).to_contain_text(f"Candidate {number} of 16")
     expect(page.locator("#chart button[aria-pressed=true]")).to_have_count(1)
-    assert "✓" in captions(page)[number - 1]
+    wait_until(lambda: marked(page, "✓") == [number - 1])
+
+
+def test_the_best_are_ticked_and_the_gallery_says_how_they_were_judged(page):
+    expect(page.locator(CARDS)).to_have_count(16)
+    expect(page.locator("#gallery .saw")).to_have_text(
+        re.compile(r"^pocket judged 16: best .+, mean .+, worst ")
+    )
+    ends = [page.locator(f"#gallery li.{end} .end") for end in ("best", "worst")]
+    for words, end in zip(("best", "worst"), ends, strict=True):
+        expect(end).to_have_text(words)
+    best = page.locator("#gallery li.best .caption-label").text_content()
+    assert "rank 1 " in best and "rank 16 " in page.locator("#gallery li.worst .caption-label").text_content()
+
+    page.get_by_role("button", name="Advanced settings").click()
+    expect(page.locator("#animate-best")).to_contain_text("takes that many times as long")
+    set_number(page, "Animate the best", 3)
+    expect(page.locator("#animate")).to_have_text("Animate 3 anchors")
+    wait_until(lambda: len(marked(page, "✓")) == 3)
+    ranks = [text.split("rank ")[1].split()[0] for text in captions(page) if "✓" in text]
+    assert sorted(ranks) == ["1", "2", "3"]
+    expect(page.locator("#back")).to_be_hidden()
+    page.locator("#gallery li.worst .thumbnail-lg").click()
+    expect(page.locator("#animate")).to_have_text("Animate this anchor")
+    page.locator("#back").click()
+    expect(page.locator("#animate")).to_have_text("Animate 3 anchors")
 
 
 def test_sort_star_drop_and_bring_back(page):
     expect(page.locator(CARDS)).to_have_count(16)
     page.get_by_label("By score").click()
     expect(page.locator("#gallery .caption-label").first).to_contain_text("rank 1 ·")
-    assert [f"rank {i + 1} ·" in text for i, text in enumerate(captions(page))] == [True] * 16
+    wait_until(lambda: all(f"rank {i + 1} ·" in text for i, text in enumerate(captions(page))))
     page.locator(CARDS).nth(1).click()
     expect(page.locator("#gallery .caption-label").nth(1)).to_contain_text("✓")
     page.locator("#star").click()
     expect(page.locator("#star")).to_contain_text("Starred")
-    assert [i for i, text in enumerate(captions(page)) if "★" in text] == [1]
+    wait_until(lambda: marked(page, "★") == [1])
     page.locator("#drop").click()
     expect(page.locator(CARDS)).to_have_count(15)
     expect(page.locator("#anchor-words")).to_contain_text("highest reward")
     page.locator("#restore").click()
     expect(page.locator(CARDS)).to_have_count(16)
     expect(page.locator("#restore")).to_be_hidden()
-    assert "★" in captions(page)[1]
+    wait_until(lambda: marked(page, "★") == [1])
 
 
-@pytest.mark.parametrize("options", [{}, PHONE], ids=["1440", "390"])
+@DESK_AND_PHONE
 def test_several_anchors_are_animated_and_compared(browser, url, options):
     with quiet_page(browser, url, **options) as page:
         fill_form(page, candidates=3, steps=2)
         set_number(page, "Frames", 4)
         draw(page, 3)
         ticks = page.get_by_role("checkbox", name=re.compile("^Animate candidate"))
-        (best,) = [i for i, text in enumerate(captions(page)) if "✓" in text]
+        (best,) = wait_until(lambda: marked(page, "✓"))
         other, third = sorted({0, 1, 2} - {best})
         expect(ticks.nth(best)).to_be_checked()
         if options:
@@ -112,7 +141,7 @@ def test_several_anchors_are_animated_and_compared(browser, url, options):
             page.keyboard.press("x")
         expect(page.locator("#animate")).to_have_text("Animate 2 anchors")
         expect(page.locator("#anchor-words")).to_contain_text(f"together with candidate {best + 1}")
-        assert [i for i, text in enumerate(captions(page)) if "✓" in text] == sorted([best, other])
+        wait_until(lambda: marked(page, "✓") == sorted([best, other]))
         ticks.nth(third).click()
         expect(page.locator("#animate")).to_have_text("Animate 3 anchors")
         ticks.nth(third).focus()
@@ -130,8 +159,8 @@ def test_several_anchors_are_animated_and_compared(browser, url, options):
         assert page.locator("#player .pane:visible").evaluate_all(
             "panes => panes.map(pane => pane.dataset.name)"
         ) == ["vanilla", *keys]
-        marked = page.locator("#player .result").get_attribute("data-name")
-        kept = page.locator("#keep").get_by_label(f"Candidate {marked.removeprefix('i4vgen-')} ♛")
+        winner = page.locator("#player .result").get_attribute("data-name")
+        kept = page.locator("#keep").get_by_label(f"Candidate {winner.removeprefix('i4vgen-')} ♛")
         expect(kept).to_be_checked()
         expect(page.locator("#history button.thumbnail-lg")).to_have_count(2)
         page.wait_for_url(re.compile("run="))
@@ -139,11 +168,12 @@ def test_several_anchors_are_animated_and_compared(browser, url, options):
         assert page.evaluate(wide) <= 0
 
         link = page.url
-        (loser,) = set(keys) - {marked}
+        (loser,) = set(keys) - {winner}
         number = loser.removeprefix("i4vgen-")
         page.locator("#keep").get_by_label(f"Candidate {number}", exact=True).check()
         page.wait_for_url(lambda address: "run=" in address and address != link)
-        page.reload()  # one of them is shown as ever
+        link = page.url
+    with quiet_page(browser, link, **options) as page:  # in another browser a link shows one of them
         expect(page.locator("#anchor-words")).to_contain_text(f"Candidate {number} of 3")
         expect(page.locator("#animate")).to_have_text("Animate this anchor")
         expect(page.locator("#keep")).to_be_hidden()
@@ -151,7 +181,7 @@ def test_several_anchors_are_animated_and_compared(browser, url, options):
         expect(page.get_by_role("rowheader")).to_have_text(["Vanilla", "NI-VSDS", "I4VGen"])
 
 
-@pytest.mark.parametrize("options", [{}, PHONE], ids=["1440", "390"])
+@DESK_AND_PHONE
 def test_queued_prompts_outlive_their_tab_and_can_be_taken_out(browser, url, options):
     cards, rows = "#history button.thumbnail-lg", "#queue li"
     with quiet_page(browser, url, **options) as page:
@@ -187,15 +217,15 @@ def test_queued_prompts_outlive_their_tab_and_can_be_taken_out(browser, url, opt
         expect(other.locator(cards)).to_have_count(2)
 
 
-def test_what_a_restart_of_the_server_has_lost_is_said_and_can_be_queued_again(browser, url):
+def test_what_the_server_does_not_know_any_more_is_said_and_can_be_queued_again(browser, url):
     with quiet_page(browser, url) as page:
         expect(page.locator(CARDS)).to_have_count(16)  # what it loads is not to be broken off
         page.evaluate(
             "([key, queued]) => localStorage.setItem(key, JSON.stringify(queued))",
-            [QUEUE_KEY, [{"run": "x" * 16, "prompt": "a <b>car</b>"}]],
+            ["i4vgen-queue", [{"run": "x" * 16, "prompt": "a <b>car</b>"}]],
         )
         page.reload()
-        expect(page.locator("#queue li")).to_contain_text("the server was restarted before its turn")
+        expect(page.locator("#queue li")).to_contain_text("the server was set up anew before its turn")
         expect(page.locator("#queue .prompt")).to_have_text("a <b>car</b>")
         page.locator("#again").click()
         expect(page.locator("#queue li")).to_have_count(0)
@@ -206,6 +236,7 @@ def test_what_a_restart_of_the_server_has_lost_is_said_and_can_be_queued_again(b
         expect(page.get_by_text("out of step")).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_more_candidates_score_again_export_and_load_back(page, tmp_path):
     fill_form(page, candidates=2, steps=2)
     draw(page, 2)
@@ -220,7 +251,7 @@ def test_more_candidates_score_again_export_and_load_back(page, tmp_path):
         "ranked by “a whale by the sea”", timeout=PATIENCE
     )
     expect(page.locator("#anchor-words")).to_contain_text("Scored against “a whale by the sea”")
-    assert captions(page) != before
+    wait_until(lambda: captions(page) != before)
     expect(page.get_by_role("button", name="Draw candidates")).to_be_enabled()  # cards can be picked again
 
     page.locator(CARDS).nth(4).click()
@@ -248,11 +279,12 @@ def test_more_candidates_score_again_export_and_load_back(page, tmp_path):
     page.locator("#runs input[type=file]").set_input_files(path)
     expect(page.locator("#candidates-status")).to_contain_text("restored")
     expect(page.locator(CARDS)).to_have_count(9)
-    assert captions(page) == shown
+    wait_until(lambda: captions(page) == shown)
     expect(page.locator("#anchor-words")).to_contain_text("Candidate 5")
     animate(page)
 
 
+@pytest.mark.slow
 def test_runs_come_back_from_history_link_and_file(browser, url, page, tmp_path):
     fill_form(page, candidates=2, steps=2)
     page.get_by_label("Seed", exact=True).fill("77")
@@ -283,7 +315,7 @@ def test_runs_come_back_from_history_link_and_file(browser, url, page, tmp_path)
         expect(tab.locator(CARDS)).to_have_count(2)
         expect(tab.locator("#anchor-words")).to_contain_text("Candidate 2 of 2")
         expect(tab.locator("#report table")).to_have_text(re.compile("Flicker"))
-        assert tab.locator("#report table").inner_text() == figures
+        wait_until(lambda: tab.locator("#report table").inner_text() == figures)
         expect(tab.locator(SHOWN)).to_have_count(2)
 
     page.reload()  # the address has it all
@@ -311,17 +343,20 @@ def test_runs_come_back_from_history_link_and_file(browser, url, page, tmp_path)
         expect(other.get_by_text("other.json holds no run")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_tabs_share_what_they_remember(browser, url):
     cards = "#history button.thumbnail-lg"
-    earlier = entry("x" * 16, np.zeros((8, 8, 3), np.uint8), {"prompt": "a", "seed": 71, "model": "pocket"})
+    earlier = remembered_run(
+        "x" * 16, np.zeros((8, 8, 3), np.uint8), {"prompt": "a", "seed": 71, "model": "pocket"}
+    )
     with quiet_page(browser, url) as first:
         second = first.context.new_page()
         second.goto(url)
         expect(second.locator(CARDS)).to_have_count(16)
-        first.evaluate(f"(run) => ({ADD})(run)", earlier)  # as after a run of the first tab
+        first.evaluate(f"(run) => studio.addRuns({REMEMBER}, run)", earlier)  # as after a run of the first tab
         expect(second.locator(cards)).to_have_count(1)
-        second.evaluate(f"() => localStorage.setItem('{STORAGE_KEY}', 'damaged')")
-        first.evaluate(f"(run) => ({ADD})(run, [])", earlier)
+        second.evaluate("() => localStorage.setItem('i4vgen-runs', 'damaged')")
+        first.evaluate(f"(run) => studio.addRuns({REMEMBER}, run)", earlier)
         fill_form(second, candidates=2, steps=2)
         set_number(second, "Frames", 4)
         second.get_by_label("Seed", exact=True).fill("72")
@@ -340,6 +375,34 @@ def test_tabs_share_what_they_remember(browser, url):
             expect(tab.locator(cards)).to_have_count(0)
 
 
+FILL_STORAGE = """() => {
+  for (let size = 2 ** 23, all = ""; size >= 1; size /= 2) try {
+    localStorage.setItem("full", all + "x".repeat(size));
+    all += "x".repeat(size);
+  } catch {}
+}"""
+
+
+def test_what_a_full_storage_does_not_take_stays_on_the_page(browser, url):
+    settings = {"prompt": "a", "seed": 7, "model": "pocket"}
+    runs = [remembered_run(letter * 16, np.zeros((8, 8, 3), np.uint8), settings) for letter in "abc"]
+    add, cards = f"(run) => studio.addRuns({REMEMBER}, run)", "#history button.thumbnail-lg"
+    with quiet_page(browser, url) as page:
+        expect(page.locator(CARDS)).to_have_count(16)
+        page.evaluate(add, runs[0])
+        page.evaluate(FILL_STORAGE)
+        page.evaluate(add, runs[1])
+        page.evaluate("(added) => studio.changeQueue({ added })", [{"run": "d" * 16, "prompt": "a car"}])
+        for button, shown, count in (("recall", cards, 2), ("come-back", "#queue li", 1)):
+            page.locator(f"#{button}").dispatch_event("click")
+            expect(page.locator(shown)).to_have_count(count)
+        page.evaluate("() => localStorage.removeItem('full')")
+        page.evaluate(add, runs[2])
+        page.reload()
+        expect(page.locator(cards)).to_have_count(3)
+
+
+@pytest.mark.slow
 def test_any_number_of_tabs_load_and_a_closed_one_frees_the_device(browser, url):
     with quiet_page(browser, url) as first:
         fill_form(first, candidates=64, steps=60)
@@ -429,6 +492,14 @@ def test_frames_and_seconds_follow_each_other(page):
     expect(frames).to_have_value("2")
     page.locator("#examples").get_by_text(LAST["prompt"]).click()
     expect(seconds).to_have_value(f"{POCKET['num_frames'] / fps:g}")
+
+
+def test_prompts_from_right_to_left_are_written_so(page):
+    page.get_by_role("button", name="Several prompts").click()
+    for box in (page.get_by_label("Prompt", exact=True), page.locator("#several textarea")):
+        for text, direction in (("סירה על נהר, a boat", "rtl"), ("a boat on a river", "ltr")):
+            box.fill(text)
+            assert box.evaluate("(box) => getComputedStyle(box).direction") == direction
 
 
 def test_chips_make_a_prompt(page):

@@ -6,21 +6,44 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
-from collections.abc import Iterator
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
+from benchmarks.serving import wait_for_url
+
 ROOT = Path(__file__).resolve().parents[2]
-START_TIMEOUT = 240  # seconds: importing torch and Gradio can take minutes where other work holds the cores
-LEAVING = ("AbortError: signal is aborted without reason", "AbortError: BodyStreamBuffer was aborted")
-"""What Gradio says of a stream that it closes itself, as a page is left."""
+PAGE_PATIENCE = 120_000
+"""Milliseconds until a test gives up on the page: on a machine under load it answers late, but it answers."""
+
+WITHOUT_THE_LATEST = """
+  for (const [owner, names] of [
+    [Array, ["fromAsync"]],
+    [Array.prototype, ["toSorted", "toReversed", "toSpliced", "with"]],
+    [Iterator.prototype, ["map", "filter", "take", "drop", "flatMap", "toArray", "forEach", "some", "every"]],
+    [Set.prototype, ["union", "intersection", "difference", "isSubsetOf", "isSupersetOf"]],
+    [Object, ["groupBy"]],
+    [Map, ["groupBy"]],
+    [Promise, ["withResolvers", "try"]],
+    [URL, ["parse", "canParse"]],
+    [HTMLElement.prototype, ["showPopover", "hidePopover", "togglePopover"]],
+    [HTMLButtonElement.prototype, ["popoverTargetElement", "popoverTargetAction"]],
+  ]) for (const name of names) delete owner[name];
+"""
+"""A script that takes from a browser what came after 2022: pages have to do without, or with a fallback."""
+LEAVING = (
+    "AbortError: signal is aborted without reason",
+    "AbortError: BodyStreamBuffer was aborted",
+    "Unexpected error Connection errored out",  # an event was under way: a reload breaks its stream off
+)
+"""What Gradio says of streams that end as a page is left."""
 
 
 def find_chromium() -> str:
@@ -38,35 +61,35 @@ def find_chromium() -> str:
 
 
 @contextmanager
-def running_app(*arguments: str) -> Iterator[str]:
-    """`python app.py` on a free port; gives its address once it answers, and ends it afterwards."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "app.py", "--host", "127.0.0.1", "--port", str(port), *arguments]
+def running_app(*arguments: str, within: Sequence[str] = ()) -> Iterator[str]:
+    """`python app.py` on a port that it finds; gives its address once it answers, and ends it afterwards.
+
+    within: a command that runs the command behind it.
+    """
+    command = [*within, sys.executable, "-u", "app.py", "--host", "127.0.0.1", *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
-    process = subprocess.Popen(command, cwd=ROOT, env=environment)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + START_TIMEOUT
-        while True:
-            if process.poll() is not None:
-                raise RuntimeError(f"the app ended with exit code {process.returncode} before it answered")
-            try:
-                urllib.request.urlopen(url, timeout=2).close()
-                break
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise RuntimeError(f"the app did not answer within {START_TIMEOUT} s") from None
-                time.sleep(0.3)
-        yield url
-    finally:
-        process.terminate()
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder, "log.txt")
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, **pipes)
+        threading.Thread(target=copy_lines, args=(process.stdout, log), daemon=True).start()
         try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            yield wait_for_url(log, process)
+        finally:
+            process.terminate()
+            try:
+                process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def copy_lines(lines: IO[bytes], log: Path) -> None:
+    """Writes lines to a file and to stdout, which pytest shows if the test fails."""
+    with log.open("wb", buffering=0) as file:
+        for line in lines:
+            file.write(line)
+            os.write(1, line)
 
 
 @contextmanager
@@ -86,13 +109,19 @@ def is_trouble(message: ConsoleMessage) -> bool:
 
 
 @contextmanager
-def quiet_page(browser: Browser, url: str, ready: str = "Draw candidates", **options) -> Iterator[Page]:
+def quiet_page(
+    browser: Browser, url: str, ready: str = "Draw candidates", script: str = "", **options
+) -> Iterator[Page]:
     """A fresh tab on `url`, once its button `ready` is there. Fails on any error in its console and on any
     request to another server.
+
+    script: runs before those of the page.
     """
     context = browser.new_context(**({"viewport": {"width": 1440, "height": 900}} | options))
     page = context.new_page()
-    page.set_default_timeout(30_000)
+    if script:
+        page.add_init_script(script)
+    page.set_default_timeout(PAGE_PATIENCE)
     trouble: list[str] = []
     host = url.split("/")[2]
     page.on("pageerror", lambda error: trouble.append(f"uncaught: {error}"))

@@ -11,9 +11,10 @@ import re
 import socket
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
@@ -38,6 +39,14 @@ class Asked(NamedTuple):
     range: str | None
 
 
+class Answer(NamedTuple):
+    """What the hub says to every request for a model."""
+
+    status: int
+    headers: Mapping[str, str] = MappingProxyType({})
+    body: bytes = b"{}"
+
+
 class BrokenOff(Exception):
     """Raised by a function in `FakeHub.half_way`: the hub resets the connection."""
 
@@ -49,7 +58,8 @@ class HungUp(Exception):
 class FakeHub:
     """A hub that serves while it is entered.
 
-    url: its address. models: folders by the models' ids. asked: the requests for files, in order.
+    url: its address. models: folders by the models' ids. answers: what is said of models instead of serving
+    them, by their ids. asked: the requests for files, in order.
     api: the paths of all other requests. half_way: functions by the paths of files, each called once when half
     of what was asked for of the file is sent. spaces: what was uploaded, files by their paths, by the Spaces'
     ids. commits: the messages of the commits.
@@ -57,6 +67,7 @@ class FakeHub:
 
     def __init__(self):
         self.models: dict[str, Path] = {}
+        self.answers: dict[str, Answer] = {}
         self.asked: list[Asked] = []
         self.api: list[str] = []
         self.half_way: dict[str, Callable[[], object]] = {}
@@ -211,7 +222,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _find(self, repo: str, revision: str) -> Path | None:
         """The folder of a model; if there is none, the request is answered."""
-        if repo not in self.hub.models:
+        if answer := self.hub.answers.get(repo):
+            self._send(answer.status, answer.body, dict(answer.headers))
+        elif repo not in self.hub.models:
             self._refuse("RepoNotFound")
         elif revision not in ("main", SHA):
             self._refuse("RevisionNotFound")

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from diffusers import DDIMScheduler
 
-from i4vgen.backbones.lavie import FURTHEST, LaVieBackbone, LaVieUNet
+from i4vgen.backbones.lavie.backbone import LaVieBackbone
+from i4vgen.backbones.lavie.network import FURTHEST, LaVieUNet
+from i4vgen.config import Defaults
 from i4vgen.errors import ModelError
-from i4vgen.generation_config import Defaults
 
 
 def is_lavie(weights: dict[str, torch.Tensor]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from i4vgen.backbones.base import PromptEmbeds, Sampler
+from i4vgen.backbones.base import EncodedPrompt, Sampler
 from i4vgen.backbones.stable_diffusion import StableDiffusionBackbone
 
 
@@ -12,7 +12,7 @@ def predict_noise(
     backbone: StableDiffusionBackbone,
     latents: torch.Tensor,
     t: int,
-    prompt_embeds: PromptEmbeds,
+    prompt_embeds: EncodedPrompt,
     guidance_scale: float,
 ) -> torch.Tensor:
     """The noise predicted in latents [B, C, F, h, w] at timestep t."""

@@ -130,20 +130,21 @@ def main(model: str, other: str, folder: Path) -> None:
     log: list[tuple[str, dict]] = []
     pretend(folder, log)
 
-    import i4vgen.zero_gpu  # noqa: F401, I001  before all that uses torch
+    from i4vgen.serving.zero_gpu import ZeroGPURuntime  # noqa: I001  before all that uses torch
     import gradio as gr
     import torch
     from gradio_client import Client
 
-    from i4vgen import hub
+    from i4vgen.weights import hub
     from i4vgen.errors import InvalidInputError
     from i4vgen.events import Progress
     from i4vgen.pipeline import Anchor, I4VGenPipeline
-    from i4vgen.generation_config import GenerationConfig
-    from i4vgen.runtime import StopToken, get_runtime
+    from i4vgen.config import GenerationConfig
+    from i4vgen.serving.runtime import Runtimes, StopToken
 
     hub.default_dtype = lambda *_: torch.float32  # as on the CPU, so that events can be compared
-    runtime = get_runtime(model)
+    runtimes = Runtimes(ZeroGPURuntime)
+    runtime = runtimes.get(model)
     backbone = runtime.load_here().backbone
     report = {"main": os.getpid(), "device": str(backbone.unet.device), "workers": []}
     candidates = I4VGenPipeline.candidates
@@ -195,7 +196,7 @@ def main(model: str, other: str, folder: Path) -> None:
     def take_another_model():
         keep(
             "other",
-            list(get_runtime(other).stream(lambda pipeline: pipeline.comparison("vanilla", make_config()))),
+            list(runtimes.get(other).stream(lambda pipeline: pipeline.comparison("vanilla", make_config()))),
         )
         yield "done"
 

@@ -1,4 +1,4 @@
-"""A corpus of bad files, made here: whoever opens one is told so, and nothing else happens."""
+"""A corpus of bad files, made here: opening one gives a clear error and has no other effect."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ import pytest
 from PIL import Image, PngImagePlugin
 from safetensors.numpy import save as save_tensors
 
+from i4vgen.config import GenerationConfig
 from i4vgen.errors import InvalidInputError
 from i4vgen.events import Candidate, Result
-from i4vgen.generation_config import GenerationConfig
 from i4vgen.media import open_picture, read_video, write_video
-from i4vgen.runs import RunFolder, open_run
+from i4vgen.storage.runs import RunFolder, open_run
 
 RANDOM = np.random.default_rng(0)
 FRAMES = RANDOM.integers(0, 255, (4, 32, 24, 3), np.uint8)
@@ -76,11 +76,13 @@ ANYTHING = {
     "gzip": b"\x1f\x8b\x08" + bytes(50),
     "elf": b"\x7fELF" + bytes(500),
 }
-"""What nobody can open."""
+"""Files that cannot be opened."""
 
 PICTURES = {
-    "bitmap": saved("BMP"),
-    "tiff": saved("TIFF"),
+    "half a bitmap": saved("BMP")[:-9],
+    "half a tiff": saved("TIFF")[:-9],
+    "half an avif": saved("AVIF")[:-9],
+    "targa": saved("TGA"),
     "icon": saved("ICO"),
     "nothing but a signature": b"\x89PNG\r\n\x1a\n",
     "no pixels": png(0, 0),
@@ -194,6 +196,15 @@ def forged(offsets: list[int], shape: list[int], dtype: str = "F32") -> bytes:
     return struct.pack("<Q", len(header)) + header + bytes(1024)
 
 
+def damaged(files: dict[str, bytes], name: str, compression: int) -> bytes:
+    """A packed run in which the middle of an entry is overwritten."""
+    data = packed(files, compression)
+    with zipfile.ZipFile(io.BytesIO(data)) as read:
+        entry = read.getinfo(name)
+    middle = entry.header_offset + 30 + len(name) + entry.compress_size // 2
+    return data[:middle] + b"\xff" * 16 + data[middle + 16 :]
+
+
 def encrypted(data: bytes) -> bytes:
     """A packed file whose entries say to be encrypted."""
     for record, at in ((b"PK\1\2", 8), (b"PK\3\4", 6)):
@@ -249,6 +260,18 @@ def test_packed_runs(tmp_path, whole, how):
         open_run(path).candidates()
     assert peak() - before < 200, "MB"
     assert [each.name for each in Path(tmp_path).iterdir()] == ["run.zip"]
+
+
+METHODS = {"deflate": zipfile.ZIP_DEFLATED, "bzip2": zipfile.ZIP_BZIP2, "lzma": zipfile.ZIP_LZMA}
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+@pytest.mark.parametrize("name", ["run.json", "candidates.safetensors", "candidates/00.png", "i4vgen.mp4"])
+def test_packed_runs_with_a_damaged_entry(tmp_path, whole, name, method):
+    path = tmp_path / "run.zip"
+    path.write_bytes(damaged(whole, name, method))
+    with pytest.raises(InvalidInputError, match=f"{name} in run.zip cannot be unpacked"):
+        (run := open_run(path)).candidates(), run.videos()
 
 
 def peak() -> float:

@@ -15,15 +15,19 @@ from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 from transformers.models.t5.modeling_t5 import T5Attention
 
-from i4vgen.backbones.lavie import BASE, FURTHEST, MODEL, LaVieBackbone, LaVieUNet, distance_buckets
+from i4vgen.backbones.guidance import PromptEmbeds
+from i4vgen.backbones.lavie.backbone import BASE, MODEL, LaVieBackbone
+from i4vgen.backbones.lavie.network import FURTHEST, LaVieUNet, distance_buckets
 from i4vgen.backbones.prediction import EpsilonPrediction
-from i4vgen.backbones.stable_diffusion import PromptEmbeds
+from i4vgen.config import GenerationConfig
 from i4vgen.errors import ModelError
 from i4vgen.events import Candidate, Result
-from i4vgen.generation_config import GenerationConfig
+from i4vgen.models import catalog
+from i4vgen.models.catalog import ModelSpec
 from i4vgen.pipeline import I4VGenPipeline
 from tests import parity
 from tests.conftest import ROOT
+from tests.support import layouts_original as original
 from tests.support.layouts_lavie import CHANNELS, TEXT, lavie_weights, write_lavie
 from tests.support.layouts_rewards import write_hub_cache
 from tests.support.predicting import predict_noise, timesteps
@@ -201,6 +205,18 @@ def test_defaults(model, tiny_model_dir):
     assert (defaults.sampler, defaults.samplers) == ("ddpm", ("ddpm", "ddim", "dpm++"))
     assert defaults.size_multiple == 4  # the tiny VAE's
     assert LaVieBackbone.read_vocabulary(model=str(model)) is None
+
+
+def test_another_vae(model, tiny_model_dir, tmp_path):
+    """A file in Stable Diffusion's names, with a multiple of its own."""
+    other = original.vae()
+    file = original.write(tmp_path / "vae.safetensors", original.vae_weights(other))
+    entry = catalog.find(ModelSpec("lavie", vae=str(file)))
+    assert entry.sources["vae"] == str(file)
+    backbone = LaVieBackbone.from_pretrained(str(model), str(tiny_model_dir), vae=str(file))
+    assert backbone.defaults.size_multiple == 8
+    for name, weight in backbone._needed_vae().state_dict().items():
+        torch.testing.assert_close(weight, other.state_dict()[name], atol=1e-5, rtol=1e-5)
 
 
 def test_the_noise_schedule_and_the_step_sizes(backbone):

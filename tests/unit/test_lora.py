@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
-from peft import LoraConfig
+from peft import LoHaConfig, LoKrConfig, LoraConfig, get_peft_model
+from peft.tuners.lycoris_utils import LycorisLayer
 from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn import functional
 
 from i4vgen.backbones.animatediff import AnimateDiffBackbone, MotionModule
 from i4vgen.backbones.lora import parse
+from i4vgen.backbones.wan import WanBackbone
 from i4vgen.errors import ModelError
+from i4vgen.models.catalog import ModelSpec, find
 from tests.support.layouts_animatediff import (
     ALPHA,
     RANK,
@@ -25,6 +33,8 @@ from tests.support.layouts_animatediff import (
     write_motion_lora,
     write_stable_diffusion,
 )
+from tests.support.layouts_original import motion_name
+from tests.support.layouts_wan import write_wan
 from tests.support.predicting import predict_noise
 
 WEIGHT = 0.7
@@ -256,9 +266,32 @@ def test_a_folder_without_or_with_too_many_files(load, tmp_path):
     assert "FILE.safetensors" in refusal(load, tmp_path)
 
 
-def test_pickled_loras_are_not_read(load, tmp_path):
-    torch.save({}, tmp_path / "v2_lora_ZoomIn.ckpt")
-    assert "not a .safetensors file" in refusal(load, tmp_path / "v2_lora_ZoomIn.ckpt")
+def test_pickled_loras_are_read_without_executing_anything(load, plain, models, tmp_path):
+    """As AnimateDiff's authors publish theirs."""
+    weights = load_file(models / "zoom-in" / "diffusion_pytorch_model.safetensors")
+    original = {motion_name(name.removeprefix("unet.")): weight for name, weight in weights.items()}
+    torch.save({"state_dict": original, "epoch": 3}, tmp_path / "v2_lora_ZoomIn.ckpt")
+    assert_added(load(tmp_path / "v2_lora_ZoomIn.ckpt"), plain, motion_additions(models, plain))
+    torch.save({"state_dict": original, "more": Path}, tmp_path / "objects.ckpt")
+    assert "program objects" in refusal(load, tmp_path / "objects.ckpt")
+
+
+def test_the_domain_adapter_of_v3(load, plain, models, tmp_path):
+    """v3_sd15_adapter.ckpt: diffusers' first names for the attention of images, without a network's name
+    before.
+    """
+    weights, expected = {}, {}
+    for name, layer in image_layers(plain.unet, every=False):
+        outputs, inputs = layer.weight.shape
+        module, _, projection = name.replace("to_out.0", "to_out").rpartition(".")
+        down, up = torch.randn(4, inputs), torch.randn(outputs, 4)
+        stem = f"module.{module}.processor.{projection}_lora"
+        weights |= {f"{stem}.down.weight": down, f"{stem}.up.weight": up}
+        expected[f"unet.{name}.weight"] = up @ down
+    torch.save({"state_dict": weights}, tmp_path / "v3_sd15_adapter.ckpt")
+    backbone = load(tmp_path / "v3_sd15_adapter.ckpt")
+    assert_added(backbone, plain, expected)
+    assert [fit.applied for fit in backbone.lora_fits] == [len(expected)]
 
 
 def other_names(weights):
@@ -276,7 +309,6 @@ def other_shapes(weights):
         other_shapes,
         lambda weights: {},
         lambda weights: {"conv_in.weight": torch.ones(2, 2)},
-        lambda weights: {name.replace("unet.", "transformer."): weight for name, weight in weights.items()},
         lambda weights: weights | {"unet.conv_in.dora_scale": torch.ones(2)},
         lambda weights: {name: weight * torch.nan for name, weight in weights.items()},
     ],
@@ -284,17 +316,276 @@ def other_shapes(weights):
 def test_loras_that_do_not_fit(models, load, tmp_path, change):
     weights = load_file(models / "zoom-in" / "diffusion_pytorch_model.safetensors")
     save_file(change(weights), tmp_path / "lora.safetensors")
-    assert "cannot be used with this model" in refusal(load, tmp_path)
+    assert re.search(
+        "cannot be used with this model|not a LoRA|not supported|no weights", refusal(load, tmp_path)
+    )
 
 
-def test_an_alpha_without_its_layer(models, load, tmp_path):
+def test_half_of_a_layer(models, load, tmp_path):
     weights = load_file(models / "kohya.safetensors")
-    weights["lora_unet_no_such_layer.alpha"] = torch.tensor(1.0)
+    del weights["lora_unet_down_blocks_0_attentions_0_proj_in.lora_up.weight"]
     save_file(weights, tmp_path / "lora.safetensors")
-    assert "cannot be used with this model" in refusal(load, tmp_path)
+    assert "lacks some of its weights" in refusal(load, tmp_path)
+
+
+# Other formats and kinds: each is compared with peft, or with what the plain format of the same numbers adds
+
+
+def image_weights(plain) -> dict[str, nn.Linear]:
+    """Layers of the UNet that most LoRAs change."""
+    return dict(image_layers(plain.unet, every=False))
+
+
+@pytest.mark.parametrize(
+    ("prefix", "ends", "style"),
+    [
+        ("diffusion_model.", ("lora_A.weight", "lora_B.weight"), "diffusers"),
+        ("diffusion_model.", ("lora_down.weight", "lora_up.weight"), "original"),
+        ("base_model.model.", ("lora_A.weight", "lora_B.weight"), "diffusers"),
+        ("base_model.model.unet.", ("lora_A.default.weight", "lora_B.default.weight"), "diffusers"),
+        ("unet.", ("lora_A.weight", "lora_B.weight"), "diffusers"),
+        ("lora_unet_", ("lora_down.weight", "lora_up.weight"), "kohya"),
+        ("lora_unet_", ("lora_down.weight", "lora_up.weight"), "original kohya"),
+        ("lycoris_", ("lora_down.weight", "lora_up.weight"), "kohya"),
+    ],
+)
+def test_prefixes_and_names(load, plain, tmp_path, prefix, ends, style):
+    weights, expected = {}, {}
+    for name, layer in image_weights(plain).items():
+        outputs, inputs = layer.weight.shape
+        down, up = torch.randn(2, inputs), torch.randn(outputs, 2)
+        stem = original_name(name) if "original" in style else name
+        stem = prefix + (stem.replace(".", "_") if "kohya" in style else stem)
+        weights |= {f"{stem}.{ends[0]}": down, f"{stem}.{ends[1]}": up}
+        expected[f"unet.{name}.weight"] = up @ down
+    save_file(weights, tmp_path / "lora.safetensors")
+    assert_added(load(tmp_path / "lora.safetensors"), plain, expected, atol=1e-5)
+
+
+def original_name(name: str) -> str:
+    """As Stable Diffusion's authors count the blocks of a UNet of two levels with one layer each."""
+    for new, old in (
+        ("down_blocks.0.attentions.0", "input_blocks.1.1"),
+        ("mid_block.attentions.0", "middle_block.1"),
+        ("up_blocks.1.attentions.0", "output_blocks.2.1"),
+        ("up_blocks.1.attentions.1", "output_blocks.3.1"),
+    ):
+        name = name.replace(new, old)
+    return name
+
+
+def with_peft(plain, config) -> tuple[nn.Module, dict[str, torch.Tensor]]:
+    """The UNet with random LoHa or LoKr layers of peft, and what they add to its weights."""
+    torch.manual_seed(5)
+    wrapped = get_peft_model(copy.deepcopy(plain.unet), config)
+    added = {}
+    for name, module in wrapped.base_model.model.named_modules():
+        if isinstance(module, LycorisLayer):
+            added[f"unet.{name}.weight"] = module.get_delta_weight("default").detach()
+    return wrapped, added
+
+
+@pytest.mark.parametrize("conv", [False, True])
+@pytest.mark.parametrize("kind", [LoHaConfig, LoKrConfig])
+def test_loha_and_lokr_as_peft_computes_them(load, plain, tmp_path, kind, conv):
+    targets = ["to_q", "to_v", "to_out.0"] + (["conv1"] if conv else [])
+    options = {"decompose_both": True} if kind is LoKrConfig else {}
+    config = kind(
+        r=2, alpha=3, target_modules=targets, use_effective_conv2d=conv, init_weights=False, **options
+    )
+    wrapped, expected = with_peft(plain, config)
+    weights = {}
+    for name, weight in wrapped.state_dict().items():
+        if match := re.fullmatch(r"base_model\.model\.(.+)\.(hada_\w+|lokr_\w+)\.default", name):
+            stem = f"lora_unet_{match[1].replace('.', '_')}"
+            weights |= {f"{stem}.{match[2]}": weight.contiguous(), f"{stem}.alpha": torch.tensor(3.0)}
+    for name in [name for name in weights if name.endswith(".alpha")]:
+        stem = name.removesuffix("alpha")
+        if stem + "lokr_w1" in weights and stem + "lokr_w2" in weights:  # LyCORIS has no scale without a rank
+            del weights[name]
+            key = next(k for k in expected if k[5:-7].replace(".", "_") == stem[10:-1])
+            expected[key] = expected[key] / 1.5
+    save_file(weights, tmp_path / "lycoris.safetensors")
+    backbone = load(tmp_path / "lycoris.safetensors")
+    assert_added(backbone, plain, expected, atol=1e-5)
+    assert [(fit.applied, fit.layers) for fit in backbone.lora_fits] == [(len(expected), len(expected))]
+
+
+def test_locon_with_a_kernel_between_its_factors(load, plain, tmp_path):
+    name = "down_blocks.0.resnets.0.conv1"
+    weight = plain.unet.get_submodule(name).weight
+    down, mid, up = (
+        torch.randn(2, weight.shape[1], 1, 1),
+        torch.randn(3, 2, 3, 3),
+        torch.randn(len(weight), 3, 1, 1),
+    )
+    stem = f"lora_unet_{name.replace('.', '_')}"
+    parts = {"lora_down.weight": down, "lora_mid.weight": mid, "lora_up.weight": up}
+    save_file({f"{stem}.{end}": part for end, part in parts.items()}, tmp_path / "locon.safetensors")
+    pixels = torch.randn(1, weight.shape[1], 5, 5)
+    expected = functional.conv2d(functional.conv2d(functional.conv2d(pixels, down), mid), up)
+    added = load(tmp_path / "locon.safetensors").unet.get_submodule(name).weight - weight
+    torch.testing.assert_close(functional.conv2d(pixels, added), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [torch.float8_e4m3fn, torch.float8_e5m2, torch.bfloat16])
+def test_other_precisions(models, load, plain, tmp_path, kind):
+    weights = load_file(models / "kohya.safetensors")
+    small = {n: w if n.endswith(".alpha") else w.to(kind) for n, w in weights.items()}
+    save_file(small, tmp_path / "small.safetensors")
+    expected = kohya_additions({n: w.float() for n, w in small.items()}, plain)
+    assert_added(load(tmp_path / "small.safetensors"), plain, expected, atol=1e-5)
+
+
+def test_the_configuration_beside_pefts_file(load, plain, tmp_path):
+    weights, expected = {}, {}
+    for name, layer in image_weights(plain).items():
+        outputs, inputs = layer.weight.shape
+        down, up = torch.randn(4, inputs), torch.randn(outputs, 4)
+        weights |= {
+            f"base_model.model.{name}.lora_A.weight": down,
+            f"base_model.model.{name}.lora_B.weight": up,
+        }
+        expected[f"unet.{name}.weight"] = 2 * up @ down
+    save_file(weights, tmp_path / "adapter_model.safetensors")
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"r": 4, "lora_alpha": 8}))
+    assert_added(load(tmp_path), plain, expected, atol=1e-5)
+
+
+# LoRAs that fit in part, or were made for another family
+
+
+def test_what_fits_in_part_is_applied_and_said(models, load, plain, tmp_path):
+    weights = load_file(models / "kohya.safetensors")
+    fitting = {name.partition(".")[0] for name in weights}
+    more = {
+        name.replace("blocks_0", "blocks_7").replace("blocks_1", "blocks_8"): w for name, w in weights.items()
+    }
+    save_file({name: w.clone() for name, w in (more | weights).items()}, tmp_path / "more.safetensors")
+    backbone = load(tmp_path / "more.safetensors")
+    assert_added(backbone, plain, kohya_additions(weights, plain))
+    (fit,) = backbone.lora_fits
+    assert fit.applied == len(fitting) < fit.layers
+    words = f"LoRA more.safetensors: {fit.applied} of its {fit.layers} layers apply (it looks made for SDXL)"
+    assert str(fit) == words
+
+
+@pytest.mark.parametrize(
+    ("names", "metadata", "family"),
+    [
+        (["lora_te2_text_model_encoder_layers_0_mlp_fc1"], {}, "SDXL"),
+        (["lora_unet_input_blocks_7_1_transformer_blocks_1_attn1_to_q"], {}, "SDXL"),
+        (["lora_unet_down_blocks_1_attentions_0_transformer_blocks_3_attn1_to_q"], {}, "SDXL"),
+        (["lora_unet_a"], {"ss_base_model_version": "sdxl_base_v1-0"}, "SDXL"),
+        (["lora_unet_a"], {"modelspec.architecture": "stable-diffusion-v2-768-v/lora"}, "Stable Diffusion 2"),
+        (["transformer.single_transformer_blocks.0.attn.to_q"], {}, "FLUX"),
+        (["lora_unet_double_blocks_0_img_attn_qkv"], {}, "FLUX"),
+        (["lora_unet_joint_blocks_0_x_block_attn_qkv"], {}, "Stable Diffusion 3"),
+        (["diffusion_model.blocks.0.self_attn.q"], {}, "Wan 14B"),
+        (
+            ["diffusion_model.blocks.0.self_attn.q", "diffusion_model.blocks.0.cross_attn.k_img"],
+            {},
+            "Wan 14B image",
+        ),
+        (["transformer.transformer_blocks.0.img_mlp.net.2"], {}, "Qwen-Image"),
+        (["unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"], {}, None),
+    ],
+)
+def test_loras_of_another_family(load, tmp_path, names, metadata, family):
+    weights = {}
+    for name in names:
+        weights |= {f"{name}.lora_down.weight": torch.ones(2, 5120), f"{name}.lora_up.weight": torch.ones(4, 2)}
+    save_file(weights, tmp_path / "a rather long name of a LoRA, as they are on Civitai.safetensors", metadata)
+    message = refusal(load, tmp_path)
+    assert len(message) <= 200
+    assert message.endswith("Use one made for Stable Diffusion 1.5")
+    assert f"made for {family}" in message if family else "layers of other sizes" in message
+
+
+def test_none_of_its_layers(load, tmp_path):
+    weights = {
+        f"lora_unet_block_{i}.lora_{end}.weight": torch.ones(2, 2) for i in range(40) for end in ("up", "down")
+    }
+    save_file(weights, tmp_path / "x.safetensors")
+    assert "none of its 40 layers fit" in refusal(load, tmp_path)
+
+
+def test_differences_of_wans_norms_and_modulation(tmp_path):
+    """Added whole; what the model lacks is left out: blocks, and the layers for images of I2V models."""
+    write_wan(tmp_path / "wan")
+    plain = WanBackbone.from_pretrained(str(tmp_path / "wan")).transformer
+    width = plain.config["num_attention_heads"] * plain.config["attention_head_dim"]
+    added = {
+        "blocks.0.self_attn.norm_q.diff": torch.randn(width),
+        "blocks.0.norm3.diff": torch.randn(width),
+        "blocks.0.norm3.diff_b": torch.randn(width),
+        "blocks.1.diff_m": torch.randn(1, 6, width),
+        "blocks.1.ffn.0.diff_b": torch.randn(plain.config["ffn_dim"]),
+        "head.diff_m": torch.randn(1, 2, width),
+    }
+    surplus = {
+        f"blocks.{i}.cross_attn.k_img.lora_{end}.weight": torch.ones(2, 2)
+        for i in (0, 9)
+        for end in ("up", "down")
+    }
+    weights = {f"diffusion_model.{name}": weight for name, weight in (added | surplus).items()}
+    save_file(weights, tmp_path / "wan.safetensors")
+    backbone = WanBackbone.from_pretrained(str(tmp_path / "wan"), loras=[f"{tmp_path / 'wan.safetensors'}@0.5"])
+    after, before = backbone.transformer.state_dict(), plain.state_dict()
+    expected = {
+        "blocks.0.attn1.norm_q.weight": added["blocks.0.self_attn.norm_q.diff"],
+        "blocks.0.norm2.weight": added["blocks.0.norm3.diff"],
+        "blocks.0.norm2.bias": added["blocks.0.norm3.diff_b"],
+        "blocks.1.scale_shift_table": added["blocks.1.diff_m"],
+        "blocks.1.ffn.net.0.proj.bias": added["blocks.1.ffn.0.diff_b"],
+        "scale_shift_table": added["head.diff_m"],
+    }
+    for name, weight in before.items():
+        torch.testing.assert_close(after[name], weight + 0.5 * expected.get(name, 0))
+    (fit,) = backbone.lora_fits
+    assert (fit.applied, fit.layers, fit.made_for) == (5, 7, "Wan image-to-video")
+
+
+# Files that are no weights
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n", "Git LFS pointer"),
+        (b"<!DOCTYPE html><html><head><title>Sign in</title></head></html>", "web page"),
+        (b"\n\n  <html>", "web page"),
+        (b'{"error": "Unauthorized"}', "JSON"),
+        (b"", "empty"),
+        (bytes(5000), "zeros"),
+        (b"Not found", "text file"),
+        (b"GGUF" + bytes(100), "GGUF"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(100), "picture"),
+        (b"PK\3\4" + bytes(range(256)), "incomplete"),
+        (b"\x80\x04" + bytes(range(256)), "renamed"),
+        ((300).to_bytes(8, "little") + b'{"a":{"dtype":"F32","shape":[4]' + bytes(400), "damaged"),
+        ((300).to_bytes(8, "little") + b'{"a":{"dtype":"F32",', "incomplete"),
+    ],
+)
+def test_files_that_are_no_weights(load, tmp_path, content, words):
+    """As a LoRA, a checkpoint and a motion module."""
+    file = tmp_path / "ink.safetensors"
+    file.write_bytes(content)
+    for message in (
+        refusal(load, file),
+        refusal(lambda _: find(ModelSpec(str(file))), file),
+        refusal(lambda _: find(ModelSpec("animatediff", motion_module=str(file))), file),
+    ):
+        assert words in message and "ink.safetensors" in message
+        assert re.search("download|use the|give it", message) and len(message) <= 200
+
+
+def test_a_checkpoint_with_another_ending(load, tmp_path):
+    torch.save({"lora_unet_a.lora_down.weight": torch.ones(1)}, tmp_path / "ink.safetensors")
+    assert "renamed" in refusal(load, tmp_path / "ink.safetensors")
 
 
 def test_truncated(models, load, tmp_path):
     whole = (models / "kohya.safetensors").read_bytes()
     (tmp_path / "lora.safetensors").write_bytes(whole[: len(whole) // 2])
-    assert "cannot be used with this model" in refusal(load, tmp_path / "lora.safetensors")
+    assert "incomplete" in refusal(load, tmp_path / "lora.safetensors")

@@ -2,14 +2,20 @@
 
 import os
 import resource
+import subprocess
+import warnings
+from pathlib import Path
 
 import imageio.v2 as imageio
 import numpy as np
 import pytest
-from PIL import Image, ImageSequence
+from imageio_ffmpeg import get_ffmpeg_exe
+from PIL import Image, ImageCms, ImageSequence
 
 from i4vgen.errors import InvalidInputError
 from i4vgen.media import fit_picture, is_whole, open_picture, read_video, side_by_side, write_gif, write_video
+
+DATA = Path(__file__).parents[1] / "data"
 
 
 def clip(height: int, width: int, num_frames: int = 6) -> np.ndarray:
@@ -47,6 +53,18 @@ def test_same_frames_same_bytes_for_browsers(tmp_path):
     assert a == b
     assert b"avc1" in a, "not H.264"
     assert a.index(b"moov") < a.index(b"mdat"), "a browser would have to load all of it before it plays"
+
+
+def test_videos_say_what_their_colours_are(tmp_path):
+    """In the stream, as a decoder reads it, and in the container, where players look first."""
+    write_video(tmp_path / "a.mp4", clip(64, 64), fps=8)
+    command = [get_ffmpeg_exe(), "-i", str(tmp_path / "a.mp4"), "-vf", "showinfo", "-f", "null", "-"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    colours = "color_range:tv color_space:bt709 color_primaries:bt709 color_trc:bt709"
+    assert colours in told
+    data = (tmp_path / "a.mp4").read_bytes()
+    box = data[data.index(b"colr") + 4 :][:11]
+    assert box == b"nclx" + bytes([0, 1, 0, 1, 0, 1, 0])  # ISO 23001-8: 1 is BT.709; not full range
 
 
 def test_the_bytes_do_not_depend_on_what_was_in_memory(tmp_path, monkeypatch):
@@ -120,8 +138,8 @@ def disguised(path, kind):
             path.write_text("#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n")
         case "postscript":
             path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n")
-        case "bitmap":
-            Image.new("RGB", (9, 9)).save(path, "BMP")
+        case "targa":
+            Image.new("RGB", (9, 9)).save(path, "TGA")
         case "other codec":
             with imageio.get_writer(str(path), "FFMPEG", codec="mpeg4", macro_block_size=1) as writer:
                 for frame in clip(64, 64):
@@ -129,7 +147,7 @@ def disguised(path, kind):
     return path
 
 
-@pytest.mark.parametrize("kind", ["drawing", "playlist", "postscript", "bitmap", "other codec"])
+@pytest.mark.parametrize("kind", ["drawing", "playlist", "postscript", "targa", "other codec"])
 def test_what_a_file_is_shows_in_its_content_not_in_its_name(tmp_path, kind):
     with pytest.raises(InvalidInputError, match="cannot be read as a video"):
         read_video(disguised(tmp_path / "a.mp4", kind))
@@ -140,8 +158,81 @@ def test_what_a_file_is_shows_in_its_content_not_in_its_name(tmp_path, kind):
 def test_a_huge_picture_is_refused_before_it_is_decoded(tmp_path):
     Image.new("1", (13300, 13300)).save(tmp_path / "huge.png")
     assert (tmp_path / "huge.png").stat().st_size < 100_000
-    with pytest.raises(InvalidInputError, match=r"13300 x 13300 pixels|cannot be read"):
-        open_picture(tmp_path / "huge.png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(InvalidInputError, match="13300 x 13300 pixels: make it smaller, to 50 million"):
+            open_picture(tmp_path / "huge.png")
+
+
+@pytest.mark.parametrize("size", [(12000, 9000), (16320, 12240)], ids=["108 million", "200 million"])
+def test_the_large_jpegs_of_phones_are_read_reduced(tmp_path, size):
+    image = Image.new("L", size, 50)
+    image.paste(200, (0, 0, size[0] // 2, size[1]))
+    exif = image.getexif()
+    exif[0x0112] = 6  # as phones hold it
+    image.save(tmp_path / "phone.jpg", exif=exif)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fitted = fit_picture(open_picture(tmp_path / "phone.jpg"), 64, 48)
+    np.testing.assert_allclose(fitted[[10, 53]].mean((1, 2)), (200, 50), atol=2)
+
+
+def test_jpegs_that_would_take_much_memory_all_the_same_are_refused(tmp_path):
+    Image.new("L", (9000, 6000)).save(tmp_path / "progressive.jpg", progressive=True)
+    Image.new("L", (40000, 6500)).save(tmp_path / "wide.jpg")
+    for name in ("progressive", "wide"):
+        with pytest.raises(InvalidInputError, match="make it smaller, to 50 million"):
+            open_picture(tmp_path / f"{name}.jpg")
+
+
+def wide_gamut() -> ImageCms.ImageCmsProfile:
+    """That of Display P3, as iPhones have it."""
+    return ImageCms.ImageCmsProfile(str(DATA / "p3.icc"))
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "avif", "tiff"])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_pictures_with_a_profile_are_converted_to_srgb(tmp_path, suffix, mode):
+    if (suffix, mode) == ("jpg", "RGBA"):
+        mode = "RGB"
+    profile = wide_gamut()
+    image = Image.new(mode, (32, 32), (200, 60, 40, 255)[: len(mode)])
+    image.save(tmp_path / f"a.{suffix}", icc_profile=profile.tobytes(), quality=95)
+    stored = open_picture(tmp_path / f"a.{suffix}").convert("RGB")
+    expected = ImageCms.profileToProfile(stored, profile, ImageCms.createProfile("sRGB"))
+    fitted = fit_picture(open_picture(tmp_path / f"a.{suffix}"), 32, 32)
+    np.testing.assert_allclose(fitted, np.asarray(expected), atol=2)
+    assert np.abs(fitted.astype(int) - np.asarray(stored)).max() > 15, "the profile changes nothing"
+
+
+def test_profiles_of_srgb_broken_ones_and_those_of_other_modes_change_nothing(picture):
+    image = Image.fromarray(picture)
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    for profile in (srgb, lab, b"no profile"):
+        image.info["icc_profile"] = profile
+        assert np.array_equal(fit_picture(image, 20, 30), picture)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "mode"),
+    [("avif", "RGB"), ("avif", "RGBA"), ("tiff", "RGB"), ("tiff", "CMYK"), ("tiff", "LAB"), ("tiff", "L"),
+     ("bmp", "RGB"), ("gif", "P")],
+)  # fmt: skip
+def test_the_formats_that_people_have(tmp_path, suffix, mode):
+    grey = Image.new("RGB", (40, 40), (90, 90, 90))
+    image = Image.new("LAB", (40, 40), (98, 128, 128)) if mode == "LAB" else grey.convert(mode)
+    image.save(tmp_path / f"a.{suffix}")
+    fitted = fit_picture(open_picture(tmp_path / f"a.{suffix}"), 16, 16)
+    np.testing.assert_allclose(fitted, 90, atol=8)
+
+
+def test_heic_is_read_and_what_only_says_so_is_not(tmp_path):
+    photo = open_picture(DATA / "photo.heic")
+    assert photo.format == "HEIF" and fit_picture(photo, 16, 16).std() > 0
+    (tmp_path / "fake.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(400))
+    with pytest.raises(InvalidInputError, match="cannot be read as a picture"):
+        open_picture(tmp_path / "fake.heic")
 
 
 def test_pictures_are_turned_upright(tmp_path):

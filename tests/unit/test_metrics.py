@@ -1,18 +1,22 @@
 """What a comparison reports: every figure must go up and down with what it is named after."""
 
+import json
 import math
 
 import numpy as np
 import pytest
 
 from i4vgen.metrics import (
+    UNLIKE,
     busiest_row,
     consistency,
     flicker_and_motion,
     frame_difference,
     measure,
+    steadiness,
     xt_slice,
 )
+from i4vgen.storage.run_file import MeasuresFile
 
 
 def slide(step: float, num_frames: int = 8, size: int = 64, sprite: bool = True) -> np.ndarray:
@@ -137,6 +141,43 @@ def test_an_anchor_of_one_colour():
     plain = np.full((8, 64, 64, 3), 90, np.uint8)
     assert consistency(plain, plain[0]) == pytest.approx(100)
     assert consistency(slide(1), plain[0]) < 50
+
+
+def turned(*degrees: float) -> np.ndarray:
+    """Features of length 2 whose angles are these: cosines that can be written down."""
+    angles = np.radians(degrees)
+    return 2 * np.stack([np.cos(angles), np.sin(angles), 0 * angles], axis=1)
+
+
+def test_steadiness_is_the_cosine_to_the_anchor_or_to_the_first_frame():
+    video = turned(0, 60, 60, 120)
+    own = steadiness("pocket", video)
+    assert own.frames == (1.0, 0.5, 0.5, -0.5) and (own.by, own.from_anchor) == ("pocket", False)
+    anchored = steadiness("pocket", video, anchor=turned(60)[0])
+    assert anchored.frames == (0.5, 1.0, 1.0, 0.5) and anchored.from_anchor
+
+
+def test_its_number_is_the_subject_consistency_of_vbench():
+    # To the first frame 0.5, 0.5 and 0 (negative ones count as 0); to the frame before 0.5, 1 and 0.5.
+    assert steadiness("pocket", turned(0, 60, 60, 120)).subject_consistency == 0.5
+    with_anchor = steadiness("pocket", turned(0, 60, 60, 120), anchor=turned(90)[0])
+    assert with_anchor.subject_consistency == 0.5, "the anchor plays no part in it"
+    assert steadiness("pocket", turned(0, 0, 0)).subject_consistency == 1
+    assert steadiness("pocket", turned(30)).subject_consistency == 1
+
+
+def test_a_video_that_breaks_shows_where():
+    broken = steadiness("pocket", turned(0, 5, 4, 80, 82, 81))
+    assert [shade > 0.9 for shade in broken.shades] == [True] * 3 + [False] * 3
+    assert broken.shades[0] == 1 and broken.shades[3] == 0 and broken.frames[3] < UNLIKE
+
+
+def test_steadiness_in_run_json():
+    frames = slide(1)
+    assert "steadiness" not in measure(frames, frames[0], {}).to_dict(), "as files were before"
+    measures = measure(frames, frames[0], {}, steadiness("pocket", turned(*range(8))))
+    assert MeasuresFile.model_validate(json.loads(json.dumps(measures.to_dict()))).measures() == measures
+    assert math.isnan(measure(frames, frames[0], {}).subject_consistency)
 
 
 def test_frame_difference():

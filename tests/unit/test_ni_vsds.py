@@ -7,7 +7,8 @@ from fractions import Fraction
 import torch
 
 from i4vgen.backbones.prediction import EpsilonPrediction, NoiseLevel
-from i4vgen.ni_vsds import ni_vsds
+from i4vgen.method.ni_vsds import ni_vsds
+from i4vgen.presets import joint_step_sizes
 
 
 @dataclass
@@ -30,16 +31,13 @@ class KnownModel:
     def predict(self, latents, level, prompt, guidance_scale):
         return EpsilonPrediction(level, latents, latents / 2)
 
-    def ni_vsds_step_size(self, index):
-        return [10, 1][index]
-
 
 def test_every_step_follows_equation_5():
     start, noise = torch.full((1, 2, 3, 1, 1), 4.0), torch.ones(1, 2, 3, 1, 1)
-    first, second = ni_vsds(KnownModel(), start, noise, [KnownLevel(6), KnownLevel(4)], "prompt", 1.0)
+    first, second = ni_vsds(KnownModel(), start, noise, [KnownLevel(6), KnownLevel(4)], [10, 1], "prompt", 1.0)
     # z - 10 * 0.6 * ((z + 6) / 2 - 1) = 4 - 6 * 4 = -20
     assert torch.all(first.latents == -20)
-    assert (first.index, first.level.timestep, first.level.weight) == (0, 6, 0.6)
+    assert (first.level.timestep, first.level.weight) == (6, 0.6)
     assert abs(first.update - 24) < 1e-5
     # -20 - 1 * 0.4 * ((-20 + 4) / 2 - 1) = -20 + 3.6
     assert torch.allclose(second.latents, torch.tensor(-16.4))
@@ -53,20 +51,19 @@ def test_a_step_that_stands_for_two_goes_as_far_as_both_together():
         def predict(self, latents, level, prompt, guidance_scale):
             return EpsilonPrediction(level, latents, latents / level.sigma)
 
-        def ni_vsds_step_size(self, index):
-            return [2, 1, 0.5, 0.25, 0.125][index]
-
     level = NoiseLevel.of_alpha_bar(0, 0.9)
     start, noise = torch.full((1, 1, 1, 1, 1), 4.0), torch.ones(1, 1, 1, 1, 1)
-    *_, single = ni_vsds(Towards(), start, noise, [level] * 5, None, 1.0)
-    *_, joint = ni_vsds(Towards(), start, noise, [level] * 2, None, 1.0, Fraction(5, 2))
+    sizes = [2, 1, 0.5, 0.25, 0.125]
+    joint_sizes = joint_step_sizes(sizes.__getitem__, [level.weight] * 2, Fraction(5, 2))
+    *_, single = ni_vsds(Towards(), start, noise, [level] * 5, sizes, None, 1.0)
+    *_, joint = ni_vsds(Towards(), start, noise, [level] * 2, joint_sizes, None, 1.0)
     torch.testing.assert_close(joint.latents, single.latents)
 
 
 def test_a_step_is_only_computed_when_asked_for():
     levels = itertools.chain([KnownLevel(2)], _never())
-    steps = ni_vsds(KnownModel(), torch.ones(1), torch.ones(1), levels, None, 1.0)
-    assert next(steps).index == 0
+    steps = ni_vsds(KnownModel(), torch.ones(1), torch.ones(1), levels, [1, 1], None, 1.0)
+    assert next(steps).level.timestep == 2
 
 
 def _never():

@@ -1,5 +1,6 @@
 """The chain of stages on a tiny model: its events, its random numbers, its choices."""
 
+import inspect
 import math
 import pickle
 from dataclasses import fields, replace
@@ -9,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from i4vgen.comparisons import COMPARISONS
+from i4vgen.config import InvalidInputError
 from i4vgen.errors import ModelError
 from i4vgen.events import STAGES, VIDEOS, Candidate, Preview, Progress, Result, Selected, Stage, latest
-from i4vgen.generation_config import InvalidInputError
-from i4vgen.noise import SeedNoise
+from i4vgen.method.comparisons import COMPARISONS
+from i4vgen.method.noise import Noise
 from i4vgen.pipeline import Anchor, I4VGenPipeline
 from tests.support import predicting
 
@@ -24,7 +25,7 @@ def only(events, kind):
 
 @pytest.fixture(scope="module")
 def events(pipeline, runtime):
-    from i4vgen.generation_config import GenerationConfig
+    from i4vgen.config import GenerationConfig
 
     config = GenerationConfig.for_model(
         runtime.defaults, prompt="a red rocket rising", num_candidates=3, candidate_batch_size=2
@@ -60,7 +61,7 @@ def test_shapes_and_types(events):
         assert preview.frames.shape == (4, 32, 24, 3)
 
 
-def test_steps_tell_their_weight_and_update_where_somebody_watches(events, pipeline, make_config):
+def test_steps_tell_their_weight_and_update_with_previews(events, pipeline, make_config):
     watched = [p for p in only(events, Progress) if p.stage != "candidates"]
     assert all(p.update > 0 and 0 < p.weight < 1 for p in watched)
     weights = [p.weight for p in watched if p.stage == "ni_vsds"]
@@ -109,7 +110,7 @@ def test_previews_come_after_every_step_but_the_last_if_time_is_no_matter(events
 
 def test_previews_keep_to_their_share_of_the_time(pipeline, make_config, monkeypatch):
     clock = iter(range(10**6))  # every look at the clock is a second later: a step takes one, a preview too
-    monkeypatch.setattr("i4vgen.tracking.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("i4vgen.method.tracking.time.perf_counter", lambda: next(clock))
     seen = only(pipeline.comparison("vanilla", make_config(num_inference_steps=20), previews=0.25), Preview)
     assert [p.step for p in seen] == [1, 4, 8, 12, 16]
 
@@ -176,15 +177,16 @@ def test_requests_for_another_model_are_refused(pipeline, make_config):
 
 
 def test_one_seed_draws_one_video_noise():
-    noise = SeedNoise(5, (4, 3, 2))
+    noise = Noise(5, (4, 6, 3, 2))
     video = noise.frames(0, 6)
     assert video.shape == (6, 4, 1, 3, 2)
     generator = torch.Generator().manual_seed(5)
     for k in range(6):  # as documented: the k-th draw from the seed
         assert torch.equal(video[k, :, 0], torch.randn(1, 4, 3, 2, generator=generator)[0])
     assert torch.equal(noise.frames(4, 6), video[4:])
-    assert not torch.equal(noise.fresh("ni_vsds", 6), noise.fresh("regeneration", 6))
-    assert not torch.equal(noise.fresh("ni_vsds", 6), SeedNoise(6, (4, 3, 2)).fresh("ni_vsds", 6))
+    assert torch.equal(noise.initial, video.transpose(0, 2))
+    assert not torch.equal(noise.fresh("ni_vsds"), noise.fresh("regeneration"))
+    assert not torch.equal(noise.fresh("ni_vsds"), Noise(6, noise.shape).fresh("ni_vsds"))
 
 
 def test_a_candidate_does_not_depend_on_the_others(pipeline, make_config):
@@ -291,7 +293,7 @@ def test_a_sketch_can_be_the_anchor_too(pipeline, make_config):
     assert picked.index == sketch.index and np.array_equal(picked.image, sketch.image)
 
 
-def test_nobody_screens_where_nobody_judges(pipeline, make_config):
+def test_there_is_no_screening_without_a_reward(pipeline, make_config):
     config = make_config(preset="fast", num_inference_steps=10, num_candidates=9)
     drawn = only(I4VGenPipeline(pipeline.backbone).candidates(config), Candidate)
     assert len(drawn) == 9 and not any(c.sketch for c in drawn)
@@ -319,3 +321,10 @@ def test_every_reward_scores_and_the_first_one_decides(pipeline, make_config):
     events = list(judged.run(config, compare=()))
     assert [list(c.scores) for c in only(events, Candidate)] == [["index", "pocket"]] * 3
     assert only(events, Selected)[0].index == 2
+
+
+@pytest.mark.parametrize("method", ["run", "animate", "stream", "__call__"])
+def test_arguments_come_in_one_order(method):
+    given = list(inspect.signature(getattr(I4VGenPipeline, method)).parameters)
+    order = [name for name in ("config", "prompt", "anchor", "compare", "previews", "judge") if name in given]
+    assert [name for name in given if name not in ("self", "settings")] == order

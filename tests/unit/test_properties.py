@@ -9,13 +9,13 @@ from io import BytesIO
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from i4vgen import catalog
-from i4vgen.catalog import ModelSpec
+from i4vgen.config import Defaults, GenerationConfig, parameters
 from i4vgen.errors import InvalidInputError, ModelError
-from i4vgen.generation_config import Defaults, GenerationConfig, parameters
 from i4vgen.media import open_picture, read_video
-from i4vgen.runs import open_run
-from i4vgen.ui.form import FIELDS, Form, from_query
+from i4vgen.models import catalog
+from i4vgen.models.catalog import ModelSpec
+from i4vgen.storage.runs import open_run
+from i4vgen.studio.form import FIELDS, Form, from_query
 
 DEFAULTS = Defaults(num_frames=8, height=64, width=64, max_frames=12)
 JSON = st.recursive(

@@ -15,8 +15,9 @@ import i4vgen
 from i4vgen import I4VGenPipeline
 from i4vgen.errors import I4VGenError, InvalidInputError, ModelError
 from i4vgen.events import Candidate, Preview, Progress, Result, Stage
-from i4vgen.imports import uncollected
+from i4vgen.serving.imports import gc_paused
 from tests.conftest import ROOT
+from tests.support.waiting import PATIENCE
 
 PROMPT = "a red rocket rising"
 
@@ -33,7 +34,7 @@ def out(pipe):
 
 def test_importing_it_is_cheap():
     call = [sys.executable, "-X", "importtime", "-c", "import i4vgen; print(dir(i4vgen), i4vgen.__version__)"]
-    done = subprocess.run(call, capture_output=True, text=True, cwd=ROOT, timeout=60)
+    done = subprocess.run(call, capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE)
     assert "I4VGenPipeline" in done.stdout
     assert not any(name in done.stderr for name in ("torch", "numpy", "PIL"))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
@@ -114,6 +115,7 @@ def test_a_stream_tells_the_same_step_by_step(pipe, out):
         ({"compare": ["chocolate"]}, "cannot compare with 'chocolate': only with vanilla"),
         ({"anchor": 99}, "index of a candidate, from 0 to 15, not 99"),
         ({"anchor": 0.5}, "anchor must be .*not float"),
+        ({"anchor": np.zeros((8, 8, 1), np.uint8)}, r"anchor must be .*uint8 \[H, W, 3\]"),
         ({"anchor": "none.png"}, "none.png does not exist"),
     ],
 )
@@ -132,6 +134,6 @@ def test_a_model_that_cannot_be_loaded():
 
 
 def test_imports_give_the_garbage_collector_back():
-    with uncollected():
+    with gc_paused():
         assert not gc.isenabled()
     assert gc.isenabled()

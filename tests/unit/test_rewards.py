@@ -8,6 +8,7 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -16,8 +17,10 @@ from transformers.models.bert.tokenization_bert_legacy import BertTokenizerLegac
 
 from i4vgen.errors import ModelError
 from i4vgen.rewards import clip, hpsv2, image_reward
+from i4vgen.rewards.base import FeatureReward
 from i4vgen.rewards.clip import ClipScore
 from i4vgen.rewards.image_reward import ImageReward
+from i4vgen.rewards.pocket import PocketReward
 from tests.conftest import ROOT
 from tests.support import parity_hpsv2, parity_image_reward
 from tests.support.layouts_rewards import (
@@ -119,7 +122,7 @@ def test_tokens_are_those_of_the_package():
 def test_a_score_does_not_depend_on_its_batch(reward, images, monkeypatch):
     together = reward.score(PROMPT, images)
     alone = [reward.score(PROMPT, [image])[0] for image in images]
-    monkeypatch.setattr(image_reward, "BATCH", 3)
+    monkeypatch.setattr(clip, "BATCH", 3)
     sizes = []
     forward = reward.network.forward
     monkeypatch.setattr(
@@ -135,19 +138,6 @@ def test_a_score_does_not_depend_on_its_batch(reward, images, monkeypatch):
 
 def test_the_prompt_counts(reward, images):
     assert reward.score(PROMPT, images) != reward.score("a blue car over a night", images)
-
-
-def test_rank_1_is_the_best(reward, images):
-    ranks, scores = reward.inference_rank(PROMPT, images)
-    assert scores == reward.score(PROMPT, images)
-    assert sorted(ranks) == list(range(1, len(images) + 1))
-    assert [scores[ranks.index(rank)] for rank in sorted(ranks)] == sorted(scores, reverse=True)
-    assert reward.inference_rank(PROMPT, images[:1])[0] == [1]
-
-
-def test_of_equal_images_the_earlier_is_better(reward, monkeypatch):
-    monkeypatch.setattr(reward, "score", lambda prompt, images: [1.0, 2.0, 1.0, 2.0])
-    assert reward.inference_rank(PROMPT, [])[0] == [3, 1, 4, 2]
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "L", "LA", "P", "1", "I;16", "CMYK"])
@@ -432,6 +422,50 @@ def test_damaged_and_missing_files_of_hpsv2_are_named(hps_copy, tmp_path):
     assert "download it again from xswu/HPSv2" in refusal(hpsv2.load, *hps_copy)
     file.unlink()
     assert f"has no {file.name}" in refusal(hpsv2.load, *hps_copy)
+
+
+LOADERS = {
+    "ImageReward": lambda models, pocket: ImageReward.from_pretrained(
+        str(models / "image_reward"), str(models / "bert")
+    ),
+    "PickScore": lambda models, pocket: ClipScore.from_pretrained(
+        str(models / "pick_score"), "PickScore", processor=str(models / "laion")
+    ),
+    "CLIP score": lambda models, pocket: ClipScore.from_pretrained(str(models / "clip"), "CLIP score"),
+    "HPSv2.1": lambda models, pocket: hpsv2.load(str(models / "hpsv2"), str(models / "laion")),
+    "pocket": lambda models, pocket: PocketReward.from_pretrained(str(pocket)),
+}
+
+
+@pytest.mark.parametrize("name", LOADERS)
+def test_image_features_are_of_length_1_and_of_each_image_alone(models, pocket_dir, images, name, monkeypatch):
+    reward = LOADERS[name](models, pocket_dir)
+    assert reward.name == name and isinstance(reward, FeatureReward)
+    features = reward.image_features([*images, images[0]])
+    assert features.shape[0] == len(images) + 1 and features.dtype == np.float32
+    assert np.linalg.norm(features, axis=1) == pytest.approx(1, abs=1e-5)
+    assert features[0] @ features[-1] == pytest.approx(1, abs=1e-5) and features[0] @ features[1] < 0.9999
+    monkeypatch.setattr(clip, "BATCH", 2)
+    assert reward.image_features(images[:3]) == pytest.approx(features[:3], abs=1e-4)
+
+
+def test_a_clip_sees_in_an_image_what_it_scores(models, images):
+    reward = LOADERS["CLIP score"](models, None)
+    text = torch.nn.functional.normalize(reward.embed_prompt(PROMPT), dim=-1)[0].numpy()
+    cosines = reward.image_features(images) @ text
+    assert 100 * cosines.clip(min=0) == pytest.approx(reward.score(PROMPT, images), abs=1e-3)
+
+
+def test_the_pocket_model_sees_that_a_subject_changed(pocket_dir):
+    """On its real weights: a picture that is moved a little is more like itself than one of other colours."""
+    y = np.mgrid[0:96, 0:96][0]
+    scene = np.stack([(y > 60) * 120 + 60, y, 255 - y], axis=-1).astype(np.uint8)
+    scene[30:60, 30:60] = [230, 40, 40]
+    moved, changed = np.roll(scene, 4, axis=1), scene.copy()
+    changed[30:60, 30:60] = [40, 60, 230]
+    pictures = [Image.fromarray(each) for each in (scene, moved, changed)]
+    own, near, far = PocketReward.from_pretrained(str(pocket_dir)).image_features(pictures)
+    assert own @ near > own @ far
 
 
 def test_everything_comes_from_the_cache_when_offline(offline, images):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import resource
 import shutil
+import unicodedata
 import zipfile
 from pathlib import Path
 
@@ -13,9 +16,9 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save as save_tensors
 
-from i4vgen.errors import InvalidInputError
+from i4vgen.errors import InvalidInputError, StorageError
 from i4vgen.events import Candidate, Progress, Result, Selected, Stage
-from i4vgen.runs import LATENTS, RunFolder, open_run
+from i4vgen.storage.runs import LATENTS, RunFolder, open_run, run_name
 
 SIZE = (32, 24, 3)  # of what the tiny model draws
 
@@ -77,6 +80,23 @@ def test_a_finished_candidate_takes_the_place_of_its_sketch(tmp_path, make_confi
         assert [row["rank"] for row in csv.DictReader(file)] == ["2", "1"], "what is finished is ahead"
 
 
+def test_a_disk_that_fills_up_costs_the_file_that_is_written_and_no_other(tmp_path, picture, make_config):
+    folder, latents = RunFolder(tmp_path / "run"), np.zeros((4, 1, 8, 6), np.float32)
+    folder.record(Candidate(0, picture, {"pocket": 0.5}, latents))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, limits[1]))
+    try:
+        with pytest.raises(StorageError, match="make room on the disk"):
+            folder.record(Candidate(1, picture, {"pocket": 0.5}, latents))
+        with pytest.raises(StorageError, match="make room on the disk"):
+            folder.finish(make_config(), [], {"model": "pocket"})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    assert [path.name for path in files] == ["00.png"]
+    assert np.array_equal(np.asarray(Image.open(files[0])), picture)
+
+
 def test_run_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InvalidInputError, match="choose another folder"):
@@ -96,7 +116,7 @@ def test_a_run_comes_back_as_it_was(folder, tmp_path, make_config, how):
     assert run.videos() == {"i4vgen": (folder.path / "i4vgen.mp4").read_bytes()}
 
 
-def test_the_best_candidate_is_nobodys_choice_and_a_picture_of_ones_own_is(folder, tmp_path, make_config):
+def test_the_best_candidate_is_no_choice_and_an_own_picture_is(folder, tmp_path, make_config):
     folder.record(Selected(0, folder.candidates[0].image, "highest reward"))
     folder.finish(make_config(), [], {"model": "pocket"})
     assert open_run(folder.path).chosen() is None
@@ -174,7 +194,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize(("name", "value"), HOSTILE.items(), ids=HOSTILE)
-def test_a_run_json_from_anybody_holds_what_a_run_holds(folder, name, value):
+def test_a_run_json_with_other_values_is_refused(folder, name, value):
     values = json.loads((folder.path / "run.json").read_text()) | {name: value}
     write(folder.path / "run.json", json.dumps(values))
     with pytest.raises(InvalidInputError, match=f"{name} is not as a run writes it"):
@@ -251,3 +271,45 @@ def test_a_run_too_large_to_be_opened_is_refused(folder, make_config):
     )
     with pytest.raises(InvalidInputError, match="larger videos"):
         open_run(folder.path)
+
+
+RESERVED = {"con", "prn", "aux", "nul", *(port + digit for port in ("com", "lpt") for digit in "123456789")}
+"""What Windows takes for a device, with any suffix."""
+
+
+@pytest.mark.parametrize(
+    ("prompt", "name"),
+    [
+        ("A rocket, rising!", "a-rocket-rising-9"),
+        ("लड़की और बिल्ली", "लड़की-और-बिल्ली-9"),
+        ("cafe\u0301 NOI\u0308R", "caf\u00e9-no\u00efr-9"),
+        ("क\u094d\u200dष", "क\u094dष-9"),  # without the joiner
+        ("\u202egnp", "gnp-9"),
+        ("❤\ufe0f love", "love-9"),  # a mark of no letter
+        ("🚀", "run-9"),
+        ("..\\x/.", "x-9"),
+    ],
+)
+def test_a_folder_is_named_after_the_words_of_the_prompt(make_config, prompt, name):
+    config = make_config(prompt=prompt, seed=9)
+    assert run_name(config) == unicodedata.normalize("NFC", name)
+
+
+@pytest.mark.parametrize("letter", ["a", "\u00e9", "\u0915", "\U00020000", "\u0915\u093f", "a\u0334\u0333"])
+def test_a_folder_of_a_long_prompt_can_be_made(make_config, tmp_path, letter):
+    """However many bytes a letter takes; its marks are not cut off."""
+    name = run_name(make_config(prompt=letter * 100, seed=2**32 - 1))
+    (tmp_path / f"{name}-01234567").mkdir()
+    words = name.rpartition("-")[0]
+    assert words == letter * (len(words) // len(letter)) and len(words) > 40
+
+
+def test_no_folder_has_a_name_that_windows_reserves(make_config):
+    for word in RESERVED:
+        assert run_name(make_config(prompt=word)).lower() not in RESERVED
+
+
+def test_a_run_is_packed_whatever_the_clock_says(folder, tmp_path, make_config):
+    for file in folder.path.rglob("*"):
+        os.utime(file, (0, 0))  # 1970, as a machine has it that starts without a network
+    assert open_run(folder.pack(tmp_path / "run.zip")).config == make_config(seed=9)

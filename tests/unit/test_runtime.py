@@ -6,11 +6,14 @@ import threading
 import pytest
 import torch
 
-from i4vgen import runtime as runtime_module
-from i4vgen.catalog import ModelSpec
 from i4vgen.errors import InvalidInputError, ModelError
 from i4vgen.events import Progress, Result, Stage
-from i4vgen.runtime import Runtime, StopToken, get_runtime
+from i4vgen.models.catalog import ENVIRONMENT, ModelSpec
+from i4vgen.models.loading import unused_gpu
+from i4vgen.serving import runtime as runtime_module
+from i4vgen.serving.offered_models import OfferedModels
+from i4vgen.serving.runtime import Runtime, Runtimes, StopToken
+from tests.support.waiting import PATIENCE
 
 
 def test_a_stopped_run_ends_between_two_steps_and_frees_the_device(runtime, make_config):
@@ -56,7 +59,7 @@ def test_one_run_at_a_time_and_a_waiting_run_can_be_stopped(runtime):
     waiting.join(timeout=0.3)
     assert waiting.is_alive() and seen == [], "a second run started while the device was busy"
     stop.stop()
-    waiting.join(timeout=5)
+    waiting.join(PATIENCE)
     assert not waiting.is_alive() and seen == []
     assert list(first) == ["two"]
 
@@ -125,18 +128,66 @@ def test_device_that_is_not_there(monkeypatch):
             Runtime("pocket", device)
 
 
-def test_get_runtime_is_shared(tiny_model_dir):
-    assert get_runtime(str(tiny_model_dir)) is get_runtime(str(tiny_model_dir))
+@pytest.fixture
+def two_gpus(monkeypatch):
+    """What PyTorch says where there are two."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
 
 
-def test_not_every_choice_that_was_ever_made_is_remembered(monkeypatch):
-    monkeypatch.setattr(runtime_module, "_runtimes", {})
+def test_one_of_several_gpus(two_gpus):
+    assert Runtime("pocket", "cuda:1").device == "cuda:1" and Runtime("pocket").device == "cuda"
+    for device in ("cuda:2", "cuda:-1", "cuda:", "cuda:x", "cuda:01", "cuda:1 ", "cpu:0", "mps"):
+        with pytest.raises(InvalidInputError, match="not available here: use cuda:0, cuda:1, cpu"):
+            Runtime("pocket", device)
+
+
+def test_all_models_of_an_app_run_on_its_device(two_gpus):
+    models = OfferedModels(Runtime("pocket", "cuda:1"))
+    assert models.runtime_for(ModelSpec("lavie")).device == "cuda:1"
+    assert models.runtime_for(models.default_spec("pocket")) is models.own
+
+
+def test_the_default_model_is_that_of_the_device(two_gpus, monkeypatch):
+    monkeypatch.delenv(ENVIRONMENT, raising=False)
+    models = [Runtime(device=device).spec.model for device in (None, "cuda:1", "cpu")]
+    assert models == ["animatediff", "animatediff", "pocket"]
+
+
+def test_a_pytorch_without_cuda_says_so_where_there_is_a_card(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert unused_gpu() is None
+    (tmp_path / "nvidia-smi").write_text("")
+    (tmp_path / "nvidia-smi").chmod(0o700)
+    assert "built without CUDA" in unused_gpu() and len(unused_gpu()) <= 200
+    with pytest.raises(InvalidInputError, match=r"built without CUDA: .* use cpu") as refused:
+        Runtime("pocket", "cuda:0")
+    assert len(str(refused.value)) <= 200
+
+
+def test_the_runtime_of_a_choice_is_shared(tiny_model_dir):
+    runtimes = Runtimes()
+    assert runtimes.get(str(tiny_model_dir)) is runtimes.get(str(tiny_model_dir))
+
+
+def test_not_every_choice_that_was_ever_made_is_remembered():
+    made = []
+    runtimes = Runtimes(lambda spec: made.append(spec) or Runtime(spec))
     first, *_ = specs = [ModelSpec("animatediff", loras=(f"a/b@0.{n}",)) for n in range(40)]
-    kept = get_runtime(first)
+    kept = runtimes.get(first)
     for spec in specs:
-        get_runtime(spec)
-        assert get_runtime(first) is kept, "it is in use"
-    assert len(runtime_module._runtimes) == runtime_module.MAX_RUNTIMES
+        runtimes.get(spec)
+        assert runtimes.get(first) is kept, "it is in use"
+    made.clear()
+    most = runtime_module.MAX_RUNTIMES
+    for spec in (first, *specs[1 - most :]):
+        runtimes.get(spec)
+    assert not made, "the latest are kept"
+    runtimes.get(specs[-most])
+    assert len(made) == 1, "and no others"
 
 
 def test_a_missing_model_shows_when_it_is_used():

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from benchmarks.evidence.prompts import make_prompts as evidence_prompts
-from i4vgen import catalog
+from i4vgen.config import GenerationConfig
 from i4vgen.events import Result
-from i4vgen.generation_config import GenerationConfig
-from i4vgen.runtime import Runtime
+from i4vgen.models import catalog
+from i4vgen.serving.runtime import Runtime
 from training import export, flow, flow_backbone
 from training.config import PRESETS
 from training.data import LatentClips, render, to_latents, to_tensor

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from i4vgen.runtime import Runtime
-from i4vgen.vocabulary import Vocabulary
+from i4vgen.serving.runtime import Runtime
+from i4vgen.weights.vocabulary import Vocabulary
 
 PHRASES = {
     "subject": [["rocket"], ["octopus"], ["ufo"]],

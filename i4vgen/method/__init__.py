@@ -1,0 +1,1 @@
+"""The method of the paper: candidates, the anchor, NI-VSDS, regeneration and the comparisons."""

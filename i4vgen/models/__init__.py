@@ -1,0 +1,1 @@
+"""Models by name: the catalogue, loading, folders of models, and portable names."""

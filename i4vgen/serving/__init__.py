@@ -1,0 +1,1 @@
+"""Server-wide services: runtimes, queues, limits, time estimates and ASGI middleware."""

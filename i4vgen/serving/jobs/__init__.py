@@ -1,0 +1,1 @@
+"""The job queue of the device."""

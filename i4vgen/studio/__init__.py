@@ -1,0 +1,1 @@
+"""The Gradio app. No other package of i4vgen imports Gradio."""

@@ -1,0 +1,1 @@
+"""The app's own components, each a small class with template.html, style.css and, if needed, script.js."""

@@ -1,0 +1,1 @@
+"""The panels of the page. Each draws itself, connects its own events and imports no other panel."""

@@ -1,1 +1,0 @@
-"""Components of our own: template.html, style.css and script.js behind a small class each."""

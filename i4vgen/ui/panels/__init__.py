@@ -1,1 +1,0 @@
-"""The panels of the page. Each draws itself and connects its own events; none knows another."""

@@ -1,0 +1,1 @@
+"""Downloads and reads model files (checkpoints, LoRAs, tokenizers), and parses prompts."""
