@@ -99,7 +99,7 @@ class Sessions:
             return session
 
     def attach(self, name: str | None, tab: object) -> Session:
-        """Continues the session of a tab.
+        """Continues the session of a tab, or gives it the one that earlier events of the page have begun.
 
         Args:
             name: The name of the new session.
@@ -114,6 +114,8 @@ class Sessions:
                 self._tabs[name] = tab
                 while len(self._tabs) > 2 * SESSIONS:
                     self._tabs.popitem(last=False)
+                if name in self._sessions and tab not in self._sessions:
+                    self._sessions[tab] = self._sessions.pop(name)
         return self.of(name)
 
     def _forget(self) -> None:

@@ -17,7 +17,7 @@ from i4vgen.studio.handlers import Handlers, guarded
 from i4vgen.studio.queueing import MAX_EVENTS, QUICK
 from i4vgen.studio.session import SESSIONS, Session, Sessions
 from tests.support.gradio_protocol import API, Calls, Tab
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, wait_until
 
 
 class Gate:
@@ -48,7 +48,7 @@ class Studio:
 
     def __init__(self) -> None:
         self.gate, self.sessions = Gate(), Sessions()
-        made = Handlers(self.sessions)
+        made = self.handlers = Handlers(self.sessions)
         with gr.Blocks(analytics_enabled=False) as self.demo:
             number, shown, button = gr.Number(), gr.JSON(), gr.Button()
             button.click(made.for_tab(self.note), number, shown, **QUICK)
@@ -129,6 +129,7 @@ def test_clicks_of_a_visitor_are_limited(studio):
     studio.gate.expect(1)
     for number in range(1, WAITING_PER_VISITOR):
         studio.click("a", "note", number)
+    wait_until(lambda: studio.handlers.slots._present.total() == WAITING_PER_VISITOR)
     studio.click("b", "note", 1)
     assert "Too many clicks" in studio.answers("b")[0]
     studio.click("c", "note", 5, visitor="10.0.0.2")
@@ -174,6 +175,15 @@ def test_a_handler_that_fails_on_what_the_page_would_not_send_refuses_it(monkeyp
             guarded(handler)(["a"], index)
     with pytest.raises(RuntimeError, match="pick a card"):
         guarded(handler)(["a"], None)
+
+
+def test_a_run_that_was_started_before_the_page_had_loaded_stays_with_its_tab():
+    sessions, tab = Sessions(), "0" * 32
+    early = sessions.of("page")
+    assert sessions.attach("page", tab) is early
+    assert sessions.of("page") is sessions.attach("reloaded page", tab) is early
+    sessions.of("another page")
+    assert sessions.attach("another page", tab) is early, "what the tab has goes before"
 
 
 class Running:
