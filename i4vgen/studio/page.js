@@ -4,15 +4,16 @@
   document.querySelectorAll("textarea").forEach(eitherWay);
   document.addEventListener("focusin", ({ target }) => target.matches("textarea") && eitherWay(target));
 
-  // The beat of a followed run changes with every update. If it is unchanged for 15 s, the stream has ended without
-  // an error: the page reloads and continues with the tab's state on the server.
+  // The beat of a followed run changes with every update. If it is unchanged for 15 looks, a second apart, the
+  // stream has ended without an error: the page reloads and continues with the tab's state on the server. Looks are
+  // counted because a page that was busy or asleep has not read its updates yet.
   const beats = new Map();
   setInterval(() => {
     for (const live of document.querySelectorAll(".live[data-beat]")) {
       const { parentElement: place, dataset: { beat } } = live;
       if (!beat || document.hidden) beats.delete(place);
-      else if (beats.get(place)?.beat !== beat) beats.set(place, { beat, seen: Date.now() });
-      else if (Date.now() - beats.get(place).seen > 15_000) location.reload();
+      else if (beats.get(place)?.beat !== beat) beats.set(place, { beat, looks: 0 });
+      else if (++beats.get(place).looks === 15) location.reload();
     }
   }, 1000);
 

@@ -117,11 +117,10 @@ studio.restorePlace = () => {
     addEventListener(event, () => moved.abort(), { signal: moved.signal, passive: true });
   }
   const timer = setInterval(() => {
+    if (!moved.signal.aborted && Math.abs(scrollY - place) > 1) scrollTo({ top: place, behavior: "instant" });
     if (moved.signal.aborted || Date.now() - started > HOLD_PLACE) {
       moved.abort();
       clearInterval(timer);
-    } else if (Math.abs(scrollY - place) > 1) {
-      scrollTo({ top: place, behavior: "instant" });
     }
   }, 50);
 };
