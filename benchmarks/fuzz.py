@@ -22,13 +22,12 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import httpx
-from gradio_client import Client
 from PIL import Image
 from tqdm import tqdm
 
 from benchmarks.load import RUN
 from benchmarks.serving import Server, main
-from tests.support.gradio_protocol import API, connect, json_body, read_stream
+from tests.support.gradio_protocol import API, connect, json_body, open_client, read_stream
 
 SLOW = 5.0  # seconds
 SESSIONS = 50
@@ -295,7 +294,7 @@ def run(server: Server, requests: int, seed: int) -> dict:
     """Sends all requests. Returns the report."""
     fuzzer = Fuzzer(server.url)
     # The memory of the model and of the remembered sessions is no leak: it is allocated before measuring.
-    Client(server.url, verbose=False, download_files=False).predict(**RUN, api_name="/generate")
+    open_client(server.url, download_files=False).predict(**RUN, api_name="/generate")
     warm_up = min(1000, requests // 10)
     for number in range(warm_up):
         fuzzer.one(seed + number)
@@ -305,7 +304,7 @@ def run(server: Server, requests: int, seed: int) -> dict:
         list(tqdm(pool.map(fuzzer.one, numbers), total=len(numbers), desc="fuzzing", disable=None))
     time.sleep(2)
     tracebacks = server.tracebacks()
-    alive = httpx.get(f"{server.url}/config").status_code == 200
+    alive = fuzzer.client.get(f"{server.url}/config").status_code == 200
     return {
         "requests": requests,
         "alive": alive,

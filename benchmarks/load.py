@@ -25,7 +25,7 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 
 from benchmarks.serving import Server, main
-from tests.support.gradio_protocol import Tab
+from tests.support.gradio_protocol import Tab, open_client
 
 RUN = {"prompt": "a red car", "num_candidates": 1, "num_inference_steps": 2, "compare": []}
 RUNS_SHARE = 0.3
@@ -93,7 +93,7 @@ class Visitor:
 
     def act(self) -> None:
         headers = {"x-forwarded-for": self.address}
-        client = Client(self.tab.url, headers=headers, verbose=False, download_files=False)
+        client = open_client(self.tab.url, headers=headers, download_files=False)
         self.attempt(self.click, OPENING)
         while not self.stop.is_set():
             if self.rng.random() < RUNS_SHARE:

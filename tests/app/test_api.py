@@ -29,7 +29,7 @@ from i4vgen.storage.run_store import RunStore
 from i4vgen.studio import api
 from i4vgen.studio.recipes import Recipes
 from tests.conftest import ROOT
-from tests.support.gradio_protocol import Calls
+from tests.support.gradio_protocol import Calls, open_client
 from tests.support.waiting import wait_until
 
 ENDPOINTS = {"candidates", "animate", "generate", "score"}
@@ -59,7 +59,7 @@ def url(runtime, run_store, jobs):
 
 @pytest.fixture(scope="module")
 def client(url, tmp_path_factory) -> Client:
-    return Client(url, verbose=False, download_files=tmp_path_factory.mktemp("downloads"))
+    return open_client(url, download_files=tmp_path_factory.mktemp("downloads"))
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +121,7 @@ def test_scoring_a_candidate_gives_its_score_again(client, drawn):
 
 
 def test_animate_finds_the_run_from_another_session(url, drawn, run_store, tmp_path):
-    stranger = Client(url, verbose=False, download_files=tmp_path)
+    stranger = open_client(url, download_files=tmp_path)
     anchor = (drawn["best"] + 1) % 3
     moved = stranger.predict(drawn["run"], anchor=anchor, num_frames=3, p_ni_vsds=0.0, api_name="/animate")
     assert moved["anchor"] == anchor and moved["run"] != drawn["run"]

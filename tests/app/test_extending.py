@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import gradio as gr
-import gradio_client
 import numpy as np
 import pytest
 import torch
@@ -23,6 +22,7 @@ from i4vgen.serving.runtime import Runtime
 from i4vgen.storage.runs import open_run
 from i4vgen.studio import api
 from i4vgen.studio.app import build_app
+from tests.support.gradio_protocol import open_client
 
 SCHEDULE = DDIMScheduler()
 LEVELS = noise_levels(SCHEDULE)
@@ -123,7 +123,7 @@ def test_the_app_offers_and_runs_them():
     assert all(name in described[parameter] for parameter, name in named.items())
     _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False)
     try:
-        client = gradio_client.Client(url, verbose=False)
+        client = open_client(url)
         form = {"prompt": "a red car", "num_candidates": 2, "rewards": ["redness"], "compare": ["again"]}
         made = client.predict(**form, api_name="/generate")
         assert [list(card["scores"]) for card in made["candidates"]] == [["Redness"]] * 2

@@ -8,13 +8,13 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
 
 import gradio as gr
 import httpx
 import pytest
-from gradio_client import Client
 from gradio_client.exceptions import AppError
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
@@ -33,7 +33,7 @@ from i4vgen.studio.app import build_app, launch_options
 from i4vgen.studio.queueing import QUICK
 from i4vgen.studio.recipes import Recipes
 from tests.conftest import ROOT
-from tests.support.gradio_protocol import Calls
+from tests.support.gradio_protocol import TIMEOUT, Calls, open_client
 from tests.support.waiting import wait_until
 
 LIMITS = Limits(largest_run=1e6, waiting=4, waiting_per_visitor=3)
@@ -75,12 +75,20 @@ def url(demo) -> str:
     return demo.local_url.rstrip("/")
 
 
+@pytest.fixture(scope="module")
+def http() -> Iterator[httpx.Client]:
+    """Connections that wait longer than five seconds for an answer."""
+    limits = httpx.Limits(max_keepalive_connections=0)  # an unread body ends one
+    with httpx.Client(timeout=TIMEOUT, limits=limits) as http:
+        yield http
+
+
 def test_abandoned_runs_block_no_visitor_and_end(url, jobs, clock):
     calls = Calls(url)
     for waiting in range(1, LIMITS.waiting_per_visitor + 1):
         calls.start("generate", calls.values("generate", LONG))
         wait_until(lambda waiting=waiting: len(jobs) == waiting)
-    client = Client(url, verbose=False)
+    client = open_client(url)
     with pytest.raises(AppError, match="3 runs of yours are waiting"):
         client.predict("a red rocket", api_name="/generate")
     assert client.predict(api_name="/click") == "here"
@@ -202,7 +210,7 @@ def test_a_failure_is_told_in_words(url, monkeypatch):
 
     monkeypatch.setattr(api.RunFolder, "record", full_disk)
     with pytest.raises(AppError, match="No space left on device"):
-        Client(url, verbose=False).predict("a", num_candidates=1, num_inference_steps=1, api_name="/candidates")
+        open_client(url).predict("a", num_candidates=1, num_inference_steps=1, api_name="/candidates")
 
 
 def test_the_reason_of_a_failed_run_stays_on_the_page(runtime, tmp_path, monkeypatch):
@@ -236,12 +244,12 @@ def test_messages_quote_no_html(monkeypatch):
     assert "<img" not in errors.failure(RuntimeError("<img src=x>")).message
 
 
-def test_every_answer_says_who_may_frame_it(url):
+def test_every_answer_says_who_may_frame_it(url, http):
     for path in ("/", "/config", "/gradio_api/info"):
-        headers = httpx.get(f"{url}{path}").headers
+        headers = http.get(f"{url}{path}").headers
         assert "frame-ancestors 'self'" in headers["content-security-policy"]
         assert headers["x-content-type-options"] == "nosniff"
-    assert httpx.get(f"{url}/monitoring").status_code != 200
+    assert http.get(f"{url}/monitoring").status_code != 200
 
 
 @pytest.mark.parametrize(
@@ -260,10 +268,10 @@ def test_every_answer_says_who_may_frame_it(url):
     ],
     ids=str,
 )
-def test_pages_of_other_sites_get_nothing(url, headers, welcome):
+def test_pages_of_other_sites_get_nothing(url, http, headers, welcome):
     headers = {name: value.replace("{own}", url) for name, value in headers.items()}
     start, config = f"{url}/gradio_api/call/click", f"{url}/config"
-    answers = [httpx.post(start, json={"data": []}, headers=headers), httpx.get(config, headers=headers)]
+    answers = [http.post(start, json={"data": []}, headers=headers), http.get(config, headers=headers)]
     if welcome:
         assert [answer.status_code for answer in answers] == [200, 200]
     else:
@@ -307,8 +315,8 @@ def test_a_private_app_goes_by_no_name_that_others_can_point_at_it(host, private
         "vibe-code",
     ],
 )
-def test_what_this_app_has_no_use_for_is_closed(url, route):
-    assert {httpx.request(way, f"{url}/gradio_api/{route}").status_code for way in ("GET", "POST")} <= {
+def test_what_this_app_has_no_use_for_is_closed(url, http, route):
+    assert {http.request(way, f"{url}/gradio_api/{route}").status_code for way in ("GET", "POST")} <= {
         404,
         405,
     }
@@ -329,8 +337,8 @@ def test_what_this_app_has_no_use_for_is_closed(url, route):
 @pytest.mark.parametrize(
     "route", ["queue/join", "call/generate", "call/v2/generate", "cancel", "reset", "upload"]
 )
-def test_bodies_that_cannot_be_read_are_refused(url, route, body):
-    answer = httpx.post(f"{url}/gradio_api/{route}", content=body, headers={"content-type": "application/json"})
+def test_bodies_that_cannot_be_read_are_refused(url, http, route, body):
+    answer = http.post(f"{url}/gradio_api/{route}", content=body, headers={"content-type": "application/json"})
     assert answer.status_code < 500 and answer.json()
 
 
@@ -340,8 +348,8 @@ def test_bodies_that_cannot_be_read_are_refused(url, route, body):
     [b'{"data": ["' + b"x" * 2**21 + b'"]}', b'{"data": [' + b"[]," * 10_000 + b"1]}"],
     ids=["bytes", "values"],
 )
-def test_requests_are_bounded_before_they_are_read(url, body, told):
-    answer = httpx.post(
+def test_requests_are_bounded_before_they_are_read(url, http, body, told):
+    answer = http.post(
         f"{url}/gradio_api/call/generate",
         content=body if told else iter([body]),
         headers={"content-type": "application/json"},
@@ -349,11 +357,11 @@ def test_requests_are_bounded_before_they_are_read(url, body, told):
     assert answer.status_code == 413 and "at most 2 MB and 20000 values" in answer.json()["detail"]
 
 
-def test_uploads_may_be_larger(url):
+def test_uploads_may_be_larger(url, http):
     files = [("files", (f"{number}.png", bytes(2**20))) for number in range(3)]
-    assert httpx.post(f"{url}/gradio_api/upload", files=files).status_code == 200
+    assert http.post(f"{url}/gradio_api/upload", files=files).status_code == 200
     files = [("files", (f"{number}.png", bytes(2**20))) for number in range(102)]
-    assert httpx.post(f"{url}/gradio_api/upload", files=files).status_code == 413
+    assert http.post(f"{url}/gradio_api/upload", files=files).status_code == 413
 
 
 def test_the_owner_sets_the_limits():

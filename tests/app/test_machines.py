@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import gradio.routes  # noqa: F401  it keeps the folder that is named when it is imported: before a test names one
-import gradio_client
 import psutil
 import pytest
 
@@ -24,6 +23,7 @@ from i4vgen.storage.run_store import RunStore
 from i4vgen.studio import files
 from tests.conftest import ROOT
 from tests.support.browsing import running_app
+from tests.support.gradio_protocol import open_client
 from tests.support.machine import OTHER_USER, as_other_user, interruptible, need_root, shared_folder
 from tests.support.waiting import PATIENCE, wait_until
 
@@ -145,7 +145,7 @@ def instruction(name: str) -> str:
 )
 def test_docker_stop_ends_the_app_with_a_run_under_way(first_process, sent):
     url, unshare, app = first_process
-    client = gradio_client.Client(url, verbose=False)
+    client = open_client(url)
     job = client.submit("a rocket", num_candidates=64, num_inference_steps=100, api_name="/candidates")
     wait_until(lambda: job.done() or job.status().progress_data)
     assert not job.done()

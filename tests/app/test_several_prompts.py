@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from gradio_client import Client
 
 from i4vgen.errors import StorageError
 from i4vgen.serving.jobs.store import JobStore
@@ -13,7 +12,7 @@ from i4vgen.serving.limits import PUBLIC
 from i4vgen.storage.run_store import RunStore
 from i4vgen.studio.app import build_app
 from i4vgen.studio.panels import several
-from tests.support.gradio_protocol import EventFailedError, Tab
+from tests.support.gradio_protocol import EventFailedError, Tab, open_client
 from tests.support.waiting import PATIENCE, wait_until
 
 SETTINGS = {"Candidates": 2, "Denoising steps": 2, "Seed": 3}
@@ -144,7 +143,7 @@ def test_a_visitor_queues_at_most_a_share_and_others_still_can(studio, release):
 
 def test_a_click_waits_for_one_queued_run_and_not_for_all(studio, release):
     added, _, _ = studio.queue("a red car\na blue car", **{"Compare with": []})
-    client = Client(studio.demo.local_url, verbose=False)
+    client = open_client(studio.demo.local_url)
     click = client.submit("a car", num_candidates=1, num_inference_steps=1, api_name="/candidates")
     studio.look_until(added, lambda rows: rows[1]["words"].startswith("Position 2"))
     release()

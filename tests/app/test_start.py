@@ -114,8 +114,8 @@ def test_this_machine_is_asked_without_a_proxy(page, monkeypatch, name, proxy):
     monkeypatch.setenv(name, proxy)
     monkeypatch.setenv("NO_PROXY", "example.org")
     bypass_proxies("192.0.2.7")
-    assert httpx.get(page).text == "here"
-    assert httpx.get(page.replace("127.0.0.1", "localhost")).text == "here"
+    assert httpx.get(page, timeout=PATIENCE).text == "here"
+    assert httpx.get(page.replace("127.0.0.1", "localhost"), timeout=PATIENCE).text == "here"
     assert os.environ["NO_PROXY"] == os.environ["no_proxy"] == "example.org,127.0.0.1,localhost,::1,192.0.2.7"
     with pytest.raises(httpx.ConnectError):
         httpx.get("http://i4vgen.invalid")  # goes to the proxy, which is not there
@@ -163,6 +163,6 @@ def test_the_app_starts_behind_a_proxy_that_is_not_there(monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
     with running_app("--model", "pocket", "--allow-origin", "https://friend.example") as url:
-        headers = httpx.get(url, trust_env=False).headers
+        headers = httpx.get(url, trust_env=False, timeout=PATIENCE).headers
     frames = headers["content-security-policy"]
     assert frames == "frame-ancestors 'self' https://huggingface.co https://friend.example"

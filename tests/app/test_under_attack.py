@@ -17,7 +17,7 @@ from i4vgen.storage.run_store import RunStore
 from i4vgen.studio import strings
 from i4vgen.studio.app import build_app, launch_options
 from tests.support.gradio_protocol import API, Tab
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def test_malformed_requests_get_a_clear_error(server):
 
 def test_streams_of_unknown_sessions_end(server):
     for route in ("queue/data?session_hash=unknown", "call/generate/unknown"):
-        answer = httpx.get(f"{server.url}{API}/{route}", timeout=60)  # raises if it was cut off
+        answer = httpx.get(f"{server.url}{API}/{route}", timeout=PATIENCE)  # raises if it was cut off
         assert answer.status_code == 200 and "404" in answer.text
     assert server.tracebacks() == {}
 
@@ -86,8 +86,12 @@ def test_page_loads_leave_nothing_behind(runtime, tmp_path):
         load_pages(10)
         earlier = held()
         load_pages(20)
-        # A connection that was closed may be held a moment longer.
-        wait_until(lambda: all(now <= before + 2 for before, now in zip(earlier, held(), strict=True)), 30)
+
+        def is_as_before() -> bool:
+            load_pages(1)  # idle threads end when the next one begins
+            return all(now <= before + 2 for before, now in zip(earlier, held(), strict=True))
+
+        wait_until(is_as_before)  # a connection that was closed may be held a moment longer
     finally:
         demo.close()
 

@@ -1,4 +1,6 @@
-"""Gradio's protocol over HTTP, for requests that neither a browser nor `gradio_client` would send.
+"""Gradio's protocol over HTTP, also for requests that neither a browser nor `gradio_client` would send.
+
+`open_client` opens a `gradio_client` that is as patient as the rest.
 
 A `Tab` sends the page's events and reads their answers, `Calls` calls the named endpoints. Both take values of
 any kind, say which visitor asks, and need not wait for an answer.
@@ -10,10 +12,14 @@ import json
 import ssl
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, NamedTuple
 
 import httpx
+from gradio_client import Client
+
+from tests.support.waiting import wait_until
 
 API = "/gradio_api"
 TIMEOUT = 120.0
@@ -53,6 +59,23 @@ def connect(visitor: str | None = None, timeout: float = TIMEOUT) -> httpx.Clien
     # The server closes idle connections after five seconds: kept for as long, some are used too late.
     limits = httpx.Limits(keepalive_expiry=2)
     return httpx.Client(timeout=timeout, headers=headers, limits=limits, verify=_certificates())
+
+
+def open_client(url: str, **options: Any) -> Client:
+    """A `gradio_client` that waits longer than five seconds for an answer."""
+    return Client(url, verbose=False, httpx_kwargs={"timeout": TIMEOUT}, **options)
+
+
+@contextmanager
+def device_taken(url: str) -> Iterator[None]:
+    """Keeps the device of a studio busy with a run of another client. Other runs wait until the end."""
+    run = {"prompt": "a rocket", "num_candidates": 64, "num_inference_steps": 500}
+    job = open_client(url).submit(**run, api_name="/candidates")
+    try:
+        wait_until(lambda: job.status().progress_data)
+        yield
+    finally:
+        job.cancel()
 
 
 def json_body(body: object) -> dict[str, Any]:
