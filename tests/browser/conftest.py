@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.support.browsing import PAGE_PATIENCE, quiet_page, running_app, running_browser
+from tests.support.browsing import PAGE_PATIENCE, quiet_page, running_app, running_browser, wait_for_first_run
+from tests.support.launching import patient_launch  # noqa: F401  a fixture
 
 expect.set_options(timeout=PAGE_PATIENCE)
 
@@ -28,6 +29,7 @@ def url() -> Iterator[str]:
 
 @pytest.fixture
 def page(browser, url) -> Iterator[Page]:
-    """A fresh tab on it, which fails on any error in its console."""
+    """A fresh tab on it with its first run, which fails on any error in its console."""
     with quiet_page(browser, url) as tab:
+        wait_for_first_run(tab)
         yield tab

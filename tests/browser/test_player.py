@@ -36,6 +36,14 @@ SHADES = """track => [...track.children].map(cell => {
 VISIBLE = "[...document.querySelectorAll('.picture')].filter(picture => picture.checkVisibility())"
 VIDEOS = f"{VISIBLE}.filter(picture => picture.matches('video'))"
 
+STATES = """player => {
+  const states = [];
+  const observer = new MutationObserver(() => states.push(player.dataset.state));
+  observer.observe(player, { attributeFilter: ["data-state"] });
+  return states;
+}"""
+"""What the player does from now on."""
+
 WATCH = f"""async loops => {{
   // Watches the videos on the stage for some loops: how far apart they are, but for the worst twentieth of the
   // looks, in which a busy machine may have held one of them up, and how many frames each showed.
@@ -150,7 +158,7 @@ def test_modes_show_the_right_panes_and_survive_a_new_value(page):
     page.get_by_role("button", name="Side by side").click()
     page.get_by_label("A, on the left").select_option("Anchor")
     expect_stage(page, "anchor", "i4vgen")
-    assert page.locator("img.picture").evaluate("picture => picture.naturalWidth") == 64
+    page.wait_for_function("document.querySelector('img.picture').naturalWidth === 64")
     hidden = "[...document.querySelectorAll('video')].filter(video => !video.checkVisibility())"
     assert page.evaluate(f"{hidden}.map(video => video.paused)") == [True] * 3
     assert page.evaluate(WATCH, 2)["turns"] == 2, "hidden videos hold the clock up"
@@ -271,9 +279,9 @@ def test_keys_frames_speed_loop_and_help(page):
     for _ in range(4):
         page.keyboard.press("[")
     expect(page.get_by_label("Speed")).to_have_value("0.25")  # slow enough to be seen
+    states = player.evaluate_handle(STATES)
     page.get_by_role("button", name="Play").click()  # from the end it starts over
-    expect(player).to_have_attribute("data-state", "playing")
-    expect(player).to_have_attribute("data-state", "paused")
+    page.wait_for_function("states => states.includes('playing') && states.at(-1) === 'paused'", arg=states)
 
     page.keyboard.press("2")
     expect(player).to_have_attribute("data-mode", "wipe")

@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, Page, expect
 from i4vgen.metrics import METRICS, Measures
 from i4vgen.studio.components.report import COLUMNS, Report, report_value
 from i4vgen.studio.theme import Studio
-from tests.support.browsing import ROOT, WITHOUT_THE_LATEST, quiet_page
+from tests.support.browsing import PAGE_PATIENCE, ROOT, WITHOUT_THE_LATEST, quiet_page
 
 CLUMSY = "<b>my & yours</b>"
 MEASURES = {
@@ -128,6 +128,7 @@ def url(videos) -> Iterator[str]:
 @contextmanager
 def phone_or_desk(browser: Browser, url: str, **options) -> Iterator[Page]:
     context = browser.new_context(**options)
+    context.set_default_timeout(PAGE_PATIENCE)
     page = context.new_page()
     page.goto(url)
     expect(page.locator("#report table")).to_be_visible()

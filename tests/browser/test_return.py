@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.test_browser import CARDS, PATIENCE, captions, draw, fill_form, set_number
+from tests.browser.test_browser import LONG, PATIENCE, captions, draw, fill_form, marked, set_number
+from tests.support.browsing import CARDS, PAGE_PATIENCE, wait_for_first_run
 from tests.support.waiting import wait_until
 
 CUT = 4.0
@@ -76,12 +77,15 @@ def line(url) -> Line:
 def tab(browser: Browser, address: str) -> Iterator[Page]:
     """A page whose console may tell of a line that was cut."""
     context = browser.new_context(viewport={"width": 1440, "height": 900})
-    page = context.new_page()
-    page.goto(address)
-    page.get_by_role("button", name="Draw candidates").wait_for()
-    expect(page.locator(CARDS)).to_have_count(16)
-    yield page
-    context.close()
+    context.set_default_timeout(PAGE_PATIENCE)
+    try:
+        page = context.new_page()
+        page.goto(address)
+        page.get_by_role("button", name="Draw candidates").wait_for()
+        wait_for_first_run(page)
+        yield page
+    finally:
+        context.close()
 
 
 def cut(page: Page, line: Line) -> None:
@@ -105,25 +109,28 @@ def pictures(page: Page) -> list[str]:
 @pytest.mark.slow
 def test_a_run_goes_on_while_the_line_is_down_and_the_page_finds_it_again(browser, line):
     with tab(browser, line.url) as page:
-        fill_form(page, candidates=3, steps=25, prompt="a red car at sunset")
+        fill_form(page, candidates=16, steps=100, prompt="a red car at sunset")  # still under way at the cut
         set_number(page, "Frames", 4)
         page.get_by_role("button", name="Draw candidates").click()
         expect(page.locator("#stop-candidates")).to_be_visible(timeout=PATIENCE)
         cut(page, line)
-        expect(page.get_by_text("3 candidates in")).to_be_visible(timeout=PATIENCE)
-        expect(page.locator(CARDS)).to_have_count(3)
+        expect(page.get_by_text("16 candidates in")).to_be_visible(timeout=PATIENCE)
+        expect(page.locator(CARDS)).to_have_count(16)
         expect(page.get_by_label("Prompt", exact=True)).to_have_value("a red car at sunset")
 
         page.locator(CARDS).nth(1).click()
         expect(page.locator("#anchor-words")).to_contain_text("Candidate 2")  # the star is that of this card
         page.locator("#star").click()
         expect(page.locator("#star")).to_contain_text("Starred")
+        wait_until(lambda: (marked(page, "✓"), marked(page, "★")) == ([1], [1]))
         before, shown = captions(page), pictures(page)
+        page.get_by_role("button", name="Advanced settings").click()
+        set_number(page, "Denoising steps", 50)
         page.locator("#animate").click()
         expect(page.locator("#stop-animate")).to_be_visible(timeout=PATIENCE)
         expect(page.locator("#live")).to_contain_text("step", timeout=PATIENCE)
         cut(page, line)
-        expect(page.locator(CARDS)).to_have_count(3)
+        expect(page.locator(CARDS)).to_have_count(16)
         wait_until(lambda: (captions(page), pictures(page)) == (before, shown))
         expect(page.locator("#live")).to_contain_text("Done in", timeout=PATIENCE)
         expect(page.locator("#report")).to_contain_text("Flicker")
@@ -137,14 +144,14 @@ def test_a_run_goes_on_while_the_line_is_down_and_the_page_finds_it_again(browse
 @pytest.mark.slow
 def test_stop_works_after_a_reload_and_a_new_tab_begins_anew(browser, url):
     with tab(browser, url) as page:
-        fill_form(page, candidates=8, steps=60)
+        fill_form(page, **LONG)
         page.get_by_role("button", name="Draw candidates").click()
         expect(page.locator("#stop-candidates")).to_be_visible(timeout=PATIENCE)
         page.reload()
         expect(page.locator("#stop-candidates")).to_be_visible(timeout=PATIENCE)
         other = page.context.new_page()
         other.goto(url)
-        expect(other.locator(CARDS)).to_have_count(16)
+        wait_for_first_run(other)
         expect(other.get_by_role("button", name="Draw candidates")).to_be_enabled()
         other.close()
         page.locator("#stop-candidates").click()
@@ -155,10 +162,10 @@ def test_stop_works_after_a_reload_and_a_new_tab_begins_anew(browser, url):
 def test_a_page_finds_its_run_again_after_a_clean_end_of_its_stream(browser, line):
     """A proxy or server that closes the stream in order raises no error in the page."""
     with tab(browser, line.url) as page:
-        fill_form(page, candidates=16, steps=60)
+        fill_form(page, **LONG)
         page.get_by_role("button", name="Draw candidates").click()
         expect(page.locator("#candidates-status")).to_contain_text("step", timeout=PATIENCE)
-        with page.expect_event("load", timeout=60_000):
+        with page.expect_event("load", timeout=PATIENCE):
             line.ends_streams = True
         expect(page.locator("#stop-candidates")).to_be_visible(timeout=PATIENCE)
         expect(page.locator("#candidates-status")).to_contain_text("step", timeout=PATIENCE)
@@ -169,7 +176,7 @@ def test_a_page_finds_its_run_again_after_a_clean_end_of_its_stream(browser, lin
 
 def test_a_run_keeps_its_place_in_the_queue_while_the_line_is_down(browser, url, line):
     with tab(browser, url) as first, tab(browser, line.url) as page:
-        fill_form(first, candidates=16, steps=200)
+        fill_form(first, **LONG)
         first.get_by_role("button", name="Draw candidates").click()
         expect(first.locator("#stop-candidates")).to_be_visible(timeout=PATIENCE)
         fill_form(page, candidates=2, steps=2, prompt="a green boat")
@@ -196,7 +203,7 @@ def scroll(page: Page) -> float:
 def expect_scrolled(page: Page, place: float) -> None:
     """Waits until the page is scrolled to a position, and stays there."""
     for _ in range(2):
-        page.wait_for_function(f"Math.abs(scrollY - {place}) < 20", timeout=10_000)
+        page.wait_for_function(f"Math.abs(scrollY - {place}) < 20")
         page.wait_for_timeout(1000)
 
 
@@ -210,7 +217,7 @@ def test_a_page_comes_back_where_it_was_scrolled_to(browser, line):
         expect(page.locator(CARDS)).to_have_count(2)
         expect_scrolled(page, place)
 
-        fill_form(page, candidates=8, steps=60)
+        fill_form(page, **LONG)
         page.get_by_role("button", name="Draw candidates").click()
         expect(page.locator("#candidates-status")).to_contain_text("step", timeout=PATIENCE)
         place = scroll(page)
@@ -239,7 +246,7 @@ def test_a_duplicated_tab_goes_its_own_way(browser, url):
             }}""")
             other.goto(url)
             other.reload()
-            expect(other.get_by_role("button", name="Draw candidates")).to_be_enabled(timeout=PATIENCE)
+            wait_for_first_run(other)  # seconds, until the copied token is found to be in use
             fill_form(other, candidates=3, steps=2, prompt="a red car")
             draw(other, 3)
             expect(page.locator(CARDS)).to_have_count(2)
@@ -247,7 +254,7 @@ def test_a_duplicated_tab_goes_its_own_way(browser, url):
         page.reload()
         expect(page.locator(CARDS)).to_have_count(2)
         expect(page.get_by_label("Prompt", exact=True)).to_have_value("a blue whale")
-        assert captions(page) == before
+        wait_until(lambda: captions(page) == before)
 
 
 def test_what_was_drawn_is_there_after_a_reload(browser, url):
@@ -257,6 +264,7 @@ def test_what_was_drawn_is_there_after_a_reload(browser, url):
         page.locator(CARDS).nth(1).click()
         expect(page.locator("#anchor-words")).to_contain_text("Candidate 2 of 2")
         page.get_by_label("Prompt", exact=True).fill("a blue whale that is not sent yet")
+        wait_until(lambda: marked(page, "✓") == [1])
         before = captions(page), pictures(page)
         page.reload()
         expect(page.locator("#anchor-words")).to_contain_text("Candidate 2 of 2")

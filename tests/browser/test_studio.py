@@ -21,8 +21,9 @@ from i4vgen.events import PICKED, Selected
 from i4vgen.media import read_video, write_video
 from i4vgen.storage.recipe import Recipe
 from i4vgen.studio.remembering import REMEMBER, remembered_run
-from tests.browser.test_browser import CARDS, PATIENCE, captions, draw, fill_form, marked, set_number
-from tests.support.browsing import quiet_page
+from tests.browser.test_browser import LONG, PATIENCE, captions, draw, fill_form, marked, set_number
+from tests.support.browsing import CARDS, quiet_page, wait_for_first_run
+from tests.support.gradio_protocol import device_taken
 from tests.support.waiting import wait_until
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
@@ -127,6 +128,7 @@ def test_sort_star_drop_and_bring_back(page):
 @DESK_AND_PHONE
 def test_several_anchors_are_animated_and_compared(browser, url, options):
     with quiet_page(browser, url, **options) as page:
+        wait_for_first_run(page)
         fill_form(page, candidates=3, steps=2)
         set_number(page, "Frames", 4)
         draw(page, 3)
@@ -185,18 +187,20 @@ def test_several_anchors_are_animated_and_compared(browser, url, options):
 def test_queued_prompts_outlive_their_tab_and_can_be_taken_out(browser, url, options):
     cards, rows = "#history button.thumbnail-lg", "#queue li"
     with quiet_page(browser, url, **options) as page:
+        wait_for_first_run(page)
         fill_form(page, candidates=2, steps=2)
         set_number(page, "Frames", 4)
         page.get_by_label("Seed", exact=True).fill("81")
         page.get_by_role("button", name="Several prompts").click()
         box = page.get_by_label("Prompts, one on a line")
         box.fill(f"a red car at sunset\n{'a' * 2001}\na whale by the sea\na duck under water")
-        page.locator("#queue-them").click()
-        expect(page.locator(".said")).to_contain_text("3 prompts are queued. 1 line could not be queued")
-        expect(box).to_have_value("a" * 2001)
-        expect(page.get_by_role("button", name="Draw candidates")).to_be_enabled()
-        page.get_by_role("button", name=re.compile("^(Leave the queue|Stop): a duck")).click()
-        expect(page.locator(rows).filter(has_text="a duck")).to_have_count(0)
+        with device_taken(url):
+            page.locator("#queue-them").click()
+            expect(page.locator(".said")).to_contain_text("3 prompts are queued. 1 line could not be queued")
+            expect(box).to_have_value("a" * 2001)
+            expect(page.get_by_role("button", name="Draw candidates")).to_be_enabled()
+            page.get_by_role("button", name="Leave the queue: a duck").click()
+            expect(page.locator(rows).filter(has_text="a duck")).to_have_count(0)
         wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
         assert page.evaluate(wide) <= 0
 
@@ -243,6 +247,7 @@ def test_more_candidates_score_again_export_and_load_back(page, tmp_path):
     page.locator("#more").click()
     expect(page.locator(CARDS)).to_have_count(10, timeout=PATIENCE)
     expect(page.locator("#gallery .caption-label").last).to_contain_text("#10")
+    expect(page.get_by_text("8 candidates in")).to_be_visible(timeout=PATIENCE)  # the run is over
 
     before = captions(page)
     page.get_by_label("Prompt", exact=True).fill("a whale by the sea")
@@ -264,6 +269,7 @@ def test_more_candidates_score_again_export_and_load_back(page, tmp_path):
     expect(page.locator(CARDS)).to_have_count(9)
     page.locator(CARDS).nth(3).click()
     expect(page.locator("#anchor-words")).to_contain_text("Candidate 5")
+    wait_until(lambda: marked(page, "✓") == [3])
     path = saved(page, "#export", tmp_path)
     with zipfile.ZipFile(path) as packed:
         names = packed.namelist()
@@ -352,11 +358,12 @@ def test_tabs_share_what_they_remember(browser, url):
     with quiet_page(browser, url) as first:
         second = first.context.new_page()
         second.goto(url)
-        expect(second.locator(CARDS)).to_have_count(16)
+        wait_for_first_run(second)
         first.evaluate(f"(run) => studio.addRuns({REMEMBER}, run)", earlier)  # as after a run of the first tab
         expect(second.locator(cards)).to_have_count(1)
         second.evaluate("() => localStorage.setItem('i4vgen-runs', 'damaged')")
         first.evaluate(f"(run) => studio.addRuns({REMEMBER}, run)", earlier)
+        wait_for_first_run(first)
         fill_form(second, candidates=2, steps=2)
         set_number(second, "Frames", 4)
         second.get_by_label("Seed", exact=True).fill("72")
@@ -405,7 +412,8 @@ def test_what_a_full_storage_does_not_take_stays_on_the_page(browser, url):
 @pytest.mark.slow
 def test_any_number_of_tabs_load_and_a_closed_one_frees_the_device(browser, url):
     with quiet_page(browser, url) as first:
-        fill_form(first, candidates=64, steps=60)
+        wait_for_first_run(first)
+        fill_form(first, **LONG)
         first.get_by_role("button", name="Draw candidates").click()
         expect(first.locator("#stop-candidates")).to_be_visible()
         tabs = [first.context.new_page() for _ in range(7)]

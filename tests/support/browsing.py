@@ -15,13 +15,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from benchmarks.serving import wait_for_url
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE_PATIENCE = 120_000
 """Milliseconds until a test gives up on the page: on a machine under load it answers late, but it answers."""
+
+CARDS = "#gallery button.thumbnail-lg"
 
 WITHOUT_THE_LATEST = """
   for (const [owner, names] of [
@@ -118,10 +120,10 @@ def quiet_page(
     script: runs before those of the page.
     """
     context = browser.new_context(**({"viewport": {"width": 1440, "height": 900}} | options))
+    context.set_default_timeout(PAGE_PATIENCE)
     page = context.new_page()
     if script:
         page.add_init_script(script)
-    page.set_default_timeout(PAGE_PATIENCE)
     trouble: list[str] = []
     host = url.split("/")[2]
     page.on("pageerror", lambda error: trouble.append(f"uncaught: {error}"))
@@ -142,3 +144,11 @@ def quiet_page(
         assert not trouble, "\n".join(trouble)
     finally:
         context.close()
+
+
+def wait_for_first_run(page: Page) -> None:
+    """Waits until a new page shows the stored run that it begins with.
+
+    A click before that is answered earlier than the page's own first event, which then changes the cards.
+    """
+    expect(page.locator(CARDS)).to_have_count(16, timeout=PAGE_PATIENCE)
