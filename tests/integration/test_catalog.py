@@ -38,6 +38,7 @@ from tests.support.layouts_rewards import (
     write_pick_score,
 )
 from tests.support.layouts_wan import write_wan, write_wan_5b, write_wan_lora
+from tests.support.waiting import PATIENCE
 
 QUICK = ("animatediff", "lavie", "wan")
 """One model of each kind of backbone. The others differ by their weights."""
@@ -120,7 +121,7 @@ def test_the_app_makes_a_video_with_every_model(warm, pocket_dir):
     _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False)
     try:
         for model in MODELS:
-            client = gradio_client.Client(url, verbose=False)
+            client = gradio_client.Client(url, verbose=False, httpx_kwargs={"timeout": PATIENCE})
             form = {"prompt": "a car", "num_candidates": 2, "num_inference_steps": 2, "num_frames": 5}
             form |= {"model": model, "rewards": [*MODELS[model].rewards, "hpsv2"]}
             form |= {"compare": ["vanilla", "freeinit"]}
@@ -136,7 +137,7 @@ def test_a_model_that_is_not_to_be_had_is_refused_and_the_app_goes_on(offline, p
     demo = build_app(Runtime("pocket", "cpu"))
     _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False)
     try:
-        client = gradio_client.Client(url, verbose=False)
+        client = gradio_client.Client(url, verbose=False, httpx_kwargs={"timeout": PATIENCE})
         with pytest.raises(
             Exception,
             match="HF_HUB_OFFLINE is set: unset it and connect to the internet",

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +17,11 @@ from tempfile import TemporaryDirectory
 
 import psutil
 import pytest
+import ray
 from ray.cluster_utils import Cluster
 
 from benchmarks import cluster as cluster_benchmark
+from i4vgen.cli.batch import cluster as ray_cluster
 from i4vgen.cli.batch import progress
 from i4vgen.cli.batch.cluster import Share
 from i4vgen.cli.batch.executor import make
@@ -35,6 +38,7 @@ from i4vgen.storage.drafts import draft_folder, is_draft, remove_abandoned
 from tests.conftest import ROOT
 from tests.integration.test_batch import table
 from tests.support.machine import interruptible
+from tests.support.waiting import PATIENCE
 
 CHEAP = ("--candidates", "2", "--steps", "2")
 
@@ -94,7 +98,6 @@ def test_an_address_that_is_none(command, where):
 def test_runs_go_to_no_unknown_protocol(command, tmp_path):
     status, _, err = command("prompt\na car\n", "--out", "s9://bucket/study", "--ray", "local")
     assert status == 2 and "s9:// is not a protocol that fsspec knows" in err and err.count("\n") == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["prompts.csv"]
     assert [path.name for path in tmp_path.iterdir()] == ["prompts.csv"]
 
 
@@ -231,6 +234,8 @@ def environment(monkeypatch):
         "PYTHONPATH": str(ROOT),
         "OMP_NUM_THREADS": "1",
         "RAY_worker_niceness": "0",
+        "RAY_memory_monitor_refresh_ms": "0",  # would kill workers where other work fills the memory
+        "RAY_OVERRIDE_RESOURCES": '{"CPU": 2}',  # one worker on a node, however many cores the machine has
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_AUTH_MODE": "disabled",  # with a token, Ray would leave one in the home folder
     }.items():
@@ -242,8 +247,9 @@ def environment(monkeypatch):
 @pytest.fixture
 def cluster(environment):
     """Two nodes with room for a worker each; the second one is not that of the command."""
-    soon = {"initial_delay_ms": 0, "period_ms": 500, "failure_threshold": 2}  # is a node missed
-    config = {f"health_check_{name}": value for name, value in soon.items()}
+    soon = {"initial_delay_ms": 0, "period_ms": 500, "failure_threshold": 2}  # is a dead node missed
+    patient = {"timeout_ms": 60_000}  # with a live one that gets no CPU
+    config = {f"health_check_{name}": value for name, value in (soon | patient).items()}
     head = {"num_cpus": 2, "include_dashboard": False, "_system_config": config}
     both = Cluster(initialize_head=True, head_node_args=head)
     both.add_node(num_cpus=2)
@@ -251,20 +257,26 @@ def cluster(environment):
     both.shutdown()
 
 
-def stop_in_the_middle(node) -> list[Path]:
-    """Kills a node, and with it its worker, if that has a run under way: returns the drafts that it leaves."""
+def stop_in_the_middle(node, seconds: float = 5.0) -> list[Path]:
+    """Kills a node, and with it its worker, once that has a run under way: returns the drafts that it leaves.
+
+    Gives up after some seconds, because the worker may have none: it gets the next one from the caller.
+    """
     raylet = node.all_processes["raylet"][0].process.pid
     workers = {worker.pid: worker for worker in psutil.Process(raylet).children()}
-    for draft in Path(tempfile.gettempdir()).glob("draft-*"):
-        worker = workers.get(int(re.fullmatch(r"draft-.+-(\d+)-\w+", draft.name)[1]))
-        if worker is None:
-            continue
-        worker.suspend()
-        if (draft / "run" / "candidates").is_dir():
-            node.kill_raylet()
-            worker.kill()
-            return [draft]
-        worker.resume()
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        for draft in Path(tempfile.gettempdir()).glob("draft-*"):
+            worker = workers.get(int(re.fullmatch(r"draft-.+-(\d+)-\w+", draft.name)[1]))
+            if worker is None or not (draft / "run" / "candidates").is_dir():
+                continue
+            worker.suspend()
+            if (draft / "run" / "candidates").is_dir():  # not put in its place meanwhile
+                node.kill_raylet()
+                worker.kill()
+                return [draft]
+            worker.resume()
+        time.sleep(0.005)
     return []
 
 
@@ -273,8 +285,15 @@ def test_twelve_runs_outlive_the_death_of_a_node(command, cluster, tmp_path, mon
     cheap = ("--seeds", "0-1", "--height", "32", "--width", "32", "--frames", "4")
     assert command(PROMPTS, *cheap, "--device", "cpu", "--out", "local", model="pocket")[0] == 0
     (doomed,) = cluster.worker_nodes
-    study, left, finished = tmp_path / "study", [], {}
+    study, left, finished, ready = tmp_path / "study", [], {}, []
     show, finish_run = progress.BatchLines.show, progress.BatchLines.finish_run
+    wait = ray_cluster._Crew.wait
+
+    def wait_for_both_workers(crew):
+        """No worker makes all the runs while the other one still loads the model."""
+        if not ready:
+            ready.extend(ray.wait(list(crew._calls), num_returns=2, timeout=PATIENCE)[0])
+        return wait(crew)
 
     def kill_one(self, task, event, file):
         if not left and len(finished) >= 2:
@@ -286,10 +305,11 @@ def test_twelve_runs_outlive_the_death_of_a_node(command, cluster, tmp_path, mon
         finished[entry.folder] = (study / entry.folder / "run.json").stat()
         finish_run(self, entry)
 
+    monkeypatch.setattr(ray_cluster._Crew, "wait", wait_for_both_workers)
     monkeypatch.setattr(progress.BatchLines, "show", kill_one)
     monkeypatch.setattr(progress.BatchLines, "finish_run", note)
     status, out, err = command(PROMPTS, *cheap, "--out", "study", "--ray", cluster.address, model="pocket")
-    assert left and len(finished) == 12, err
+    assert len(ready) == 2 and left and len(finished) == 12, err
     assert status == 0 and "12 runs done, 0 failed" in out and "Traceback" not in err
     assert {name: (study / name / "run.json").stat() for name in finished} == finished, "made once, then left"
     local = tmp_path / "local"

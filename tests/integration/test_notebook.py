@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from tempfile import TemporaryDirectory
 
 import nbformat
 import pytest
@@ -36,7 +37,13 @@ def test_it_runs_with_the_pocket_model(notebook, tmp_path, monkeypatch):
     (place,) = [i for i, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", [])]
     notebook.cells.insert(place + 1, nbformat.v4.new_code_cell(SMALL))
     resources = {"metadata": {"path": str(tmp_path)}}
-    NotebookClient(notebook, timeout=600, kernel_name="python3", resources=resources).execute()
+    patience = dict.fromkeys(("timeout", "startup_timeout", "iopub_timeout"), 600)
+    with TemporaryDirectory(dir="/tmp") as sockets:  # whose paths have to be short
+        client = NotebookClient(notebook, kernel_name="python3", resources=resources, **patience)
+        manager = client.create_kernel_manager()
+        manager.connection_file = f"{sockets}/kernel.json"
+        manager.transport = "ipc"  # a free port may be taken before the kernel has it
+        client.execute()
 
     printed = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
     assert re.search(r"pocket on \w+, memory mode full", printed)

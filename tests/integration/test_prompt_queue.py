@@ -46,6 +46,7 @@ def queue(run_store, runtime):
     yield queue
     for handle in queue._queued.values():
         handle.stop()
+    wait_until(lambda: not len(queue.jobs))  # a fork would inherit the lock of the device from a run under way
     queue.close()
 
 

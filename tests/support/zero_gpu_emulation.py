@@ -26,6 +26,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
+from tests.support.waiting import PATIENCE
+
 # What the runs ask for; the pretended CUDA is slow.
 REQUEST = {"prompt": "a red rocket", "seed": 5, "num_candidates": 2, "num_inference_steps": 2, "num_frames": 2}
 ANIMATE = {"previews": 100.0, "compare": ("vanilla",)}
@@ -207,11 +209,11 @@ def main(model: str, other: str, folder: Path) -> None:
             for event in runtime.stream(lambda pipeline: pipeline.candidates(long)):
                 if isinstance(event, int):
                     worker = event
-                if isinstance(event, Progress):
+                if isinstance(event, Progress) and "dead" not in report:  # more of them may be on their way
                     os.kill(worker, signal.SIGKILL)
+                    report["dead"] = worker
         except gr.Error as error:
             report["death"] = str(error)
-        report["dead"] = worker
         report["next"], *events = runtime.stream(lambda pipeline: pipeline.candidates(make_config()))
         keep("after death", events)
         yield "done"
@@ -222,7 +224,8 @@ def main(model: str, other: str, folder: Path) -> None:
         for job in (*jobs, die):
             gr.Button().click(job, None, said)
     demo.launch(prevent_thread_lock=True, quiet=True)  # packs the weights
-    client = Client(demo.local_url, verbose=False, headers={"X-IP-Token": TOKEN})
+    patience = {"timeout": PATIENCE}
+    client = Client(demo.local_url, verbose=False, headers={"X-IP-Token": TOKEN}, httpx_kwargs=patience)
     for job in jobs:
         client.predict(api_name=f"/{job.__name__}")
     report["cuda initialised"] = torch.cuda.is_initialized()

@@ -45,8 +45,8 @@ class Desk:
     def __init__(self) -> None:
         self.time, self.log, self.pace = 0.0, [], Pace()
         self.queue = JobQueue(LIMITS, now=lambda: self.time)
-        self.first = Work(self.log, "first", steps=100)
-        self.holding = self.submit("holder", self.first)
+        self.first = Work(self.log, "first", steps=100)  # no step is let through yet
+        self.holding = self.queue.submit(Job("holder", self.first.start, self.clock()))
         assert self.first.begun.wait(PATIENCE)
 
     def clock(self, work: int = 1) -> RunClock:

@@ -57,6 +57,7 @@ from i4vgen.studio.state import (
     reason,
     toggle_anchor,
 )
+from tests.support.waiting import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGE_OF_VIDEO = {"vanilla": "vanilla", "ni_vsds": "ni_vsds", "i4vgen": "regeneration"}
@@ -474,7 +475,8 @@ def test_a_run_that_fails_frees_the_device_while_its_error_is_kept(runtime, monk
     with pytest.raises(OSError, match="No space left") as kept:
         list(steps)
     token = StopToken()
-    in_time = threading.Timer(10, token.stop)  # or it would wait for ever
+    in_time = threading.Timer(PATIENCE, token.stop)  # or it would wait for ever
+    in_time.daemon = True
     in_time.start()
     assert list(runtime.stream(lambda _pipeline: iter(["an event"]), token)) == ["an event"], kept
     in_time.cancel()
