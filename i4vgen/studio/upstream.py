@@ -1,9 +1,10 @@
-"""Patches Gradio to refuse bad values quietly, for which it has no public API. Checked with Gradio 6.31.
+"""What Gradio has no public API for: refusing bad values quietly, and a slow start. Checked with Gradio 6.31.
 
 `Queue.process_events` prints a traceback for every value that a component cannot hold, so any client could
 fill the log. `print_exception=False` (issue 10136) covers only errors that an app raises itself, and a
-`validator` runs after the same conversion. Gradio's tracker has no issue for the rest. Remove this module
-once Gradio logs such values in one line.
+`validator` runs after the same conversion. Gradio's tracker has no issue for the rest.
+
+`launch` gives up if the page does not answer within 3 s (issue 9817), as on a busy machine.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from i4vgen.studio import strings
 
 log = logging.getLogger(__name__)
 
-LONGEST_REASON = 300
-"""Maximum number of characters of Gradio's message about a value, which quotes the value."""
+NO_SELF_CHECK = {"_frontend": False}  # an argument of `launch`
+LONGEST_REASON = 300  # characters of Gradio's message about a value, which quotes the value
 
 
 def refuse_bad_values(blocks: Any) -> None:
