@@ -8,7 +8,9 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -19,7 +21,7 @@ PATIENCE = 900  # seconds, for one command
 
 
 @pytest.fixture
-def environment(tmp_path) -> dict[str, str]:
+def environment(tmp_path) -> Iterator[dict[str, str]]:
     """An environment in which `python` and `i4vgen` are those of the tests, and the home folder is empty."""
     programs = tmp_path / "bin"
     programs.mkdir()
@@ -31,9 +33,11 @@ def environment(tmp_path) -> dict[str, str]:
         "PYTHONPATH": str(ROOT),
         "HOME": str(tmp_path / "home"),
         "HF_HUB_OFFLINE": "1",
+        "RAY_memory_monitor_refresh_ms": "0",  # would kill workers where other work fills the memory
     }
     (tmp_path / "home").mkdir()
-    return {"OMP_NUM_THREADS": "1"} | os.environ | ours
+    with TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as sockets:  # whose paths have to be short
+        yield {"OMP_NUM_THREADS": "1"} | os.environ | ours | {"RAY_TMPDIR": sockets}
 
 
 @pytest.fixture
@@ -89,8 +93,8 @@ def test_servers(command, path, folder, environment):
             stderr=subprocess.STDOUT,
         )
     try:
-        with urllib.request.urlopen(f"{wait_for_url(log, server)}{path}", timeout=60) as answer:
+        with urllib.request.urlopen(f"{wait_for_url(log, server)}{path}", timeout=PATIENCE) as answer:
             assert answer.status == 200
     finally:
         server.terminate()  # Ctrl-C may be ignored, as in the background
-        server.wait(timeout=60)
+        server.wait(timeout=PATIENCE)

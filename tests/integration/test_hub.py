@@ -63,7 +63,8 @@ def fake_hub(tmp_path, monkeypatch):
             "HF_HUB_OFFLINE": False,
             "HF_HUB_DISABLE_XET": True,
             "HF_HUB_DISABLE_IMPLICIT_TOKEN": True,
-            "HF_HUB_DOWNLOAD_TIMEOUT": 60,
+            "HF_HUB_DOWNLOAD_TIMEOUT": PATIENCE,
+            "HF_HUB_ETAG_TIMEOUT": PATIENCE,
             "DOWNLOAD_CHUNK_SIZE": 1024,
         }
         for name, value in settings.items():
@@ -441,6 +442,8 @@ def command(fake_hub, tiny_model_dir, tmp_path):
         "HF_HUB_OFFLINE": "0",
         "HF_HUB_DISABLE_XET": "1",
         "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
+        "HF_HUB_DOWNLOAD_TIMEOUT": str(int(PATIENCE)),  # the hub is silent until Ctrl-C
+        "HF_HUB_ETAG_TIMEOUT": str(int(PATIENCE)),
         "PYTHONPATH": str(ROOT),
     }
     call = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import shutil
 import socket
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -67,9 +68,12 @@ def find_program(name: str) -> str:
     return program
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
+def free_ports() -> Iterator[int]:
+    """Ports that no connection gets before the proxy has them: the kernel takes those from 32768 on."""
+    for port in random.sample(range(20_000, 32_000), 100):
+        with suppress(OSError):
+            socket.create_server(("127.0.0.1", port)).close()
+            yield port
 
 
 def example(language: str, app: str) -> str:
@@ -82,8 +86,8 @@ def example(language: str, app: str) -> str:
 @contextmanager
 def running_caddy(app: str, folder: Path) -> Iterator[tuple[int, Path]]:
     """Gives the port, and the certificate to trust."""
-    port = free_port()
-    options = CADDY_OPTIONS.format(http_port=free_port(), https_port=port, folder=folder)
+    port, http_port, *_ = free_ports()
+    options = CADDY_OPTIONS.format(http_port=http_port, https_port=port, folder=folder)
     (folder / "Caddyfile").write_text(options + example("caddyfile", app))
     command = [find_program("caddy"), "run", "--config", "Caddyfile", "--adapter", "caddyfile"]
     with subprocess.Popen(command, cwd=folder, env=os.environ | {"HOME": str(folder)}) as process:
@@ -96,7 +100,7 @@ def running_caddy(app: str, folder: Path) -> Iterator[tuple[int, Path]]:
 @contextmanager
 def running_nginx(app: str, folder: Path) -> Iterator[tuple[int, Path]]:
     """Gives the port, and the certificate to trust."""
-    port = free_port()
+    port = next(free_ports())
     certificate, key = folder / "fullchain.pem", folder / "privkey.pem"
     make_certificate = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={SITE}"]
     make_certificate += ["-addext", f"subjectAltName=DNS:{SITE}", "-out", certificate, "-keyout", key]

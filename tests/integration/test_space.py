@@ -38,7 +38,7 @@ def checkout(tmp_path_factory) -> Path:
     """This repository as it lies here, committed: the script uploads nothing else."""
     folder = tmp_path_factory.mktemp("checkout") / "studio"
     leave_out = shutil.ignore_patterns(
-        ".git", ".venv", "runs", "screenshots", "__pycache__", ".*_cache", ".gradio"
+        ".git", ".venv", "runs", "screenshots", "__pycache__", ".*_cache", ".gradio", ".hypothesis", "*.pyi"
     )
     shutil.copytree(ROOT, folder, ignore=leave_out)
     git(folder, "init", "-q")
