@@ -581,11 +581,10 @@ def record(
 ) -> Generator[Event, None, Made]:
     """Yields the events of a run, times them and writes them to a folder. Returns the written files."""
     made = []
-    with closing(runtime.stream(make_events)) as events:  # closing it frees the device
-        for event in clock.watch(events):
-            if path := folder.record(event):
-                made.append((event, path))
-            yield event
+    for event in clock.watch(runtime.stream(make_events)):
+        if path := folder.record(event):
+            made.append((event, path))
+        yield event
     return made
 
 

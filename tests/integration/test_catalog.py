@@ -7,7 +7,6 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import gradio_client
 import pytest
 from PIL import Image
 
@@ -20,6 +19,7 @@ from i4vgen.models import catalog
 from i4vgen.models.catalog import MODELS, ModelEntry, ModelSpec
 from i4vgen.serving.runtime import Runtime
 from i4vgen.studio.app import build_app
+from tests.support.gradio_protocol import open_client
 from tests.support.layouts_animatediff import (
     as_hub_cache,
     write_motion_adapter,
@@ -38,7 +38,6 @@ from tests.support.layouts_rewards import (
     write_pick_score,
 )
 from tests.support.layouts_wan import write_wan, write_wan_5b, write_wan_lora
-from tests.support.waiting import PATIENCE
 
 QUICK = ("animatediff", "lavie", "wan")
 """One model of each kind of backbone. The others differ by their weights."""
@@ -121,7 +120,7 @@ def test_the_app_makes_a_video_with_every_model(warm, pocket_dir):
     _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False)
     try:
         for model in MODELS:
-            client = gradio_client.Client(url, verbose=False, httpx_kwargs={"timeout": PATIENCE})
+            client = open_client(url)
             form = {"prompt": "a car", "num_candidates": 2, "num_inference_steps": 2, "num_frames": 5}
             form |= {"model": model, "rewards": [*MODELS[model].rewards, "hpsv2"]}
             form |= {"compare": ["vanilla", "freeinit"]}
@@ -137,7 +136,7 @@ def test_a_model_that_is_not_to_be_had_is_refused_and_the_app_goes_on(offline, p
     demo = build_app(Runtime("pocket", "cpu"))
     _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False)
     try:
-        client = gradio_client.Client(url, verbose=False, httpx_kwargs={"timeout": PATIENCE})
+        client = open_client(url)
         with pytest.raises(
             Exception,
             match="HF_HUB_OFFLINE is set: unset it and connect to the internet",

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import httpx
 from gradio_client import Client
 
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE, wait_until
 
 API = "/gradio_api"
 TIMEOUT = 120.0
@@ -63,7 +63,7 @@ def connect(visitor: str | None = None, timeout: float = TIMEOUT) -> httpx.Clien
 
 def open_client(url: str, **options: Any) -> Client:
     """A `gradio_client` that waits longer than five seconds for an answer."""
-    return Client(url, verbose=False, httpx_kwargs={"timeout": TIMEOUT}, **options)
+    return Client(url, verbose=False, httpx_kwargs={"timeout": PATIENCE}, **options)
 
 
 @contextmanager

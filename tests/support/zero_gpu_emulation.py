@@ -26,8 +26,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
-from tests.support.waiting import PATIENCE
-
 # What the runs ask for; the pretended CUDA is slow.
 REQUEST = {"prompt": "a red rocket", "seed": 5, "num_candidates": 2, "num_inference_steps": 2, "num_frames": 2}
 ANIMATE = {"previews": 100.0, "compare": ("vanilla",)}
@@ -135,7 +133,6 @@ def main(model: str, other: str, folder: Path) -> None:
     from i4vgen.serving.zero_gpu import ZeroGPURuntime  # noqa: I001  before all that uses torch
     import gradio as gr
     import torch
-    from gradio_client import Client
 
     from i4vgen.weights import hub
     from i4vgen.errors import InvalidInputError
@@ -143,6 +140,7 @@ def main(model: str, other: str, folder: Path) -> None:
     from i4vgen.pipeline import Anchor, I4VGenPipeline
     from i4vgen.config import GenerationConfig
     from i4vgen.serving.runtime import Runtimes, StopToken
+    from tests.support.gradio_protocol import open_client
 
     hub.default_dtype = lambda *_: torch.float32  # as on the CPU, so that events can be compared
     runtimes = Runtimes(ZeroGPURuntime)
@@ -224,8 +222,7 @@ def main(model: str, other: str, folder: Path) -> None:
         for job in (*jobs, die):
             gr.Button().click(job, None, said)
     demo.launch(prevent_thread_lock=True, quiet=True)  # packs the weights
-    patience = {"timeout": PATIENCE}
-    client = Client(demo.local_url, verbose=False, headers={"X-IP-Token": TOKEN}, httpx_kwargs=patience)
+    client = open_client(demo.local_url, headers={"X-IP-Token": TOKEN})
     for job in jobs:
         client.predict(api_name=f"/{job.__name__}")
     report["cuda initialised"] = torch.cuda.is_initialized()
