@@ -12,9 +12,10 @@ from pathlib import Path
 # Of the processes that tests start, several at once: threads that wait for each other's cores wait in a loop.
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 # Gradio takes the first free port from here on. Two apps that start at once would try the same one, and an app
-# that has to try again cannot start its MCP server.
-os.environ.setdefault(
-    "GRADIO_SERVER_PORT", str(7860 + 100 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")))
+# that has to try again cannot start its MCP server; so each worker has a range of its own, apart from the usual
+# one. What is set already was inherited from the process that started the worker.
+os.environ["GRADIO_SERVER_PORT"] = str(
+    7960 + 100 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 )
 
 from i4vgen.serving.imports import gc_paused
