@@ -2,7 +2,7 @@
 
 It learns from rendered clips only, with a seed of its own (training/judge.py), and says of any clip what it
 shows. Its features stand in for the pretrained networks of VBench (CLIP, DINO) and of the Frechet video
-distance (I3D), which know nothing of drawn sprites.
+distance (I3D), which know nothing of drawings.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-FOLDER = Path(__file__).parent / "pocket_judge"
+FOLDER = Path(__file__).parent / "judge_weights"
 STILL = "still"  # the motion of a video in which nothing moves
 CENTRE = (0.2, 0.8)  # of the sides of a frame: where the subject is
 
 
 class Judge(nn.Module):
-    """Frames [B, F, 3, H, W] in -1..1 -> logits of subject, colour, setting and, where there are three frames
+    """Frames [B, F, 3, H, W] in -1..1 -> logits of kind, member, setting and, where there are three frames
     or more, motion.
 
     Motion is seen by an eye of its own, which looks at three frames at a time: what passes by is told by how a
     place changes, not by what is there.
     """
 
-    heads = ("subject", "colour", "setting", "motion")
+    heads = ("kind", "member", "setting", "motion")
 
     def __init__(self, names: dict[str, Sequence[str]]):
         """names: of every head, what it can answer."""
@@ -108,7 +108,7 @@ class Judge(nn.Module):
             for head, single in self.seen_in(looks.transpose(0, 1)).items()
             if head in wanted
         ]
-        figures["worst_frame"] = torch.stack(asked).prod(0).min().item()
+        figures["worst_frame"] = torch.stack(asked).prod(0).min().item() if asked else float("nan")
         subject, background = self._parted(pixels)
         figures["subject_consistency"] = likeness(self.features(subject)[0])
         figures["background_consistency"] = likeness(self.features(background)[0])
@@ -122,6 +122,12 @@ class Judge(nn.Module):
         low, high = CENTRE
         mask[round(low * height) : round(high * height), round(low * width) : round(high * width)] = 1
         return pixels * mask, pixels * (1 - mask)
+
+    @torch.inference_mode()
+    def look_at_each(self, frames: np.ndarray, head: str) -> list[str]:
+        """What each of the uint8 frames [F, H, W, 3] shows on its own, by one head that is not the motion's."""
+        features = self.features(pixels_of(frames)).transpose(0, 1)
+        return [self.names[head][number] for number in self.seen_in(features)[head].argmax(1).tolist()]
 
     @torch.inference_mode()
     def look(self, frames: np.ndarray) -> dict[str, str]:
