@@ -217,7 +217,7 @@ def test_a_page_comes_back_where_it_was_scrolled_to(browser, line):
         expect(page.locator(CARDS)).to_have_count(2)
         expect_scrolled(page, place)
 
-        # Gradio gives the slider its restored value a moment after it is first shown, over what is typed before.
+        # Gradio gives the slider its restored value a moment after it is shown, over what has been typed.
         page.get_by_role("button", name="Advanced settings").click()
         expect(page.get_by_label("number input for Denoising steps")).to_have_value("2")
         set_number(page, "Candidates", LONG["candidates"])
