@@ -35,7 +35,7 @@ NETWORKS = {
     "reward": CLIPModel,
 }
 GUIDANCE_SCALE = 4.0
-STEP_SIZES = (0.3,)  # of NI-VSDS, under this schedule
+STEP_SIZES = (0.8,)  # of NI-VSDS, under this schedule
 P_RE = 1.0
 BITS = 6  # of a weight, after the first: the UNet's prediction moves by 0.5 %
 CALIBRATION_SEED = 10_000  # far from the seeds that evaluate.py measures
