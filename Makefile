@@ -46,7 +46,7 @@ sheet: $(VENV)/demo
 # Hours on a CPU. Stopped, it goes on from runs/evidence.
 evidence: $(VENV)/test
 	$(BIN)/python -m benchmarks.evidence
-	$(BIN)/python -m benchmarks.evidence.publish runs/evidence
+	$(BIN)/python -m benchmarks.evidence.publish runs/evidence/40-prompts-4-seeds
 	$(BIN)/python -m benchmarks.evidence.noise_map
 
 # Uploads the current commit's app to Hugging Face: make space SPACE=USER/NAME

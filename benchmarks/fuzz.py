@@ -103,7 +103,7 @@ class Fuzzer:
         name = rng.choice(sorted(self.endpoints))
         values = []
         for each in self.endpoints[name]["parameters"]:
-            usual = {"prompt": "a red car", "num_candidates": 1, "num_inference_steps": 1, "compare": []}
+            usual = {"prompt": "a racing car", "num_candidates": 1, "num_inference_steps": 1, "compare": []}
             value = usual.get(each["parameter_name"], each.get("parameter_default"))
             values.append(odd_value(rng, self.uploaded) if rng.random() < 0.3 else value)
         if rng.random() < 0.1:
@@ -233,7 +233,7 @@ def odd_value(rng: random.Random, uploaded: list[str], depth: int = 0) -> object
         1.5,
         float("1e308"),
         "",
-        "a red car",
+        "a racing car",
         "x" * rng.choice([10, 5000]),
         "\ud800",
         "<img src=x onerror=alert(1)>",

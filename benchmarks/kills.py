@@ -64,7 +64,7 @@ def kills(moments: int, seed: int) -> dict:
             with running_server(folder=folder, kill=True) as server:
                 page = Page(server)
                 left = [row for row in page.rows(accepted) if row["state"] != "failed"]
-                prompts = [f"a red car {moment} {number}" for number in range(WAITING - len(left))]
+                prompts = [f"a racing car {moment} {number}" for number in range(WAITING - len(left))]
                 accepted += page.queue(prompts) if prompts else []
                 time.sleep(rng.uniform(0, LONGEST))
                 running[any(row["state"] == "running" for row in page.rows(accepted))] += 1

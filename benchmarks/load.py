@@ -27,7 +27,7 @@ from gradio_client.exceptions import AppError
 from benchmarks.serving import Server, main
 from tests.support.gradio_protocol import Tab, open_client
 
-RUN = {"prompt": "a red car", "num_candidates": 1, "num_inference_steps": 2, "compare": []}
+RUN = {"prompt": "a racing car", "num_candidates": 1, "num_inference_steps": 2, "compare": []}
 RUNS_SHARE = 0.3
 OPENING = "on_load"
 CLICKS = (OPENING, "on_card", "on_card", "on_star", "on_order")

@@ -120,7 +120,7 @@ def film(page: Page, prompt: str) -> Film:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--prompt", default="a rocket rising in a starry night")
+    parser.add_argument("--prompt", default="a fruit bouncing on a snowy hill")
     parser.add_argument("--model", default="pocket")
     parser.add_argument("--out", type=Path, default=FOLDER)
     parser.add_argument("--quality", type=int, default=75)

@@ -5,17 +5,17 @@ python -m training.card
 
 from __future__ import annotations
 
-import json
 import textwrap
 from pathlib import Path
 
-from benchmarks.evidence.judge import Judge
-from training.config import POCKET, Preset
-from training.evaluate import PROMPTS, SEEDS
+from pocket.atlas import LICENSE
+from pocket.judge import Judge
+from pocket.presets import Preset
+from pocket.world import KIND_SHARE, KINDS
+from training.evaluate import SEEDS, make_prompts
 from training.export import P_RE, STEP_SIZES
-from training.loop import parse_arguments
+from training.loop import parse_arguments, read_figures
 from training.text_to_image import make_scheduler
-from training.world import SPRITES
 
 STAGES = {
     "vae": "VAE decoder (the encoder is a patch PCA in closed form)",
@@ -50,6 +50,12 @@ def percent(share: float) -> str:
     return f"{100 * share:.3g} %"
 
 
+def shares(figures: dict[str, float], name: str, heads: tuple[str, ...]) -> list[str]:
+    """How often what bears this name is right, by head; a dash where no prompt asked for it."""
+    found = (figures.get(f"{name} {head} right") for head in heads)
+    return ["–" if share is None else percent(share) for share in found]
+
+
 def table(header: list[str], rows: list[list[str]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
@@ -69,12 +75,12 @@ def write_card(preset: Preset, figures: dict[str, dict], device: str, date: str)
     training = [
         [title, str(figures[stage]["steps"]), str(figures[stage]["minutes"])]
         for stage, title in STAGES.items()
-        if stage in figures
+        if "steps" in figures.get(stage, {})
     ]
     images = [
         [
             title,
-            *(percent(seen[f"{name} {kind} right"]) for kind in ("subject", "colour", "setting")),
+            *shares(seen, name, Judge.heads[:3]),
             f"{seen[f'{name} reward']:.2f}",
         ]
         for name, title in IMAGES.items()
@@ -82,17 +88,17 @@ def write_card(preset: Preset, figures: dict[str, dict], device: str, date: str)
     videos = [
         [
             title,
-            *(percent(seen[f"{name} {kind} right"]) for kind in ("subject", "colour", "setting", "motion")),
+            *shares(seen, name, Judge.heads),
             f"{seen[f'{name} reward']:.2f}",
             f"{seen[f'{name} worst frame']:.2f}",
             f"{seen[f'{name} frame difference']:.3f}",
         ]
         for name, title in VIDEOS.items()
     ]
-    judge = figures["judge"]
-    accuracy = ", ".join(
-        f"{kind} {percent(judge[kind])}" for kind in ("subject", "colour", "setting", "motion")
-    )
+    accuracy = ", ".join(f"{head} {percent(figures['judge'][head])}" for head in Judge.heads)
+    kinds = "\n".join(f"  - {kind}: {', '.join(KINDS[kind])}" for kind in preset.kinds)
+    prompts = [shown for _, shown in make_prompts(preset)]
+    members = sum(shown.member is not None for shown in prompts)
     seeds = ", ".join(map(str, SEEDS))
     heads = [f"{head} right" for head in Judge.heads]
     reward = "\n".join(
@@ -115,11 +121,11 @@ holds the recipe.
 
 It draws {preset.size} x {preset.size} pixels, {preset.num_frames} frames, {preset.fps} frames per
 second, and knows
-one world only: sprites that a camera follows through drawn
-scenes.
+one world only: drawings that a camera follows through drawn
+scenes. A kind's word names many drawings, its members; a member's own name names one.
 
-- Subjects: {", ".join(preset.subjects)}.
-- Colours, beside a subject's own: {", ".join(preset.colours[1:])}.
+- Kinds and their members:
+{kinds}
 - Settings: {", ".join(preset.settings)}.
 - Motions: {", ".join(preset.motions)}.
 
@@ -134,7 +140,8 @@ Trained on {preset.clips:,} rendered clips ({preset.num_frames} frames each), {d
 Schedule: linear, beta 0.00085 to {preset.beta_end:g}, noise prediction, loss weighted by
 min(SNR, 5) / SNR; captions
 dropped in 10 %
-of the samples. The reward and the judge have clips and seeds of their own.
+of the samples. {percent(KIND_SHARE)} of the captions name the kind and leave the member open,
+the others name the member. The reward and the judge have clips and seeds of their own.
 
 The schedule ends earlier than AnimateDiff's (0.012), because the picture is smaller: at the first of 25
 timesteps it
@@ -146,16 +153,17 @@ frequencies stand out from noise in proportion to the number of latents that the
 2301.11093).
 
 Under this schedule NI-VSDS takes steps of {STEP_SIZES[0]:g}, where AnimateDiff takes 10 three times and
-then 1, and the regeneration runs the last {P_RE:g} of the steps, where AnimateDiff's runs all and LaVie's
-0.8. `docs/evidence.md` has the sweep that decided it.
+then 1. The regeneration runs all of the sampler's steps (p_re {P_RE:g}), as AnimateDiff's does.
+`docs/evidence.md` has the sweep that decided it.
 
 ## Measurements
 
-A judge (a small classifier of subject, colour, setting and motion, trained on rendered clips only; on
+A judge (a small classifier of kind, member, setting and motion, trained on rendered clips only; on
 held-out renders it is
-right about {accuracy}) judged what this model made of {PROMPTS} prompts (seeds {seeds}), with the default
+right about {accuracy}) judged what this model made of {len(prompts)} prompts (seeds {seeds}), with the default
 settings
 (16 candidates, 25 steps, guidance scale 4). `python -m training.evaluate` measures this.
+{members} of the prompts name a member, and "member right" is measured on them alone; the others name a kind.
 
 {table(["images", *heads[:3], "reward"], images)}
 
@@ -178,7 +186,7 @@ Its scores have mean 0 and deviation 1 over candidates of this model.
 
 ## Where it fails
 
-- Subjects that its candidates get right least often: {weakest(figures["candidates by subject"], 3)}.
+- Kinds that its candidates get right least often: {weakest(figures["candidates by kind"], 3)}.
 - Motions that vanilla videos get right least often: {weakest(figures["vanilla by motion"], 2)}.
 - Two subjects, counts, or anything outside its words: it ignores them or mixes what it knows.
 - Fine structure (city windows, faces) is soft: a latent covers {preset.patch} x {preset.patch} px.
@@ -186,10 +194,10 @@ Its scores have mean 0 and deviation 1 over candidates of this model.
 
 ## Licence
 
-The weights and the drawn scenes: Apache-2.0, like the code. The sprites are from the npm package
-`@lobehub/fluent-emoji-3d`, which gives Microsoft's Fluent Emoji 3D under the MIT licence:
+The weights and the drawn scenes: Apache-2.0, like the code. The drawings are Microsoft's Fluent Emoji,
+animated, from the npm packages `@lobehub/fluent-emoji-anim-1` to `-4`, which give them under the MIT licence:
 
-> {quote(SPRITES / "LICENSE")}
+> {quote(LICENSE)}
 """
 
 
@@ -203,10 +211,10 @@ def refill(text: str) -> str:
 
 def main() -> None:
     run = parse_arguments("card", __doc__)
-    figures = json.loads((run.folder / "figures.json").read_text())
+    figures = read_figures(run.folder)
     where = figures["training"]
     card = write_card(run.preset, figures, where["device"], where["date"])
-    (POCKET / "README.md").write_text(refill(card))
+    (run.model / "README.md").write_text(refill(card))
 
 
 if __name__ == "__main__":

@@ -15,12 +15,21 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from training.config import Preset
+from pocket.presets import Preset
+from pocket.world import Clip, Shown, caption, random_clip
 from training.patch_pca import PatchPCA
-from training.world import Clip, Shown, caption, random_clip
 
 # Who sees which clips: a model and those that judge it never share any.
-SEEDS = {"generator": 1, "reward": 2, "judge": 3, "judge-test": 4, "vae": 5, "vae-test": 6, "means": 7}
+SEEDS = {
+    "generator": 1,
+    "reward": 2,
+    "judge": 3,
+    "judge-test": 4,
+    "vae": 5,
+    "vae-test": 6,
+    "means": 7,
+    "probe": 8,
+}
 
 ENCODE_AT_ONCE = 64  # clips
 SHARE = 64  # clips that a core draws at a time
@@ -31,8 +40,14 @@ T = TypeVar("T")
 def render(preset: Preset, split: str, index: int) -> Clip:
     """Clip number `index` of a split, the same on every machine."""
     rng = np.random.default_rng([SEEDS[split], index])
-    names = preset.subjects, preset.colours, preset.settings, preset.motions
+    names = preset.kinds, preset.settings, preset.motions
     return random_clip(rng, *names, preset.num_frames, preset.size)
+
+
+def render_frame(preset: Preset, split: str, index: int) -> tuple[np.ndarray, Shown]:
+    """One frame of clip number `index`, uint8 [H, W, 3], and what it shows."""
+    clip = render(preset, split, index)
+    return clip.frames[index % len(clip.frames)], clip.shown
 
 
 def render_all(preset: Preset, split: str, count: int) -> Iterator[Clip]:

@@ -1,6 +1,7 @@
 """Puts the trained parts into a model folder in the diffusers layout, in fp16, and scales the reward.
 
-python -m training.export            # runs/cpu -> assets/pocket
+python -m training.export                                    # runs/cpu -> assets/pocket
+python -m training.export --out runs/other --model runs/other/model
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from PIL import Image
 from torch import nn
 from transformers import CLIPModel, CLIPTextModel
 
-from benchmarks.evidence.judge import FOLDER as JUDGE
 from i4vgen.backbones.animatediff import AnimateDiffBackbone
 from i4vgen.config import GenerationConfig
 from i4vgen.events import Candidate
 from i4vgen.pipeline import I4VGenPipeline
 from i4vgen.rewards.pocket import PocketReward
-from training.config import POCKET, Preset
+from pocket.judge import FOLDER as JUDGE
+from pocket.presets import POCKET, Preset
 from training.evaluate import make_prompts
 from training.loop import Run, parse_arguments, write_json
 
@@ -34,8 +35,8 @@ NETWORKS = {
     "reward": CLIPModel,
 }
 GUIDANCE_SCALE = 4.0
-STEP_SIZES = (0.3,)  # of NI-VSDS, under this schedule
-P_RE = 0.55
+STEP_SIZES = (0.8,)  # of NI-VSDS, under this schedule
+P_RE = 1.0
 BITS = 6  # of a weight, after the first: the UNet's prediction moves by 0.5 %
 CALIBRATION_SEED = 10_000  # far from the seeds that evaluate.py measures
 
@@ -108,10 +109,11 @@ def calibrate(folder: Path, preset: Preset, device: str) -> dict[str, float]:
 
 def main() -> None:
     run = parse_arguments("export", __doc__)
-    assemble(run, POCKET)
-    shutil.copytree(run.folder / "judge", JUDGE, dirs_exist_ok=True)
-    run.record("calibration", **calibrate(POCKET, run.preset, str(run.device)))
-    size = sum(file.stat().st_size for file in POCKET.rglob("*") if file.is_file()) / 1e6
+    assemble(run, run.model)
+    if run.model == POCKET:
+        shutil.copytree(run.folder / "judge", JUDGE, dirs_exist_ok=True)
+    run.record("calibration", **calibrate(run.model, run.preset, str(run.device)))
+    size = sum(file.stat().st_size for file in run.model.rglob("*") if file.is_file()) / 1e6
     run.record("export", megabytes=round(size, 1))
 
 

@@ -21,7 +21,7 @@ from diffusers import AutoencoderKL, UniPCMultistepScheduler, WanTransformer3DMo
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from training.config import POCKET, Preset
+from pocket.presets import POCKET, Preset
 from training.data import LatentClips
 from training.loop import Run, parse_arguments, train, write_json
 from training.means import MeanClips

@@ -1,4 +1,4 @@
-"""Trains the judge (benchmarks/evidence/judge.py) on rendered clips of its own, and counts its mistakes.
+"""Trains the judge (pocket/judge.py) on rendered clips of its own, and counts its mistakes.
 
 python -m training.judge --minutes 10
 """
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.evidence.judge import STILL, Judge
-from training.config import Preset
+from pocket.judge import STILL, Judge
+from pocket.presets import Preset
 from training.data import render_all, to_tensor
 from training.loop import parse_arguments, train
 
@@ -23,8 +23,8 @@ STILLS = 2  # of a batch
 def make_judge(preset: Preset) -> Judge:
     return Judge(
         {
-            "subject": preset.subjects,
-            "colour": preset.colours,
+            "kind": preset.kinds,
+            "member": preset.members,
             "setting": preset.settings,
             "motion": (*preset.motions, STILL),
         }
@@ -32,7 +32,7 @@ def make_judge(preset: Preset) -> Judge:
 
 
 def clips_of(preset: Preset, split: str, count: int) -> tuple[Tensor, Tensor]:
-    """uint8 frames [N, F, H, W, 3] and the numbers of subject, colour, setting and motion [N, 4]."""
+    """uint8 frames [N, F, H, W, 3] and the numbers of kind, member, setting and motion [N, 4]."""
     frames, numbers = [], []
     for clip in render_all(preset, split, count):
         frames.append(torch.from_numpy(clip.frames))

@@ -13,18 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from diffusers import ModelMixin
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
+from transformers import PreTrainedModel
 
 from i4vgen.weights.hub import computes_in_bfloat16
-from training.config import PRESETS, Preset
+from pocket.presets import POCKET, PRESETS, Preset
 
 WARM_UP = 100  # steps
-COOL_DOWN = 0.35  # the last part of the budget, in which the learning rate falls to zero
+COOL_DOWN = 0.7  # the last part of the budget, in which the learning rate falls to zero
 SAVE_EVERY = 180.0  # seconds
-LOG_EVERY = 200  # steps, where there is no terminal for a progress bar
+LOG_EVERY = 200  # steps: a point of the recorded curve of the loss
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,9 @@ class Run:
     minutes: float
     device: torch.device
     start_from: Path | None = None
+    pace: float = 1.0
+    compiles: bool = False
+    model: Path = POCKET
 
     def begin(self, network: nn.Module, name: str) -> nn.Module:
         """The network, with the weights of the exported model that the run starts from, if there is one."""
@@ -45,6 +50,24 @@ class Run:
             network.load_state_dict(trained.float().state_dict())
         return network
 
+    def done_before(self) -> tuple[int, float]:
+        """Recorded steps and seconds of this stage behind the weights that the run starts from.
+
+        Steps seed the batches: counted on from there, none comes twice.
+        """
+        known = read_figures(self.start_from) if self.start_from else {}
+        past = known.get(self.stage, {})
+        return past.get("steps", 0), 60 * past.get("minutes", 0.0)
+
+    def compile(self, network: nn.Module) -> None:
+        """Compiles a network of images, if the command line says so."""
+        if self.compiles:
+            network.to(memory_format=torch.channels_last).compile()
+
+    def save(self, network: ModelMixin | PreTrainedModel, name: str) -> None:
+        """Exports a network to the run's folder."""
+        network.to(memory_format=torch.contiguous_format).save_pretrained(self.folder / name)
+
     def autocast(self) -> AbstractContextManager:
         """bfloat16 where the device computes in it."""
         native = self.device.type == "cuda" or computes_in_bfloat16()
@@ -52,10 +75,9 @@ class Run:
 
     def record(self, section: str, **figures: object) -> None:
         """Adds measured figures to figures.json, from which the model card is written."""
-        path = self.folder / "figures.json"
-        known = json.loads(path.read_text()) if path.exists() else {}
+        known = read_figures(self.folder)
         known.setdefault(section, {}).update(figures)
-        write_json(path, known)
+        write_json(self.folder / "figures.json", known)
         print(section, figures)
 
 
@@ -70,12 +92,41 @@ def parse_arguments(stage: str, description: str | None = None) -> Run:
         metavar="MODEL",
         help="an exported model, such as assets/pocket, to start from where there is no checkpoint",
     )
+    parser.add_argument(
+        "--pace",
+        type=float,
+        default=1.0,
+        help="of the stage's learning rate; below 1 for weights that are good already (default 1)",
+    )
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the networks first, which takes minutes; a step then takes about four fifths of the time",
+    )
+    parser.add_argument(
+        "--model", type=Path, default=POCKET, help="the folder of the exported model (default assets/pocket)"
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     folder = args.out or Path("runs") / args.preset
     folder.mkdir(parents=True, exist_ok=True)
     device = torch.device(args.device)
-    return Run(stage, PRESETS[args.preset], folder, args.minutes, device, args.start_from)
+    return Run(
+        stage,
+        PRESETS[args.preset],
+        folder,
+        args.minutes,
+        device,
+        args.start_from,
+        args.pace,
+        args.compile,
+        args.model,
+    )
+
+
+def read_figures(folder: Path) -> dict[str, dict]:
+    path = folder / "figures.json"
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def write_json(path: Path, content: object) -> None:
@@ -112,7 +163,7 @@ def train(
     average = AveragedModel(trained, multi_avg_fn=update_average)
     average.n_averaged += 1  # the weights that it begins with
     path = run.folder / f"{run.stage}.checkpoint.pt"
-    step, spent = 0, 0.0
+    step, spent = run.done_before()
     if path.exists():
         saved = torch.load(path, weights_only=True, map_location=run.device)
         for parameter, value in zip(parameters, saved["parameters"], strict=True):
@@ -125,6 +176,7 @@ def train(
     budget = run.minutes * 60
     first, start, saved_at = step, time.monotonic(), time.monotonic()
     smooth = None
+    curve: list[tuple[int, float]] = []
     bar = tqdm(total=round(budget), desc=run.stage, unit="s", disable=None)
 
     def save() -> None:
@@ -145,7 +197,7 @@ def train(
             remaining = 1 - elapsed / budget
             factor = min(1.0, (step - first + 1) / WARM_UP, remaining / COOL_DOWN)
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate * factor
+                group["lr"] = run.pace * learning_rate * factor
             torch.manual_seed(step)
             generator = torch.Generator().manual_seed(step)
             loss = loss_of(step, generator)
@@ -160,8 +212,10 @@ def train(
                 smooth = value if smooth is None else 0.95 * smooth + 0.05 * value
                 bar.n = round(elapsed)
                 bar.set_postfix(step=step, loss=f"{smooth:.4f}")
-                if bar.disable and step % LOG_EVERY == 0:
-                    print(f"{run.stage}: step {step}, {elapsed:.0f} s, loss {smooth:.4f}", flush=True)
+                if step % LOG_EVERY == 0:
+                    curve.append((step, round(smooth, 4)))
+                    if bar.disable:
+                        print(f"{run.stage}: step {step}, {elapsed:.0f} s, loss {smooth:.4f}", flush=True)
             if time.monotonic() - saved_at > SAVE_EVERY:
                 save()
                 saved_at = time.monotonic()
@@ -169,7 +223,12 @@ def train(
     if step > first:
         save()
         run.record("training", device=device_name(run.device), date=datetime.date.today().isoformat())
+        before = read_figures(run.folder).get(run.stage, {})
         run.record(
-            run.stage, steps=step, minutes=round((spent + time.monotonic() - start) / 60, 1), loss=smooth
+            run.stage,
+            steps=step,
+            minutes=round((spent + time.monotonic() - start) / 60, 1),
+            loss=smooth,
+            curve=[*before.get("curve", []), *curve],
         )
     trained.load_state_dict(average.module.state_dict())

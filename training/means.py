@@ -5,35 +5,44 @@ that is only shown clips looks for that trace and does not listen to the prompt.
 best prediction of the clean clip is the mean of all clips that the caption fits. What single clips have of
 their own would be noise in that target, and more than what a word changes, so the mean itself is the target.
 
-A scene and the sprite's track are drawn independently of each other, given the motion, so the mean of
-`scene * (1 - alpha) + sprite` is that of its parts, and few draws of each are enough. The encoder is linear, so
-the mean of latents is the latents of the mean.
+A scene and the subject's track are drawn independently of each other, given the motion, so the mean of
+`scene * (1 - alpha) + subject` is that of its parts, and few draws of each are enough. The encoder is linear,
+so the mean of latents is the latents of the mean.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property, partial
-from itertools import product
+from itertools import accumulate, pairwise, product, starmap
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from training.config import Preset
+from pocket.presets import Preset
+from pocket.scenes import SCENES, travel
+from pocket.world import (
+    KINDS,
+    MOTIONS,
+    SETTINGS,
+    Shown,
+    draw_camera,
+    draw_poses,
+    draw_subject,
+    draw_track,
+    tells,
+)
 from training.data import SEEDS, draw_all, to_latents
 from training.patch_pca import PatchPCA
-from training.scenes import SCENES, travel
-from training.world import MOTIONS, SETTINGS, Shown, draw_camera, draw_sprite, draw_track, tells
 
 SCENE_DRAWS = 64
 TRACK_DRAWS = 16
-FIRST = 920  # samplers of 16 steps and more begin above this timestep
 
 
 class MeanClips:
-    """latents: float16 [subjects, colours, settings, motions, F, C, h, w]."""
+    """latents: float16 [members, settings, motions, F, C, h, w]."""
 
     def __init__(self, preset: Preset, latents: Tensor):
         self.preset = preset
@@ -50,30 +59,38 @@ class MeanClips:
         """The mean of all clips that this caption fits: float32 [F, C, h, w]. An empty one fits all."""
         if not caption:
             return self.everything
-        subject, colour, setting, motion = self.preset.numbers(shown)
+        _, member, setting, motion = self.preset.numbers(shown)
+        members = slice(member, member + 1) if shown.member in caption else self._members_of[shown.kind]
         settings = slice(setting, setting + 1) if tells(caption, SETTINGS[shown.setting]) else slice(None)
         motions = slice(motion, motion + 1) if tells(caption, MOTIONS[shown.motion]) else slice(None)
-        return self.latents[subject, colour, settings, motions].float().mean((0, 1))
+        return self.latents[members, settings, motions].float().mean((0, 1, 2))
 
     @cached_property
     def everything(self) -> Tensor:
-        each = [subject.flatten(0, 2).float().mean(0) for subject in self.latents]
+        # A kind comes up as often as any other, however many members it has.
+        each = [self.latents[members].float().mean((0, 1, 2)) for members in self._members_of.values()]
         return torch.stack(each).mean(0)
+
+    @cached_property
+    def _members_of(self) -> dict[str, slice]:
+        """Where every kind's members are in `latents`."""
+        ends = list(accumulate((len(KINDS[kind]) for kind in self.preset.kinds), initial=0))
+        return dict(zip(self.preset.kinds, starmap(slice, pairwise(ends)), strict=True))
 
 
 def draw_means(preset: Preset, pca: PatchPCA) -> Tensor:
     pairs = list(product(preset.settings, preset.motions))
     scenes = np.stack(list(draw_all(partial(mean_scene, preset), len(pairs), "averaging scenes", share=1)))
     scenes = scenes.reshape(len(preset.settings), len(preset.motions), *scenes.shape[1:])
-    pairs = list(product(preset.subjects, preset.motions))
-    tracks = draw_all(partial(mean_sprites, preset), len(pairs), "averaging sprites", share=1)
+    pairs = list(product(preset.members, preset.motions))
+    tracks = draw_all(partial(mean_subject, preset), len(pairs), "averaging subjects", share=8)
     height = preset.size // preset.patch
-    sizes = (len(preset.subjects), len(preset.colours), len(preset.settings), len(preset.motions))
+    sizes = len(preset.members), len(preset.settings), len(preset.motions)
     means = torch.empty(*sizes, preset.num_frames, preset.latent_channels, height, height, dtype=torch.float16)
-    for (subject, motion), sprites in zip(pairs, tracks, strict=True):
-        s, m = preset.subjects.index(subject), preset.motions.index(motion)
-        clips = scenes[:, m] * (1 - sprites[:, None, ..., 3:]) + sprites[:, None, ..., :3]
-        means[s, :, :, m] = to_latents(torch.from_numpy(clips * 255).float(), pca)
+    for (member, motion), subject in zip(pairs, tracks, strict=True):
+        number, m = preset.members.index(member), preset.motions.index(motion)
+        clips = scenes[:, m] * (1 - subject[..., 3:]) + subject[..., :3]
+        means[number, :, m] = to_latents(torch.from_numpy(clips * 255).float(), pca)
     return means
 
 
@@ -89,14 +106,14 @@ def mean_scene(preset: Preset, index: int) -> np.ndarray:
     return average(draw, SCENE_DRAWS)
 
 
-def mean_sprites(preset: Preset, index: int) -> np.ndarray:
-    """float32 [colours, F, H, W, 4]: a subject's mean over tracks of a motion, premultiplied."""
-    subject, motion = list(product(preset.subjects, preset.motions))[index]
+def mean_subject(preset: Preset, index: int) -> np.ndarray:
+    """float32 [F, H, W, 4]: a member's mean over tracks of a motion, premultiplied."""
+    member, motion = list(product(preset.members, preset.motions))[index]
     rng = np.random.default_rng([SEEDS["means"], 1, index])
 
     def draw() -> np.ndarray:
         track = draw_track(rng, motion, preset.num_frames)
-        return np.stack([draw_sprite(subject, colour, motion, track, preset.size) for colour in preset.colours])
+        return draw_subject(member, motion, track, draw_poses(rng, preset.num_frames), preset.size)
 
     return average(draw, TRACK_DRAWS)
 

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from i4vgen.backbones.animatediff import adopt_motion_modules
-from training.config import Preset
+from pocket.presets import Preset
+from pocket.world import KINDS, MOVING_TEMPLATES, Shown, caption
 from training.data import LatentClips
 from training.loop import parse_arguments, train
-from training.means import FIRST, MeanClips
+from training.means import MeanClips
 from training.text_to_image import blind_error, dropped, make_scheduler, tokenize, velocity_error
 from training.vae import load_or_fit_pca
-from training.world import MOVING_TEMPLATES, Shown, caption
 
 MOTION_WEIGHT = 20.0  # of what the motion changes in a scene, against what all its motions share
 
@@ -56,10 +56,11 @@ def velocity_loss(predicted: Tensor, noise: Tensor, timesteps: Tensor, scheduler
 
 def draw_scene(rng: np.random.Generator, preset: Preset, motions: int) -> list[tuple[Shown, str]]:
     """Clips of one scene and their captions, which differ in the motion alone."""
-    subject, colour, setting = (str(rng.choice(n)) for n in (preset.subjects, preset.colours, preset.settings))
+    kind, setting = str(rng.choice(preset.kinds)), str(rng.choice(preset.settings))
+    member = str(rng.choice(list(KINDS[kind])))
     wording = rng.integers(2**32)
     scene = [
-        Shown(subject, colour, setting, str(motion))
+        Shown(kind, member, setting, str(motion))
         for motion in rng.choice(preset.motions, motions, replace=False)
     ]
     return [(shown, caption(np.random.default_rng(wording), shown, MOVING_TEMPLATES)) for shown in scene]
@@ -92,6 +93,7 @@ def main() -> None:
     adopt_motion_modules(unet)
     unet.freeze_unet2d_params()
     unet.to(device).train()
+    run.compile(unet)
     scheduler = make_scheduler(preset)
     pca = load_or_fit_pca(run)
     clips = LatentClips.load_or_draw(run.folder / "latents.pt", preset, pca, device)
@@ -102,7 +104,7 @@ def main() -> None:
         index = torch.randint(len(clips), (preset.batch_clips,), generator=generator)
         latents = clips.latents[index].float().movedim(2, 1)  # [B, C, F, h, w]
         captions = dropped(clips.captions(rng, index), generator)
-        timesteps = torch.randint(1000, (len(latents),), generator=generator).to(device)
+        timesteps = torch.randint(preset.timesteps, (len(latents),), generator=generator).to(device)
         noise = torch.randn_like(latents)
         noisy = scheduler.add_noise(latents, noise, timesteps)
 
@@ -110,7 +112,7 @@ def main() -> None:
         captions += [text for scene in scenes for _, text in scene]
         mean = torch.stack([torch.stack([means.of(*told) for told in scene]) for scene in scenes])
         mean = mean.movedim(3, 2)  # [S, M, C, F, h, w]
-        first = torch.randint(FIRST, 1000, (len(mean),), generator=generator).to(device)
+        first = torch.randint(preset.blind_from, preset.timesteps, (len(mean),), generator=generator).to(device)
         blind = torch.randn_like(mean[:, :1]).expand_as(mean)
 
         with run.autocast():
@@ -127,7 +129,7 @@ def main() -> None:
         )
 
     train(run, unet, loss, learning_rate=1e-3, ema_decay=0.998)
-    unet.save_motion_modules(run.folder / "motion_adapter")
+    unet.to(memory_format=torch.contiguous_format).save_motion_modules(run.folder / "motion_adapter")
 
 
 if __name__ == "__main__":

@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from training.config import Preset
+from pocket.presets import Preset
+from pocket.world import MOTIONS, Shown, tells
 from training.data import LatentClips
 from training.loop import parse_arguments, train
-from training.means import FIRST, MeanClips
+from training.means import MeanClips
 from training.tokenizer import begin_reading, load_or_make_tokenizer
 from training.vae import load_or_fit_pca
-from training.world import MOTIONS, Shown, tells
 
 BLIND_SHARE = 8  # one picture in so many is to be begun from noise alone
 PROBE_PACE = 30.0  # how much faster than the networks the probe learns
@@ -66,6 +66,7 @@ def make_text_encoder(preset: Preset, tokenizer: CLIPTokenizer) -> CLIPTextModel
 def make_scheduler(preset: Preset) -> DDIMScheduler:
     """AnimateDiff's schedule, but for where it ends: shifted with the resolution (arXiv 2301.11093)."""
     return DDIMScheduler(
+        num_train_timesteps=preset.timesteps,
         beta_start=0.00085,
         beta_end=preset.beta_end,
         beta_schedule="linear",
@@ -162,6 +163,7 @@ def main() -> None:
     unet = run.begin(make_unet(preset), "unet")
     probe = MotionProbe(unet, len(preset.motions))
     model = nn.ModuleDict({"unet": unet, "text_encoder": text_encoder, "probe": probe}).to(device).train()
+    run.compile(unet)
     scheduler = make_scheduler(preset)
     pca = load_or_fit_pca(run)
     clips = LatentClips.load_or_draw(run.folder / "latents.pt", preset, pca, device)
@@ -174,9 +176,9 @@ def main() -> None:
         latents = clips.latents[index, frame].float()
         shown = [clips.shown[i] for i in index.tolist()]
         captions = dropped(clips.captions(np.random.default_rng(step), index), generator)
-        timesteps = torch.randint(1000, (batch,), generator=generator)
+        timesteps = torch.randint(preset.timesteps, (batch,), generator=generator)
         blind = batch // BLIND_SHARE
-        timesteps[:blind] = torch.randint(FIRST, 1000, (blind,), generator=generator)
+        timesteps[:blind] = torch.randint(preset.blind_from, preset.timesteps, (blind,), generator=generator)
         timesteps = timesteps.to(device)
         noise = torch.randn_like(latents)
         noisy = scheduler.add_noise(latents, noise, timesteps)
@@ -192,8 +194,8 @@ def main() -> None:
         return seen + unseen.square().mean() / BLIND_SHARE + NAMING * naming
 
     train(run, model, loss, learning_rate=8e-4, ema_decay=0.9985)
-    unet.save_pretrained(run.folder / "unet")
-    text_encoder.save_pretrained(run.folder / "text_encoder")
+    run.save(unet, "unet")
+    run.save(text_encoder, "text_encoder")
     scheduler.save_pretrained(run.folder / "scheduler")
 
 

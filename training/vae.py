@@ -13,7 +13,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.config import Preset
+from pocket.presets import Preset
 from training.data import render_all, to_tensor
 from training.loop import Run, parse_arguments, train
 from training.patch_pca import PatchPCA
@@ -83,6 +83,7 @@ def main() -> None:
     pca.cpu().write_into(vae)
     vae.encoder.requires_grad_(False)
     vae.to(run.device)
+    run.compile(vae.decoder)
     images = images_of(preset, "vae", DECODER_CLIPS if run.minutes else 1)
     latents = torch.cat([pca.encode(chunk) for chunk in images.split(512)])
 
@@ -93,7 +94,7 @@ def main() -> None:
         return reconstruction_loss(decoded.float(), images[index].to(run.device))
 
     train(run, vae.decoder, loss, learning_rate=1e-3, ema_decay=0.995)
-    vae.save_pretrained(run.folder / "vae")
+    run.save(vae, "vae")
     test = images_of(preset, "vae-test", TEST_CLIPS).to(run.device)
     with torch.no_grad():
         code = pca.to(run.device).encode(test)

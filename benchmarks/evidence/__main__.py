@@ -4,30 +4,31 @@
     python -m benchmarks.evidence --model animatediff --judge vbench
 
 Every prompt and seed is a file in --out, so that a run that was stopped goes on where it was, and one with
-other --methods draws those that are missing.
+other --methods draws those that are missing. The report is in a folder there, named by the numbers of prompts
+and seeds. For the pocket model, the figures are compared with those that the repository keeps.
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
+from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
-from benchmarks.evidence.drawing import Job, draw, undrawn
-from benchmarks.evidence.judge import FOLDER, Judge
-from benchmarks.evidence.judging import judge_pocket, judge_vbench, try_on_real_clips
+from benchmarks.evidence.drawing import Drawer, Job, read_device_and_date
+from benchmarks.evidence.imagenet import ImageNetJudge, Probe
+from benchmarks.evidence.judging import RIGHT_ENOUGH, Jury, judge_pocket, judge_vbench, try_on_real_clips
 from benchmarks.evidence.methods import METHODS, REAL
 from benchmarks.evidence.prompts import FIRST_SEED, OF_THE_REAL_WORLD, make_prompts, read_prompts
-from benchmarks.evidence.report import write_report
+from benchmarks.evidence.report import Splits, write_report
+from benchmarks.evidence.rows import compare_with_stored
 from i4vgen.errors import InvalidInputError
 from i4vgen.serving.runtime import Runtime
-from training.config import PRESETS
+from pocket.judge import FOLDER, Judge
+from pocket.presets import PRESETS
+from pocket.world import full_caption
 from training.flow_backbone import register
-from training.loop import device_name
-from training.world import full_caption
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -71,6 +72,7 @@ def main() -> None:
     register()
     args.out.mkdir(parents=True, exist_ok=True)
     runtime = Runtime(args.model, args.device)
+    drawer = Drawer(runtime)
     seeds = [FIRST_SEED + seed for seed in range(args.seeds)]
     # Seed after seed, so that a run that is stopped has seen all prompts.
     jobs = [
@@ -78,31 +80,45 @@ def main() -> None:
         for seed in seeds
         for number, prompt in enumerate(args.prompts)
     ]
+    about = {"model": args.model, "prompts": [prompt for prompt, _ in args.prompts], "seeds": seeds}
+    report = args.out / f"{len(args.prompts)}-prompts-{len(seeds)}-seeds"
+    if args.judge == "vbench":
+        draw_missing(drawer, jobs, args.methods)
+        measured = judge_vbench(jobs, args.methods, args.out, runtime.device, runtime.defaults.fps)
+        write_report(report, args.methods, measured, None, about | drawn(jobs))
+        return
+    preset = PRESETS[args.preset]
+    judge, imagenet = (
+        Judge.load(Path(args.judge)),
+        ImageNetJudge(),
+    )  # what is missing is missed before the hours
+    accuracy, real = try_on_real_clips(judge, preset)
+    probe = Probe.load_or_fit(args.out / f"probe-{args.preset}.safetensors", preset, imagenet)
+    draw_missing(drawer, jobs, args.methods)
+    heads = [head for head in Judge.heads if accuracy[head] >= RIGHT_ENOUGH]
+    measured = judge_pocket(jobs, args.methods, Jury(judge, heads, imagenet, probe), preset)
+    about |= drawn(jobs) | {"accuracy": accuracy, "probe_accuracy": probe.accuracy}
+    splits = Splits.of([shown for _, shown in args.prompts])
+    write_report(report, [*args.methods, REAL], measured, real, about, splits)
+    if args.model == "pocket":
+        print(compare_with_stored(measured))
+
+
+def draw_missing(drawer: Drawer, jobs: Sequence[Job], methods: Sequence[str]) -> None:
+    """Draws what the jobs' files do not have yet. Exits if they have what another model has drawn."""
     for job in tqdm(jobs, desc="drawing", disable=None):
         try:
-            missing = undrawn(job, args.model, args.methods)
+            missing = drawer.undrawn(job, methods)
         except InvalidInputError as error:
             raise SystemExit(f"error: {error}") from error
         if missing:
-            draw(runtime, job, missing)
-    about = {
-        "model": args.model,
-        "device": device_name(torch.device(runtime.device)),
-        "date": datetime.date.today().isoformat(),
-        "prompts": [prompt for prompt, _ in args.prompts],
-        "seeds": seeds,
-    }
-    methods = args.methods
-    if args.judge == "vbench":
-        measured = judge_vbench(jobs, args.methods, args.out, runtime.device, runtime.defaults.fps)
-        real = None
-    else:
-        judge = Judge.load(Path(args.judge))
-        accuracy, real = try_on_real_clips(judge, PRESETS[args.preset])
-        about["accuracy"] = accuracy
-        measured = judge_pocket(jobs, args.methods, judge, accuracy, PRESETS[args.preset])
-        methods = [*methods, REAL]
-    write_report(args.out, methods, measured, real, about)
+            drawer.draw(job, missing)
+
+
+def drawn(jobs: Sequence[Job]) -> dict[str, str]:
+    """Where and when the videos were drawn."""
+    devices, dates = zip(*(read_device_and_date(job) for job in jobs), strict=True)
+    return {"device": " and ".join(sorted(set(devices))), "date": max(dates)}
 
 
 if __name__ == "__main__":

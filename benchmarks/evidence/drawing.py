@@ -4,16 +4,22 @@ that compares more draws what is missing.
 
 from __future__ import annotations
 
+import datetime
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from benchmarks.evidence.methods import Comparison
 from i4vgen.config import GenerationConfig
 from i4vgen.errors import InvalidInputError
+from i4vgen.models.portable import identify
 from i4vgen.serving.runtime import Runtime
-from training.world import Shown
+from pocket.world import Shown
+from training.loop import device_name
 
 
 @dataclass(frozen=True)
@@ -33,40 +39,67 @@ class Job:
         return self.path.stem
 
 
-def undrawn(job: Job, model: str, methods: list[str]) -> list[str]:
-    """Those methods that the job's file does not have yet.
-
-    Raises:
-        InvalidInputError: The file has another model's videos.
-    """
-    if not job.path.exists():
-        return methods
-    with np.load(job.path) as stored:
-        if (drawn_by := str(stored.get("model", "an older version"))) != model:
-            raise InvalidInputError(f"{job.path} was drawn by {drawn_by}, not {model}: choose another --out")
-        return [method for method in methods if f"{method} frames" not in stored]
+def weights_of(runtime: Runtime) -> dict[str, str]:
+    """Digests of the model's parts that are folders or files here."""
+    sources = runtime.entry.sources.items()
+    return {name: identify(Path(source)).sha256 for name, source in sources if Path(source).exists()}
 
 
-def draw(runtime: Runtime, job: Job, methods: list[str]) -> None:
-    """Adds the videos of these methods to the job's file."""
-    config = GenerationConfig.for_model(runtime.defaults, prompt=job.prompt, seed=job.seed)
+class Drawer:
+    """Draws jobs with one model."""
 
-    def work(pipeline):
-        comparison = Comparison(pipeline, config)
-        for method in methods:
-            yield method, comparison.outcome(method)
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.device = device_name(torch.device(runtime.device))
+        self.weights = weights_of(runtime)
 
-    made = dict(runtime.stream(work))
-    arrays = {"model": np.array(runtime.spec.model)}
-    if job.path.exists():
+    def undrawn(self, job: Job, methods: Sequence[str]) -> list[str]:
+        """Those methods that the job's file does not have yet.
+
+        Raises:
+            InvalidInputError: What the file has was drawn with other weights or settings.
+        """
+        if not job.path.exists():
+            return list(methods)
         with np.load(job.path) as stored:
-            arrays |= dict(stored)
-    arrays |= {f"{method} frames": outcome.frames for method, outcome in made.items()}
-    arrays |= {f"{method} seconds": np.array(outcome.seconds) for method, outcome in made.items()}
-    new = job.path.with_suffix(".new")
-    with new.open("wb") as file:
-        np.savez_compressed(file, **arrays)
-    new.replace(job.path)
+            if str(stored.get("origin")) != self.origin(job):
+                raise InvalidInputError(
+                    f"{job.path} was drawn with another model, other weights or other settings:"
+                    " choose another --out"
+                )
+            return [method for method in methods if f"{method} frames" not in stored]
+
+    def draw(self, job: Job, methods: Sequence[str]) -> None:
+        """Adds the videos of these methods to the job's file."""
+        config = self.config(job)
+
+        def work(pipeline):
+            comparison = Comparison(pipeline, config)
+            for method in methods:
+                yield method, comparison.outcome(method)
+
+        made = dict(self.runtime.stream(work))
+        texts = {"origin": self.origin(job), "device": self.device, "date": datetime.date.today().isoformat()}
+        arrays = {name: np.array(text) for name, text in texts.items()}
+        if job.path.exists():
+            with np.load(job.path) as stored:
+                arrays = dict(stored) | arrays
+        arrays |= {f"{method} frames": outcome.frames for method, outcome in made.items()}
+        arrays |= {f"{method} seconds": np.array(outcome.seconds) for method, outcome in made.items()}
+        arrays |= {f"{m} anchor": outcome.anchor for m, outcome in made.items() if outcome.anchor is not None}
+        new = job.path.with_suffix(".new")
+        with new.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+        new.replace(job.path)
+
+    def origin(self, job: Job) -> str:
+        """What the videos of a job depend on, as JSON."""
+        return json.dumps(
+            {"model": self.runtime.spec.model, "weights": self.weights, **self.config(job).to_dict()}
+        )
+
+    def config(self, job: Job) -> GenerationConfig:
+        return GenerationConfig.for_model(self.runtime.defaults, prompt=job.prompt, seed=job.seed)
 
 
 def read_frames(job: Job, method: str) -> np.ndarray:
@@ -75,7 +108,19 @@ def read_frames(job: Job, method: str) -> np.ndarray:
         return stored[f"{method} frames"]
 
 
+def read_anchor(job: Job, method: str) -> np.ndarray | None:
+    """The picture that a video began with, uint8 [H, W, 3]; None if it began with none, or was not drawn."""
+    with np.load(job.path) as stored:
+        return stored.get(f"{method} anchor")
+
+
 def read_seconds(job: Job, method: str) -> float:
     """How long it took. Unpacks no video."""
     with np.load(job.path) as stored:
         return float(stored[f"{method} seconds"])
+
+
+def read_device_and_date(job: Job) -> tuple[str, str]:
+    """Where and when its last videos were drawn."""
+    with np.load(job.path) as stored:
+        return str(stored["device"]), str(stored["date"])

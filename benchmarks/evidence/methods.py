@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from i4vgen.config import GenerationConfig
-from i4vgen.events import Candidate, Event, Result, best, latest
+from i4vgen.events import Candidate, Event, Result, Selected, best, latest, ranked
 from i4vgen.method.inputs import RunInputs
 from i4vgen.pipeline import I4VGenPipeline
 
@@ -25,22 +25,24 @@ METHODS = {
     "fast": "I4VGen, preset `fast`",
     "best_of_4": "I4VGen, best of 4",
     "best_of_64": "I4VGen, best of 64",
+    "other_candidate": "I4VGen from another candidate, at random",
+    "animate_best_4": "I4VGen, the best 4 animated, the best video kept",
 }
 REAL = "real"
 """No method: clips that were rendered, not generated. What they get is what a figure is to be compared with."""
 TITLES = METHODS | {REAL: "real clips"}
-COMPUTE = ("vanilla", "random_anchor", "best_of_4", "i4vgen", "best_of_64", "fast")  # by what they cost
+COMPUTE = ("vanilla", "random_anchor", "best_of_4", "i4vgen", "best_of_64", "fast", "animate_best_4")
 
 
 @dataclass(frozen=True)
 class Outcome:
     """frames: uint8 [F, H, W, 3]. seconds: of everything that this method needs for it, candidates included.
-    anchor: the index of the candidate that it began with, or None.
+    anchor: the picture that it began with, uint8 [H, W, 3], if it began with one.
     """
 
     frames: np.ndarray
     seconds: float
-    anchor: int | None = None
+    anchor: np.ndarray | None = None
 
 
 class Comparison:
@@ -62,12 +64,14 @@ class Comparison:
             "fast": lambda: self._in_preset("fast"),
             "best_of_4": lambda: self._best_of(4),
             "best_of_64": lambda: self._best_of(64),
+            "other_candidate": self._other_candidate,
+            "animate_best_4": lambda: self._animate_best(4),
         }[method]()
 
     @property
     def anchor(self) -> torch.Tensor:
         """The latents of the anchor that I4VGen begins with, [1, C, 1, h, w]."""
-        return self._latents(self._drawn[0])
+        return self._latents(best(self._drawn[0]))
 
     def _whole(self, events: Generator[Event, None, torch.Tensor]) -> Outcome:
         frames, _, seconds = finish(events)
@@ -78,22 +82,42 @@ class Comparison:
             (candidates, drawing), (_, latents, moving) = self._drawn, self._moved
         else:
             candidates, drawing = self._draw(count)
-            _, latents, moving = self._move(candidates)
+            _, latents, moving = self._move(best(candidates))
+        return self._regenerate(best(candidates), latents, drawing + moving)
+
+    def _other_candidate(self) -> Outcome:
+        """What a person may choose: any candidate but the best."""
+        candidates, drawing = self._drawn
+        others = ranked(candidates)[1:]
+        chosen = others[np.random.default_rng(self.config.seed).integers(len(others))]
+        _, latents, moving = self._move(chosen)
+        return self._regenerate(chosen, latents, drawing + moving)
+
+    def _animate_best(self, count: int) -> Outcome:
+        start = time.perf_counter()
+        events = list(self.pipeline.run(replace(self.config, animate_best=count), compare=()))
+        seconds = time.perf_counter() - start
+        (anchor,) = (event.image for event in events if isinstance(event, Selected))
+        (frames,) = (event.frames for event in events if isinstance(event, Result) and event.name == "i4vgen")
+        return Outcome(frames, seconds, anchor)
+
+    def _regenerate(self, candidate: Candidate, latents: torch.Tensor, seconds: float) -> Outcome:
+        """seconds: of what led to these latents, [1, C, F, h, w]."""
         frames, _, regenerating = finish(self.pipeline.regenerate(self._inputs, latents))
-        return Outcome(frames, drawing + moving + regenerating, best(candidates).index)
+        return Outcome(frames, seconds + regenerating, candidate.image)
 
     def _in_preset(self, preset: str) -> Outcome:
         return Comparison(self.pipeline, replace(self.config, preset=preset)).outcome("i4vgen")
 
     def _no_regeneration(self) -> Outcome:
         (candidates, drawing), (frames, _, moving) = self._drawn, self._moved
-        return Outcome(frames, drawing + moving, best(candidates).index)
+        return Outcome(frames, drawing + moving, best(candidates).image)
 
     def _no_ni_vsds(self) -> Outcome:
         candidates, drawing = self._drawn
         still = self.pipeline.backbone.still_video(self.anchor, self.config.num_frames)
         frames, _, seconds = finish(self.pipeline.regenerate(self._inputs, still))
-        return Outcome(frames, drawing + seconds, best(candidates).index)
+        return Outcome(frames, drawing + seconds, best(candidates).image)
 
     @cached_property
     def _inputs(self) -> RunInputs:
@@ -105,19 +129,19 @@ class Comparison:
 
     @cached_property
     def _moved(self) -> tuple[np.ndarray, torch.Tensor, float]:
-        return self._move(self._drawn[0])
+        return self._move(best(self._drawn[0]))
 
     def _draw(self, count: int) -> tuple[list[Candidate], float]:
         start = time.perf_counter()
         events = list(self.pipeline.candidates(replace(self.config, num_candidates=count)))
         return latest(e for e in events if isinstance(e, Candidate)), time.perf_counter() - start
 
-    def _move(self, candidates: list[Candidate]) -> tuple[np.ndarray, torch.Tensor, float]:
-        return finish(self.pipeline.distill(self._inputs, self._latents(candidates)))
+    def _move(self, candidate: Candidate) -> tuple[np.ndarray, torch.Tensor, float]:
+        return finish(self.pipeline.distill(self._inputs, self._latents(candidate)))
 
-    def _latents(self, candidates: list[Candidate]) -> torch.Tensor:
-        """The best one's, [1, C, 1, h, w]."""
-        return torch.from_numpy(best(candidates).latents)[None].to(self.pipeline.backbone.device)
+    def _latents(self, candidate: Candidate) -> torch.Tensor:
+        """[1, C, 1, h, w]."""
+        return torch.from_numpy(candidate.latents)[None].to(self.pipeline.backbone.device)
 
 
 def finish(events: Generator[Event, None, torch.Tensor]) -> tuple[np.ndarray, torch.Tensor, float]:

@@ -21,7 +21,7 @@ from sklearn.manifold import TSNE
 from benchmarks.evidence.report import save
 from i4vgen.backbones.animatediff import SCHEDULE, AnimateDiffBackbone
 from i4vgen.models.catalog import POCKET
-from training.config import PRESETS, Preset
+from pocket.presets import PRESETS, Preset
 from training.data import draw_all, render
 
 CLIPS = 200

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
 
 from benchmarks.evidence.methods import COMPUTE, TITLES
+from benchmarks.evidence.prompts import FIRST_PAIRS
 from benchmarks.evidence.statistics import Interval, bootstrap, frechet_distance, mean_of, wins
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+
+from pocket.world import Shown
 
 Measured = dict[tuple[int, int], dict[str, dict]]
 """By number of the prompt and seed, then by method: figures, seconds and, beside real clips, features."""
@@ -24,7 +28,26 @@ BASELINE = "vanilla"
 FEATURES = 48  # principal components of the features that the Frechet distance is taken of
 DISTANCE_RESAMPLES = 300
 DISTANCE = "frechet_distance"
-MERELY_DIFFERENT = ("dynamic_degree", "mean_flow")  # figures of which more is not better
+KINDS, MEMBERS = "prompts that name a kind", "prompts that name a member"
+FLOW = "mean_flow"
+EQUAL_FLOW = 0.2  # pairs whose flows differ by at most this share of vanilla's move alike
+MERELY_DIFFERENT = ("dynamic_degree", FLOW)  # figures of which more is not better
+CHOICES = ("random_anchor", "best_of_4", "i4vgen", "best_of_64", "other_candidate")  # the first is of one
+ANCHOR_FIGURES = {"anchor_right": "right by our judge", "imagenet_anchor_right": "right by ImageNet's"}
+CHARTED = (
+    "imagenet_subject_consistency",
+    "imagenet_likeness_to_anchor",
+    "imagenet_anchor_member",
+    "imagenet_worst_frame",
+    "motion_certainty",
+)
+STEADINESS = (
+    "imagenet_subject_consistency",
+    "imagenet_main_member",
+    "imagenet_identity_changes",
+    "main_member",
+)
+LOWER_IS_BETTER = (DISTANCE, "identity_changes", "imagenet_identity_changes")
 
 
 def figures_of(measured: Measured) -> list[str]:
@@ -35,6 +58,15 @@ def figures_of(measured: Measured) -> list[str]:
 
 def title_of(name: str) -> str:
     return name.replace("_", " ")
+
+
+def sign_of(name: str) -> int:
+    """-1 for a figure of which less is better. A gain is always an improvement."""
+    return -1 if name in LOWER_IS_BETTER else 1
+
+
+def gain_title(name: str) -> str:
+    return title_of(name) + (", less by" if name in LOWER_IS_BETTER else "")
 
 
 def table_of(measured: Measured, method: str, name: str) -> np.ndarray:
@@ -56,7 +88,11 @@ def summarise(methods: list[str], measured: Measured, real: np.ndarray | None) -
             rows[name] = {"mean": asdict(mean_of(values))}
             if method != BASELINE and BASELINE in methods:
                 baseline = table_of(measured, BASELINE, name)
-                rows[name] |= {"gain": asdict(mean_of(values - baseline)), "wins": wins(values, baseline)}
+                sign = sign_of(name)
+                rows[name] |= {
+                    "gain": asdict(mean_of(sign * (values - baseline))),
+                    "wins": wins(sign * values, sign * baseline),
+                }
         # The work is the same for all, so the fastest had the machine to itself.
         rows["seconds"] = {"mean": min(by_method[method]["seconds"] for by_method in measured.values())}
     for method, rows in (distances(methods, measured, real) if real is not None else {}).items():
@@ -108,15 +144,23 @@ def markdown(methods: list[str], summary: Mapping[str, Mapping], about: Mapping)
     names = [name for name in summary[methods[0]] if name != "seconds"]
     lines = [
         f"{len(about['prompts'])} prompts x {len(about['seeds'])} seeds, {about['device']}, {about['date']}."
-        " In brackets: 95 % bootstrap intervals over prompts." + accuracy(about.get("accuracy", {})),
+        " In brackets: 95 % bootstrap intervals over prompts."
+        + accuracy("The judge", about.get("accuracy", {}))
+        + accuracy("The probe on ImageNet's features", about.get("probe_accuracy", {})),
         "",
         "| | " + " | ".join(TITLES[m] for m in methods) + " |",
         "| --- " * (len(methods) + 1) + "|",
     ]
     for name in names:
-        title = title_of(name) + (" (lower is better)" if name == DISTANCE else "")
+        title = title_of(name) + (" (lower is better)" if name in LOWER_IS_BETTER else "")
         lines.append(f"| {title} | " + " | ".join(cell(summary[m][name]["mean"]) for m in methods) + " |")
     lines.append("| seconds | " + " | ".join(seconds_cell(summary[m]) for m in methods) + " |")
+    return "\n".join([*lines, *lead_table(methods, summary, names)]) + "\n"
+
+
+def lead_table(methods: list[str], summary: Mapping[str, Mapping], names: list[str]) -> list[str]:
+    """The lines of a table of every method's lead over vanilla; none where there is no vanilla."""
+    lines: list[str] = []
     others = [m for m in methods if m != BASELINE]
     if BASELINE in methods and others:
         lines += [
@@ -127,22 +171,113 @@ def markdown(methods: list[str], summary: Mapping[str, Mapping], about: Mapping)
             "| --- " * (len(others) + 1) + "|",
         ]
         for name in names:
-            title = title_of(name) + (", less by" if name == DISTANCE else "")
             cells = [gain_cell(summary[m][name]) for m in others]
-            lines.append(f"| {title} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+            lines.append(f"| {gain_title(name)} | " + " | ".join(cells) + " |")
+    return lines
 
 
-def accuracy(right: Mapping[str, float]) -> str:
-    """What the judge is worth, in words."""
+def only(measured: Measured, numbers: set[int]) -> Measured:
+    """What was measured of these prompts."""
+    return {job: by_method for job, by_method in measured.items() if job[0] in numbers}
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The numbers of a pocket model's prompts by title: by sort, and, of those that name a kind, by motion."""
+
+    sorts: Mapping[str, set[int]]
+    motions: Mapping[str, set[int]]
+
+    @classmethod
+    def of(cls, prompts: Sequence[Shown]) -> Splits:
+        sorts: dict[str, set[int]] = {}
+        motions: dict[str, set[int]] = {}
+        for number, shown in enumerate(prompts):
+            sorts.setdefault(MEMBERS if shown.member else KINDS, set()).add(number)
+            if not shown.member:
+                motions.setdefault(shown.motion, set()).add(number)
+        return cls(sorts, dict(sorted(motions.items())))
+
+
+def detailed_tables(measured: Measured, splits: Splits) -> str:
+    """I4VGen's lead over vanilla by sort of prompt, in pairs that move alike, and by motion; and of the first
+    prompts that name a kind, in how many it leads.
+    """
+    sorts = {title: only(measured, numbers) for title, numbers in splits.sorts.items()}
+    motions = {title: only(measured, numbers) for title, numbers in splits.motions.items()}
+    tables = [
+        "I4VGen ahead of vanilla by, by sort of prompt; and in those pairs whose mean flows differ by at most"
+        f" {100 * EQUAL_FLOW:.0f} %:",
+        columns(
+            {title: (part, False) for title, part in sorts.items()}
+            | {f"{title}, equal flow": (part, True) for title, part in sorts.items()}
+        ),
+        "I4VGen ahead of vanilla by, by motion, where the prompt names a kind:",
+        columns({title: (part, False) for title, part in motions.items()}),
+    ]
+    if KINDS in sorts:
+        tables.append(first_pairs(sorts[KINDS]))
+    return "\n\n".join(tables) + "\n"
+
+
+def first_pairs(measured: Measured) -> str:
+    """In how many of the contact sheet's pairs, those of the first prompts and the first seed, I4VGen leads."""
+    seed = min(seed for _, seed in measured)
+    jobs = sorted(job for job in measured if job[1] == seed)[:FIRST_PAIRS]
+    first = {job: measured[job] for job in jobs}
+    leads = []
+    for name in (name for name in STEADINESS if name in figures_of(first)):
+        i4vgen, vanilla = (sign_of(name) * table_of(first, method, name) for method in ("i4vgen", BASELINE))
+        leads.append(f"{title_of(name)} {(i4vgen > vanilla).sum()} (behind in {(i4vgen < vanilla).sum()})")
+    return f"I4VGen is ahead in, of the first {len(first)} prompts that name a kind: {', '.join(leads)}."
+
+
+def selection_table(methods: list[str], measured: Measured) -> str:
+    """Whether a larger choice has the better anchor: how often the anchor shows what the prompt asks for."""
+    chosen = [method for method in CHOICES if method in methods]
+    lines = ["| | " + " | ".join(ANCHOR_FIGURES.values()) + " |", "| --- " * (len(ANCHOR_FIGURES) + 1) + "|"]
+    for method in chosen:
+        cells = []
+        for name in ANCHOR_FIGURES:
+            values, of_one = (table_of(measured, which, name) for which in (method, chosen[0]))
+            gain = gain_cell({"gain": asdict(mean_of(values - of_one))}) if method != chosen[0] else ""
+            cells.append(f"{cell(asdict(mean_of(values)))} {gain}".strip())
+        lines.append(f"| {TITLES[method]} | " + " | ".join(cells) + " |")
+    return "The anchor, and how far it is ahead of a single candidate:\n\n" + "\n".join(lines) + "\n"
+
+
+def columns(parts: Mapping[str, tuple[Measured, bool]]) -> str:
+    """A table of I4VGen's leads over vanilla. parts: by title what was measured; and whether pairs of unequal
+    flow are left out.
+    """
+    gains: dict[str, list[str]] = {}
+    titles = []
+    for title, (part, equal) in parts.items():
+        flow = {method: table_of(part, method, FLOW) for method in ("i4vgen", BASELINE)}
+        unequal = np.abs(flow["i4vgen"] / flow[BASELINE] - 1) > EQUAL_FLOW
+        left_out = unequal if equal else np.zeros_like(unequal)
+        titles.append(f"{title} ({(~left_out).sum()} pairs)")
+        for name in figures_of(measured=part):
+            gain = sign_of(name) * (table_of(part, "i4vgen", name) - table_of(part, BASELINE, name))
+            row = {"gain": asdict(mean_of(np.where(left_out, np.nan, gain)))}
+            gains.setdefault(name, []).append(gain_cell(row))
+    lines = ["| | " + " | ".join(titles) + " |", "| --- " * (len(titles) + 1) + "|"]
+    lines += [f"| {gain_title(name)} | " + " | ".join(cells) + " |" for name, cells in gains.items()]
+    return "\n".join(lines)
+
+
+def accuracy(judge: str, right: Mapping[str, float]) -> str:
+    """What a judge is worth, in words."""
     if not right:
         return ""
     shares = ", ".join(f"{head} {100 * share:.1f} %" for head, share in right.items())
-    return f" The judge is right about real clips that it has not seen in: {shares}."
+    return f" {judge} is right about real clips that it has not seen in: {shares}."
 
 
 def cell(interval: Mapping, digits: int = 3) -> str:
-    """A mean, with its interval if it has one."""
+    """A mean, with its interval if it has one; empty where nothing was measured."""
+    if interval["mean"] is None or np.isnan(interval["mean"]):
+        return ""
     mean, *ends = (f"{interval[name]:.{digits}f}" for name in ("mean", "low", "high") if name in interval)
     return f"{mean} ({' to '.join(ends)})" if ends else mean
 
@@ -154,6 +289,8 @@ def seconds_cell(rows: Mapping) -> str:
 
 
 def gain_cell(row: Mapping) -> str:
+    if np.isnan(row["gain"]["mean"]):
+        return ""
     text = "{mean:+.3f} ({low:+.3f} to {high:+.3f})".format(**row["gain"])
     return text + (f"; {100 * row['wins']:.0f} %" if "wins" in row else "")
 
@@ -161,7 +298,9 @@ def gain_cell(row: Mapping) -> str:
 def draw_gains(methods: list[str], summary: Mapping[str, Mapping], path: Path) -> None:
     """A chart of every method's lead over vanilla, with its interval."""
     others = [m for m in methods if m != BASELINE]
-    names = [n for n, row in summary[others[0]].items() if "wins" in row and n not in MERELY_DIFFERENT]
+    rows = summary[others[0]]
+    names = [name for name in CHARTED if name in rows]
+    names = names or [name for name, row in rows.items() if "wins" in row and name not in MERELY_DIFFERENT]
     size = (2.1 * len(names) + 1.5, 0.45 * len(others) + 1.4)
     figure, axes = plt.subplots(1, len(names), figsize=size, sharey=True, squeeze=False)
     for axis, name in zip(axes[0], names, strict=True):
@@ -208,21 +347,38 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def write_report(
-    out: Path, methods: list[str], measured: Measured, real: np.ndarray | None, about: Mapping
+    out: Path,
+    methods: list[str],
+    measured: Measured,
+    real: np.ndarray | None,
+    about: Mapping,
+    splits: Splits | None = None,
 ) -> None:
-    """real: as in `summarise`."""
+    """real: as in `summarise`. splits: sorts of prompts that are looked at on their own too."""
+    out.mkdir(parents=True, exist_ok=True)
     summary = summarise(methods, measured, real)
     rows = [
         {"prompt": number, "seed": seed, "method": method, "seconds": by["seconds"], **by["figures"]}
         for (number, seed), by_method in measured.items()
         for method, by in by_method.items()
     ]
-    (out / "results.json").write_text(
-        json.dumps({**about, "summary": summary, "videos": rows}, indent=1) + "\n"
-    )
-    (out / "table.md").write_text(markdown(methods, summary, about))
+    results = without_nan({**about, "summary": summary, "videos": rows})
+    (out / "results.json").write_text(json.dumps(results, indent=1, allow_nan=False) + "\n")
+    tables = [markdown(methods, summary, about)]
+    if splits and {BASELINE, "i4vgen"} <= set(methods):
+        tables += [detailed_tables(measured, splits), selection_table(methods, measured)]
+    (out / "table.md").write_text("\n".join(tables))
     if BASELINE in methods and len(methods) > 1:
         draw_gains(methods, summary, out / "gains.svg")
         if real is not None:
             draw_compute(methods, summary, out / "compute.svg")
     print((out / "table.md").read_text())
+
+
+def without_nan(value: Any) -> Any:
+    """JSON has no nan: null says that nothing was measured."""
+    if isinstance(value, Mapping):
+        return {name: without_nan(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(each) for each in value]
+    return None if isinstance(value, float) and np.isnan(value) else value

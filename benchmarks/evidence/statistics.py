@@ -12,6 +12,8 @@ RESAMPLES = 2_000
 
 @dataclass(frozen=True)
 class Interval:
+    """A figure with its 95 % interval; all are nan where there is nothing to average."""
+
     mean: float
     low: float
     high: float
@@ -28,14 +30,18 @@ def bootstrap(
 
 
 def mean_of(values: np.ndarray) -> Interval:
-    """values: [prompts, seeds]."""
-    by_prompt = np.nanmean(values, axis=1)
-    return bootstrap(len(values), lambda prompts: float(np.nanmean(by_prompt[prompts])))
+    """values: [prompts, seeds]; nan where there is none."""
+    by_prompt = np.array([np.nanmean(row) for row in values if not np.isnan(row).all()])
+    if not len(by_prompt):
+        return Interval(np.nan, np.nan, np.nan)
+    return bootstrap(len(by_prompt), lambda prompts: float(by_prompt[prompts].mean()))
 
 
 def wins(values: np.ndarray, against: np.ndarray) -> float:
     """The share of pairs in which the first is higher; equal ones count half."""
     pairs = ~(np.isnan(values) | np.isnan(against))
+    if not pairs.any():
+        return np.nan
     return float(((values > against) + 0.5 * (values == against))[pairs].mean())
 
 

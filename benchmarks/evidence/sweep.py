@@ -19,16 +19,18 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.evidence.judge import Judge
+from benchmarks.evidence.drawing import weights_of
+from benchmarks.evidence.identity import identity
 from benchmarks.evidence.methods import Comparison, finish
 from benchmarks.evidence.metrics import mean_flow
 from benchmarks.evidence.prompts import make_prompts
 from i4vgen.config import GenerationConfig
 from i4vgen.pipeline import I4VGenPipeline
 from i4vgen.serving.runtime import Runtime
-from training.config import PRESETS
+from pocket.judge import Judge
+from pocket.presets import PRESETS
+from pocket.world import Shown, full_caption
 from training.flow_backbone import register
-from training.world import Shown, full_caption
 
 SKIPPED = 200  # prompts: the evidence has the ones before
 FIRST_SEED = 7_000
@@ -67,8 +69,11 @@ def videos(
 
 
 def measure(judge: Judge, frames: np.ndarray, shown: Shown) -> dict[str, float]:
-    figures, _ = judge.measure(frames, {head: getattr(shown, head) for head in judge.heads})
-    return figures | {"mean_flow": mean_flow(frames)}
+    wanted = {head: asked for head in judge.heads if (asked := getattr(shown, head))}
+    figures, _ = judge.measure(frames, wanted)
+    figures.setdefault("member_right", float("nan"))
+    members = judge.look_at_each(frames, "member")
+    return figures | identity(members, of_anchor=None) | {"mean_flow": mean_flow(frames)}
 
 
 def numbers(text: str) -> list[float]:
@@ -86,17 +91,22 @@ def main() -> None:
     parser.add_argument("--device", help="cuda, mps or cpu (default: the best there is)")
     parser.add_argument("--preset", choices=PRESETS, default="cpu", help="the world of a pocket model")
     parser.add_argument("--step-sizes", type=numbers, default="0.15,0.3,0.5,1", help="of NI-VSDS")
-    parser.add_argument("--p-re", type=numbers, default="0.4,0.55,0.7")
+    parser.add_argument("--p-re", type=numbers, default="0.7,0.85,1")
     parser.add_argument("--out", type=Path, default=Path("runs/sweep"))
     args = parser.parse_args()
     register()
     args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / "sweep.jsonl"
-    options = {"model": args.model, "step_sizes": args.step_sizes, "p_re": args.p_re}
-    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    lines = [line for line in lines if line["options"] == options]
-    done = {line["seed"] for line in lines}
     runtime, judge = Runtime(args.model, args.device), Judge.load()
+    options = {
+        "model": args.model,
+        "weights": weights_of(runtime),
+        "step_sizes": args.step_sizes,
+        "p_re": args.p_re,
+    }
+    stored = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    lines = [line for line in stored if line["options"] == options]
+    done = {line["seed"] for line in lines}
     prompts = make_prompts(PRESETS[args.preset], SKIPPED + args.prompts)[SKIPPED:]
     for number, shown in enumerate(tqdm(prompts, desc="sweeping", disable=None)):
         prompt, seed = full_caption(shown), FIRST_SEED + number
@@ -107,9 +117,10 @@ def main() -> None:
             dict(zip(ABOUT, (prompt, seed, name, options), strict=True)) | measure(judge, frames, shown)
             for name, frames in runtime.stream(lambda p, r=config: videos(p, r, args.step_sizes, args.p_re))
         ]
-        with path.open("a") as file:
-            file.writelines(json.dumps(line) + "\n" for line in made)
+        stored += made
         lines += made
+        path.with_suffix(".new").write_text("".join(json.dumps(line) + "\n" for line in stored))
+        path.with_suffix(".new").replace(path)  # a prompt is there as a whole or not at all
     print(table(lines))
 
 
@@ -118,11 +129,11 @@ def table(lines: list[dict]) -> str:
     by_setting = defaultdict(list)
     for line in lines:
         by_setting[line["setting"]].append(line)
-    names = [name for name in lines[0] if name not in ABOUT]
+    names = [name for name in lines[0] if name not in (*ABOUT, "anchor_member")]
     rows = ["| | " + " | ".join(name.replace("_", " ") for name in names) + " |"]
     rows.append("| --- " * (len(names) + 1) + "|")
     for setting, found in by_setting.items():
-        means = (float(np.mean([line[name] for line in found])) for name in names)
+        means = (float(np.nanmean([line[name] for line in found])) for name in names)
         rows.append(f"| {setting} | " + " | ".join(f"{mean:.3f}" for mean in means) + " |")
     return "\n".join(rows)
 

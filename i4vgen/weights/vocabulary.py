@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 
 from transformers import PreTrainedTokenizerBase
 
-COLOUR = "colour"  # the group whose phrases precede the subject
-
 
 @dataclass(frozen=True)
 class Vocabulary:
@@ -32,31 +30,18 @@ class Vocabulary:
     def compose(self, prompt: str, group: str, phrase: str) -> str:
         """Returns the prompt with its phrase of a group replaced by `phrase`, which is added if there is none.
 
-        A new subject follows the colour, and a new colour precedes the subject; either goes to the start of the
-        prompt without the other. Other phrases go to the end. "a" and "an" are added or corrected as needed.
+        A new subject goes to the start of the prompt, other phrases go to the end. "a" and "an" are added or
+        corrected as needed.
         """
-        found = self._find(group, prompt)
-        if found:
+        is_subject = group == next(iter(self.phrases))
+        if found := self._find(group, prompt):
             prompt = prompt[: found.start()] + phrase + prompt[found.end() :]
-        elif group == self._subject:
-            described = self._find(COLOUR, prompt)
-            start = described.end() if described else 0
-            article = "" if described else "a "
-            prompt = f"{prompt[:start]} {article}{phrase} {prompt[start:]}"
-        elif group == COLOUR:
-            noun = self._find(self._subject, prompt)
-            start, article = (noun.start(), "") if noun else (0, "a ")
-            prompt = f"{prompt[:start]}{article}{phrase} {prompt[start:]}"
         else:
-            prompt = f"{prompt} {phrase}"
-        if group in (self._subject, COLOUR):
-            article = "an" if phrase[0] in "aeio" else "a"  # "u" is left out for "a ufo" and "a unicorn"
+            prompt = f"a {phrase} {prompt}" if is_subject else f"{prompt} {phrase}"
+        if is_subject:
+            article = "an" if phrase[0] in "aeio" else "a"  # "u" is left out for words such as "unicorn"
             prompt = re.sub(rf"\ban? (?={re.escape(phrase)}\b)", f"{article} ", prompt)
         return " ".join(prompt.split())
-
-    @property
-    def _subject(self) -> str:
-        return next(iter(self.phrases))
 
     def _find(self, group: str, prompt: str) -> re.Match[str] | None:
         """Finds the first phrase of a group in the prompt; None if there is none."""

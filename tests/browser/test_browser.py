@@ -202,7 +202,7 @@ def test_the_second_person_waits_in_a_queue_and_can_leave_it(browser, url, page)
     fill_form(page, **LONG)
     with quiet_page(browser, url) as second:
         wait_for_first_run(second)
-        second.get_by_label("Prompt", exact=True).fill("a balloon rising at sunset")
+        second.get_by_label("Prompt", exact=True).fill("a parrot rising at sunset")
         page.get_by_role("button", name="Draw candidates").click()
         expect(page.locator("#candidates-status")).to_contain_text(re.compile(r"step [1-9]"), timeout=PATIENCE)
         second.get_by_role("button", name="Draw candidates").click()

@@ -109,14 +109,14 @@ def pictures(page: Page) -> list[str]:
 @pytest.mark.slow
 def test_a_run_goes_on_while_the_line_is_down_and_the_page_finds_it_again(browser, line):
     with tab(browser, line.url) as page:
-        fill_form(page, candidates=16, steps=100, prompt="a red car at sunset")  # still under way at the cut
+        fill_form(page, candidates=16, steps=100, prompt="a racing car at sunset")  # still under way at the cut
         set_number(page, "Frames", 4)
         page.get_by_role("button", name="Draw candidates").click()
         expect(page.locator("#stop-candidates")).to_be_visible(timeout=PATIENCE)
         cut(page, line)
         expect(page.get_by_text("16 candidates in")).to_be_visible(timeout=PATIENCE)
         expect(page.locator(CARDS)).to_have_count(16)
-        expect(page.get_by_label("Prompt", exact=True)).to_have_value("a red car at sunset")
+        expect(page.get_by_label("Prompt", exact=True)).to_have_value("a racing car at sunset")
 
         page.locator(CARDS).nth(1).click()
         expect(page.locator("#anchor-words")).to_contain_text("Candidate 2")  # the star is that of this card
@@ -179,7 +179,7 @@ def test_a_run_keeps_its_place_in_the_queue_while_the_line_is_down(browser, url,
         fill_form(first, **LONG)
         first.get_by_role("button", name="Draw candidates").click()
         expect(first.locator("#stop-candidates")).to_be_visible(timeout=PATIENCE)
-        fill_form(page, candidates=2, steps=2, prompt="a green boat")
+        fill_form(page, candidates=2, steps=2, prompt="a green heart")
         page.get_by_role("button", name="Draw candidates").click()
         leave = page.get_by_role("button", name="Leave the queue")
         expect(leave).to_be_visible(timeout=PATIENCE)  # at the click, before the run has reached the server
@@ -190,7 +190,7 @@ def test_a_run_keeps_its_place_in_the_queue_while_the_line_is_down(browser, url,
         first.locator("#stop-candidates").click()
         expect(page.get_by_text("2 candidates in")).to_be_visible(timeout=PATIENCE)
         expect(page.locator(CARDS)).to_have_count(2)
-        expect(page.get_by_label("Prompt", exact=True)).to_have_value("a green boat")
+        expect(page.get_by_label("Prompt", exact=True)).to_have_value("a green heart")
 
 
 def scroll(page: Page) -> float:
@@ -236,7 +236,7 @@ def test_a_page_comes_back_where_it_was_scrolled_to(browser, line):
 def test_a_duplicated_tab_goes_its_own_way(browser, url):
     """It starts with a copy of the first tab's session storage."""
     with tab(browser, url) as page:
-        fill_form(page, candidates=2, steps=2, prompt="a blue whale")
+        fill_form(page, candidates=2, steps=2, prompt="a purple heart")
         draw(page, 2)
         storage = page.evaluate("Object.fromEntries(Object.entries(sessionStorage))")
         assert storage
@@ -251,27 +251,27 @@ def test_a_duplicated_tab_goes_its_own_way(browser, url):
             other.goto(url)
             other.reload()
             wait_for_first_run(other)  # seconds, until the copied token is found to be in use
-            fill_form(other, candidates=3, steps=2, prompt="a red car")
+            fill_form(other, candidates=3, steps=2, prompt="a racing car")
             draw(other, 3)
             expect(page.locator(CARDS)).to_have_count(2)
             other.close()
         page.reload()
         expect(page.locator(CARDS)).to_have_count(2)
-        expect(page.get_by_label("Prompt", exact=True)).to_have_value("a blue whale")
+        expect(page.get_by_label("Prompt", exact=True)).to_have_value("a purple heart")
         wait_until(lambda: captions(page) == before)
 
 
 def test_what_was_drawn_is_there_after_a_reload(browser, url):
     with tab(browser, url) as page:
-        fill_form(page, candidates=2, steps=2, prompt="a blue whale")
+        fill_form(page, candidates=2, steps=2, prompt="a purple heart")
         draw(page, 2)
         page.locator(CARDS).nth(1).click()
         expect(page.locator("#anchor-words")).to_contain_text("Candidate 2 of 2")
-        page.get_by_label("Prompt", exact=True).fill("a blue whale that is not sent yet")
+        page.get_by_label("Prompt", exact=True).fill("a purple heart that is not sent yet")
         wait_until(lambda: marked(page, "✓") == [1])
         before = captions(page), pictures(page)
         page.reload()
         expect(page.locator("#anchor-words")).to_contain_text("Candidate 2 of 2")
-        expect(page.get_by_label("Prompt", exact=True)).to_have_value("a blue whale that is not sent yet")
+        expect(page.get_by_label("Prompt", exact=True)).to_have_value("a purple heart that is not sent yet")
         wait_until(lambda: (captions(page), pictures(page)) == before)
         expect(page.locator("#animate")).to_be_enabled()

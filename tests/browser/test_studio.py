@@ -21,6 +21,7 @@ from i4vgen.events import PICKED, Selected
 from i4vgen.media import read_video, write_video
 from i4vgen.storage.recipe import Recipe
 from i4vgen.studio.remembering import REMEMBER, remembered_run
+from pocket.world import KINDS
 from tests.browser.test_browser import LONG, PATIENCE, captions, draw, fill_form, marked, set_number
 from tests.support.browsing import CARDS, quiet_page, wait_for_first_run
 from tests.support.gradio_protocol import device_taken
@@ -193,7 +194,7 @@ def test_queued_prompts_outlive_their_tab_and_can_be_taken_out(browser, url, opt
         page.get_by_label("Seed", exact=True).fill("81")
         page.get_by_role("button", name="Several prompts").click()
         box = page.get_by_label("Prompts, one on a line")
-        box.fill(f"a red car at sunset\n{'a' * 2001}\na whale by the sea\na duck under water")
+        box.fill(f"a racing car at sunset\n{'a' * 2001}\na whale by the sea\na duck under water")
         with device_taken(url):
             page.locator("#queue-them").click()
             expect(page.locator(".said")).to_contain_text("3 prompts are queued. 1 line could not be queued")
@@ -214,7 +215,7 @@ def test_queued_prompts_outlive_their_tab_and_can_be_taken_out(browser, url, opt
         other.wait_for_function("document.querySelector('#history img').naturalWidth > 0")
         expect(other.locator(rows)).to_have_count(0)
         other.locator(cards).last.click()
-        expect(other.get_by_label("Prompt", exact=True)).to_have_value("a red car at sunset")
+        expect(other.get_by_label("Prompt", exact=True)).to_have_value("a racing car at sunset")
         expect(other.locator(CARDS)).to_have_count(2)
         expect(other.locator(SHOWN)).to_have_count(2)
         other.reload()  # what is collected stays collected
@@ -471,9 +472,9 @@ def test_a_video_that_is_dropped_on_the_page_restores_its_settings(page, tmp_pat
 
 
 def test_a_link_restores_the_form_and_says_what_it_cannot_use(browser, url):
-    query = "prompt=a+balloon+at+sunset&seed=5&num_inference_steps=7&compare=vanilla,freeinit&num_frames=many"
+    query = "prompt=a+parrot+at+sunset&seed=5&num_inference_steps=7&compare=vanilla,freeinit&num_frames=many"
     with quiet_page(browser, f"{url}/?{query}") as page:
-        expect(page.get_by_label("Prompt", exact=True)).to_have_value("a balloon at sunset")
+        expect(page.get_by_label("Prompt", exact=True)).to_have_value("a parrot at sunset")
         expect(page.get_by_label("Seed", exact=True)).to_have_value("5")
         expect(page.get_by_text("could not be used: num_frames")).to_be_visible()
         page.get_by_role("button", name="Advanced settings").click()
@@ -505,7 +506,7 @@ def test_frames_and_seconds_follow_each_other(page):
 def test_prompts_from_right_to_left_are_written_so(page):
     page.get_by_role("button", name="Several prompts").click()
     for box in (page.get_by_label("Prompt", exact=True), page.locator("#several textarea")):
-        for text, direction in (("סירה על נהר, a boat", "rtl"), ("a boat on a river", "ltr")):
+        for text, direction in (("ציפור מעל הים, a bird", "rtl"), ("a bird over the sea", "ltr")):
             box.fill(text)
             assert box.evaluate("(box) => getComputedStyle(box).direction") == direction
 
@@ -514,13 +515,37 @@ def test_chips_make_a_prompt(page):
     prompt = page.get_by_label("Prompt", exact=True)
     prompt.fill("")
     for chip, composed in (
-        ("octopus", "an octopus"),
-        ("falling", "an octopus falling"),
-        ("at sunset", "an octopus falling at sunset"),
-        ("rocket", "a rocket falling at sunset"),
+        ("bird", "a bird"),
+        ("falling", "a bird falling"),
+        ("at sunset", "a bird falling at sunset"),
+        ("animal", "an animal falling at sunset"),
+        ("by the sea", "an animal falling by the sea"),
     ):
         page.locator("#chips").get_by_text(chip, exact=True).click()
         expect(prompt).to_have_value(composed)
+
+
+@DESK_AND_PHONE
+def test_chips_come_in_pages_of_ten_with_the_kinds_first(browser, url, options):
+    names = [synonyms[0] for synonyms in POCKET["phrases"]["subject"]]
+    last = (len(names) + 9) // 10
+    with quiet_page(browser, url, **options) as page:
+        prompt, subjects = page.get_by_label("Prompt", exact=True), page.locator("#chips .chips").first
+        prompt.fill("a bird falling at sunset")
+        expect(subjects.locator(".gallery-item")).to_have_text(list(KINDS))
+        for number, member, composed in (
+            (2, "owl", "an owl falling at sunset"),
+            (last, "broken heart", "a broken heart falling at sunset"),
+            (1, "sea creature", "a sea creature falling at sunset"),
+        ):
+            subjects.get_by_role("button", name=str(number), exact=True).click()
+            shown = names[10 * (number - 1) : 10 * number]
+            expect(subjects.locator(".gallery-item")).to_have_text(shown)
+            subjects.get_by_role("button", name=member, exact=True).click()
+            expect(prompt).to_have_value(composed)
+            expect(subjects.locator(".gallery-item")).to_have_text(shown)  # the page stays
+        wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        assert page.evaluate(wide) <= 0
 
 
 def test_my_own_picture_shows_what_is_cut_off(page, tmp_path):

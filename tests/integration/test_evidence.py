@@ -2,7 +2,8 @@
 
 import json
 import sys
-from dataclasses import asdict
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -10,20 +11,26 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler
+from safetensors.torch import save_file
 
 from benchmarks.evidence import __main__ as evidence
 from benchmarks.evidence import judging, sweep, vbench_judge
-from benchmarks.evidence.drawing import Job
-from benchmarks.evidence.judge import STILL, Judge
+from benchmarks.evidence.drawing import Drawer, Job
+from benchmarks.evidence.identity import identity, resemblance
+from benchmarks.evidence.imagenet import HEADS, ImageNetJudge, Probe
 from benchmarks.evidence.methods import TITLES
 from benchmarks.evidence.metrics import dynamic_degree, motion_smoothness, temporal_flickering
 from benchmarks.evidence.noise_map import embed, noised
 from benchmarks.evidence.prompts import OF_THE_REAL_WORLD as LIST
 from benchmarks.evidence.prompts import make_prompts, read_prompts
 from benchmarks.evidence.publish import publish
+from benchmarks.evidence.report import Splits, detailed_tables, without_nan
+from benchmarks.evidence.rows import compare_with_stored, write_rows
 from benchmarks.evidence.statistics import bootstrap, frechet_distance, mean_of, wins
 from i4vgen.backbones.animatediff import SCHEDULE
-from training.config import PRESETS
+from pocket.judge import STILL, Judge
+from pocket.presets import PRESETS
+from pocket.world import KINDS, Shown, draw_clip
 from training.data import render
 from training.judge import make_judge
 
@@ -88,6 +95,8 @@ def test_the_shipped_judge_is_right_about_clips_that_it_has_not_seen(clip):
     for head in Judge.heads:
         right = np.mean([said[head] == getattr(c.shown, head) for said, c in zip(answers, clips, strict=True)])
         assert right >= 0.9, head
+    seen = judge.look_at_each(clips[0].frames, "member")
+    assert len(seen) == len(clips[0].frames) and seen.count(clips[0].shown.member) > len(seen) / 2
     assert judge.look(np.repeat(clip[:1], len(clip), axis=0))["motion"] == STILL
 
 
@@ -95,56 +104,163 @@ def test_the_real_clip_of_a_prompt_shows_what_it_asks_for(tmp_path):
     judge = Judge.load()
     for number, shown in enumerate(make_prompts(CPU, 3)):
         job = Job(number, 1000, "a prompt", shown, tmp_path / "none.npz")
-        assert judge.look(judging.real_clip(job, CPU)) == asdict(shown)
+        said = judge.look(judging.real_clip(job, CPU))
+        assert said["member"] == shown.member or (shown.member is None and said["member"] in KINDS[shown.kind])
+        assert {head: said[head] for head in said if head != "member"} == {
+            head: getattr(shown, head) for head in said if head != "member"
+        }
 
 
 def test_prompts_are_all_different_and_the_same_every_time():
     prompts = make_prompts(CPU, 40)
     assert len(set(prompts)) == 40 and prompts[:10] == make_prompts(CPU, 10)
+    of_kinds = [shown for shown in prompts if not shown.member]
+    of_members = [shown for shown in prompts if shown.member]
+    assert len(of_kinds) == 24 and all(shown.member in KINDS[shown.kind] for shown in of_members)
+    for sort in (of_kinds, of_members):
+        for what in ("kind", "setting", "motion"):
+            counts = Counter(getattr(shown, what) for shown in sort)
+            assert (
+                counts.keys() == set(getattr(CPU, f"{what}s"))
+                and max(counts.values()) - min(counts.values()) <= 1
+            )
+
+
+def test_identity_is_what_most_frames_show_and_how_often_it_changes():
+    figures = identity(["owl", "owl", "swan", "owl", "duck"], "swan")
+    assert figures == {"main_member": 0.6, "anchor_member": 0.2, "identity_changes": 3}
+    assert identity(["owl"] * 3, "owl") == {"main_member": 1, "anchor_member": 1, "identity_changes": 0}
+    assert np.isnan(identity(["owl"], None)["anchor_member"])
+
+
+@pytest.fixture(scope="module")
+def imagenet():
+    return ImageNetJudge()
+
+
+def test_imagenet_sees_a_video_that_turns_into_another_thing(imagenet):
+    """The same scene and track with one member, and with another one from the middle on."""
+    duck, owl = (
+        draw_clip(np.random.default_rng(5), member, "sea", "rising", 6, 96) for member in ("duck", "owl")
+    )
+    turned = np.concatenate([duck[:3], owl[3:]])
+    steady, changing = (resemblance(imagenet.features(v), imagenet.features(duck[:1])) for v in (duck, turned))
+    for figure in steady:
+        assert steady[figure] > changing[figure] + 0.05, figure
+
+
+def test_a_probe_on_imagenets_features_learns_to_name_what_frames_show(imagenet, tmp_path, monkeypatch):
+    world = replace(CPU, kinds=("heart",), settings=("sea", "desert"))
+    for name, count in (("PROBE_FRAMES", 120), ("HELD_OUT", 30), ("STEPS", 150), ("BATCH", 64)):
+        monkeypatch.setattr(f"benchmarks.evidence.imagenet.{name}", count)
+    probe = Probe.load_or_fit(tmp_path / "probe.safetensors", world, imagenet)
+    assert probe.accuracy["member"] > 0.6 and probe.accuracy["setting"] > 0.9
+    monkeypatch.setattr(Probe, "fit", None)  # a fitted one is read again
+    again = Probe.load_or_fit(tmp_path / "probe.safetensors", world, imagenet)
+    features = torch.randn(2, 1280)
+    torch.testing.assert_close(again(features), probe(features))
+
+
+def test_pairs_of_equal_flow_and_kinds_get_tables_of_their_own():
+    shown = [Shown("bird", None, "sea", "rising"), Shown("bird", "owl", "sea", "rising")]
+    splits = Splits.of(shown)
+    assert splits == Splits(
+        {"prompts that name a kind": {0}, "prompts that name a member": {1}}, {"rising": {0}}
+    )
+
+    def video(steady, flow):
+        figures = {"main_member": steady, "mean_flow": flow, "identity_changes": 10 * (1 - steady)}
+        return {"figures": figures, "seconds": 1.0}
+
+    measured = {
+        (0, 0): {"vanilla": video(0.4, 2.0), "i4vgen": video(0.9, 2.1)},
+        (0, 1): {"vanilla": video(0.5, 2.0), "i4vgen": video(1.0, 0.5)},  # it hardly moves: does not count
+        (1, 0): {"vanilla": video(0.7, 1.0), "i4vgen": video(0.8, 1.0)},
+        (1, 1): {"vanilla": video(0.7, 1.0), "i4vgen": video(0.8, 1.0)},
+    }
+    tables = detailed_tables(measured, splits)
+    assert "prompts that name a kind, equal flow (1 pairs)" in tables
+    assert "prompts that name a member, equal flow (2 pairs)" in tables and "| rising (2 pairs) |" in tables
+    (row, _) = (line.split(" | ") for line in tables.splitlines() if line.startswith("| main member"))
+    assert [cell[:6] for cell in row[1:]] == ["+0.500", "+0.100", "+0.500", "+0.100"]
+    (row, _) = (
+        line.split(" | ") for line in tables.splitlines() if line.startswith("| identity changes, less")
+    )
+    assert [cell[:6] for cell in row[1:]] == ["+5.000", "+1.000", "+5.000", "+1.000"]
+    assert "of the first 1 prompts that name a kind: main member 1 (behind in 0)" in tables
+
+
+def test_rows_are_compared_with_those_that_are_kept(tmp_path):
+    def measured(flow, right):
+        videos = {
+            "vanilla": {"kind_right": right, "mean_flow": 1.0},
+            "i4vgen": {"kind_right": 1.0, "mean_flow": flow},
+        }
+        return {(0, 0): {method: {"figures": figures} for method, figures in videos.items()}}
+
+    stored = measured(2.0, np.nan)
+    stored[1, 0] = measured(4.0, 0.0)[0, 0]
+    rows = [
+        {"prompt": number, "seed": seed, "method": method, "seconds": 1.5, **by["figures"]}
+        for (number, seed), by_method in stored.items()
+        for method, by in by_method.items()
+    ]
+    path = tmp_path / "rows.csv"
+    write_rows(without_nan(rows), path)
+    same = compare_with_stored(measured(2.0, np.nan), path)
+    assert "2 of 2 videos have the same figures, and 3 of 3 means" in same and "Further" not in same
+    other = compare_with_stored(measured(3.0, np.nan), path)
+    assert "1 of 2 videos" in other and other.endswith("Further apart: mean flow of i4vgen.")
+    assert "no rows of these videos" in compare_with_stored({(7, 0): stored[0, 0]}, path)
 
 
 @pytest.mark.slow
 def test_the_command_goes_on_where_it_was_and_reports_every_method(tmp_path, monkeypatch, tiny_model_dir):
     monkeypatch.setattr(judging, "REAL_CLIPS", 8)
-    monkeypatch.setattr(judging, "RIGHT_ENOUGH", 0.0)  # this judge has learned nothing
+    monkeypatch.setattr(evidence, "RIGHT_ENOUGH", 0.0)  # this judge has learned nothing
     out = tmp_path / "out"
     make_judge(CPU).save(tmp_path / "judge")
+    out.mkdir()
+    save_file(blank_probe(), out / "probe-cpu.safetensors")
     command = ["evidence", "--model", str(tiny_model_dir), "--prompts", "2", "--seeds", "2"]
     command += ["--judge", str(tmp_path / "judge"), "--out", str(out)]
     drawn = []
-    real = evidence.draw
-    monkeypatch.setattr(evidence, "draw", lambda *given: drawn.append(real(*given)))
+    real = Drawer.draw
+    monkeypatch.setattr(Drawer, "draw", lambda *given: drawn.append(real(*given)))
     monkeypatch.setattr(sys, "argv", [*command, "--methods", "vanilla,i4vgen"])
     evidence.main()
     assert len(drawn) == 4
     monkeypatch.setattr(sys, "argv", command)
     evidence.main()  # goes on with the methods that are missing
     assert len(drawn) == 8
-    first = json.loads((out / "results.json").read_text())
+    report = out / "2-prompts-2-seeds"
+    first = json.loads((report / "results.json").read_text())
     (out / "prompt-001-seed-1001.npz").unlink()
     evidence.main()
     assert len(drawn) == 9
-    again = json.loads((out / "results.json").read_text())
+    again = json.loads((report / "results.json").read_text())
     monkeypatch.setattr(sys, "argv", [*command, "--model", "pocket"])
     with pytest.raises(SystemExit, match="choose another --out"):
         evidence.main()
     strip = [{k: v for k, v in row.items() if k != "seconds"} for row in first["videos"]]
     assert strip == [{k: v for k, v in row.items() if k != "seconds"} for row in again["videos"]]
     assert {row["method"] for row in strip} == set(TITLES) and len(strip) == 4 * len(TITLES)
-    assert all((out / f"{chart}.svg").stat().st_size > 5_000 for chart in ("gains", "compute"))
-    table = (out / "table.md").read_text()
+    assert all((report / f"{chart}.svg").stat().st_size > 5_000 for chart in ("gains", "compute"))
+    table = (report / "table.md").read_text()
     assert all(title in table for title in TITLES.values())
     (tmp_path / "docs").mkdir()
+    (tmp_path / "benchmarks" / "evidence").mkdir(parents=True)
     for document, name in (("docs/evidence.md", "table"), ("README.md", "evidence")):
         (tmp_path / document).write_text(f"Before\n<!-- {name} -->\nold\n<!-- end of {name} -->\nAfter\n")
-    publish(out, tmp_path)
+    publish(report, tmp_path)
+    assert len((tmp_path / "benchmarks" / "evidence" / "rows.csv").read_text().splitlines()) == 1 + len(strip)
     assert table.strip() in (tmp_path / "docs" / "evidence.md").read_text()
     readme = (tmp_path / "README.md").read_text()
     assert readme.startswith("Before") and readme.endswith("After\n") and "old" not in readme
     assert all(TITLES[method] in readme for method in ("vanilla", "freeinit", "i4vgen", "fast", "real"))
     assert (tmp_path / "docs" / "gains.svg").exists()
-    assert first["summary"]["vanilla"]["subject_right"]["mean"]["mean"] == np.mean(
-        [row["subject_right"] for row in strip if row["method"] == "vanilla"]
+    assert first["summary"]["vanilla"]["kind_right"]["mean"]["mean"] == np.mean(
+        [row["kind_right"] for row in strip if row["method"] == "vanilla"]
     )
 
 
@@ -197,7 +313,7 @@ def test_vbench_judges_what_was_drawn(tmp_path, monkeypatch, tiny_model_dir):
     package.VBench, package.__file__ = VBench, str(tmp_path / "vbench" / "__init__.py")
     monkeypatch.setitem(sys.modules, "vbench", package)
     evidence.main()
-    summary = json.loads((out / "results.json").read_text())["summary"]
+    summary = json.loads((out / "2-prompts-1-seeds" / "results.json").read_text())["summary"]
     assert summary["i4vgen"]["imaging_quality"]["gain"] == {"mean": 0.25, "low": 0.25, "high": 0.25}
     assert set(summary["vanilla"]) == {*vbench_judge.DIMENSIONS, "seconds"}
 
@@ -222,14 +338,40 @@ def test_clips_that_keep_a_trace_lie_apart_from_noise():
     assert overlap(0.004) < 0.6 * overlap(0.02)
 
 
-def test_a_head_that_is_often_wrong_judges_nothing(tmp_path, clip):
+def test_a_head_that_is_often_wrong_judges_nothing(tmp_path, clip, imagenet):
     torch.manual_seed(0)
     judge = make_judge(CPU).eval()
     job = Job(0, 0, "a prompt", next(iter(make_prompts(CPU, 1))), tmp_path / "one.npz")
     np.savez(job.path, **{"vanilla frames": clip, "vanilla seconds": np.array(1.0)})
-    accuracy = dict.fromkeys(Judge.heads, 0.99) | {"motion": 0.9}
-    (by_method,) = judging.judge_pocket([job], ["vanilla"], judge, accuracy, CPU).values()
-    figures = by_method["vanilla"]["figures"]
-    assert (
-        "motion_right" not in figures and {"subject_right", "worst_frame", "dynamic_degree"} <= figures.keys()
+    np.savez(
+        job.path,
+        **np.load(job.path),
+        **{"i4vgen frames": clip, "i4vgen seconds": 1.0, "i4vgen anchor": clip[0]},
     )
+
+    def figures_by(*heads):
+        jury = judging.Jury(judge, heads, imagenet, Probe(CPU, blank_probe()))
+        (by_method,) = judging.judge_pocket([job], ["vanilla", "i4vgen"], jury, CPU).values()
+        return [by_method[method]["figures"] for method in ("vanilla", "i4vgen")]
+
+    vanilla, i4vgen = figures_by("kind", "member", "setting")
+    assert "motion_right" not in vanilla and vanilla.keys() == i4vgen.keys()
+    assert {"kind_right", "worst_frame", "dynamic_degree", "imagenet_main_member"} <= vanilla.keys()
+    assert np.isnan(vanilla["anchor_right"]) and np.isnan(
+        vanilla["imagenet_anchor_right"]
+    )  # it began with none
+    assert i4vgen["anchor_right"] in (0, 1) and vanilla["anchor_member"] == i4vgen["anchor_member"]
+    _, i4vgen = figures_by("motion")
+    assert np.isnan(i4vgen["anchor_right"]) and np.isnan(i4vgen["worst_frame"])
+    assert "main_member" not in i4vgen and "imagenet_main_member" in i4vgen
+
+
+def blank_probe():
+    """A probe that has learned nothing."""
+    names = Probe(CPU).names
+    state = {"mean": torch.zeros(1280), "std": torch.ones(1280)}
+    for head in HEADS:
+        state[f"{head}.weight"] = torch.zeros(len(names[head]), 1280)
+        state[f"{head}.bias"] = torch.zeros(len(names[head]))
+        state[f"{head}.right"] = torch.tensor(0.0)
+    return state

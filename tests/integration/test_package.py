@@ -101,9 +101,9 @@ def read_project() -> dict:
     return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
-def test_the_requirements_name_what_tests_benchmarks_and_training_import():
+def test_the_requirements_name_what_the_other_folders_import():
     required = read_requirements(ROOT / "requirements.txt") + read_requirements(ROOT / "tests/requirements.txt")
-    folders = ("tests", "benchmarks", "training")
+    folders = ("tests", "benchmarks", "pocket", "training")
     files = [file for folder in folders for file in (ROOT / folder).rglob("*.py")]
     imported = imported_by(file for file in files if str(file.relative_to(ROOT)) not in ELSEWHERE)
     declared = names(required) | brought_by_extras(required)

@@ -13,14 +13,14 @@ import pytest
 from i4vgen.config import GenerationConfig
 from i4vgen.events import Result
 from i4vgen.serving.runtime import Runtime
-from training import card, evaluate, export, judge, means, reward, vae
-from training.config import PRESETS
+from pocket.presets import PRESETS
+from training import evaluate, judge, means, reward, vae
 
 TINY = replace(
     PRESETS["cpu"],
     size=32,
     num_frames=4,
-    subjects=("rocket", "car"),
+    kinds=("vehicle", "heart"),
     settings=("sea", "sunset"),
     motions=("rising", "falling"),
     clips=64,
@@ -42,9 +42,6 @@ TWO_STEPS = "0.1"  # minutes of a clock that goes on by a second whenever it is 
 def stage(tmp_path, monkeypatch):
     """Runs a stage as the command line does, on little data, and returns all figures recorded so far."""
     monkeypatch.setitem(PRESETS, "tiny", TINY)
-    for module in (card, evaluate, export):
-        monkeypatch.setattr(module, "POCKET", tmp_path / "model")
-    monkeypatch.setattr(export, "JUDGE", tmp_path / "judge")
     for module, name, few in (
         (vae, "PCA_CLIPS", 64),
         (vae, "DECODER_CLIPS", 8),
@@ -65,6 +62,7 @@ def stage(tmp_path, monkeypatch):
 
     def run(name, minutes=TWO_STEPS):
         command = [name, "--preset", "tiny", "--device", "cpu", "--minutes", minutes, "--out", str(folder)]
+        command += ["--model", str(tmp_path / "model")]
         monkeypatch.setattr(sys, "argv", command)
         importlib.import_module(f"training.{name}").main()
         return json.loads((folder / "figures.json").read_text())
@@ -82,7 +80,8 @@ def test_every_stage_of_the_recipe_runs_and_the_model_that_comes_out_draws(stage
     stage("export")
     assert stage("evaluate")["evaluation"]["vanilla reward"] == pytest.approx(0, abs=10)
     stage("card")
-    assert "32 x 32 pixels, 4 frames" in (tmp_path / "model" / "README.md").read_text()
+    text = (tmp_path / "model" / "README.md").read_text()
+    assert "32 x 32 pixels, 4 frames" in text and "broken heart" in text
 
     runtime = Runtime(str(tmp_path / "model"))
     config = GenerationConfig.for_model(

@@ -90,12 +90,12 @@ SLOW_SESSIONS = {
     "evidence": Session(
         {
             "python -m benchmarks.evidence --help": "",
-            "python -m benchmarks.evidence --seeds 4": "--model {tiny} --prompts 2 --methods vanilla,i4vgen",
-            "python -m benchmarks.evidence.sweep --prompts 8": (
+            "python -m benchmarks.evidence --seeds 1": "--model {tiny} --prompts 2 --methods vanilla,i4vgen",
+            "python -m benchmarks.evidence.sweep --step-sizes 0.3,0.5,0.8 --p-re 0.85,1": (
                 "--model {tiny} --prompts 1 --step-sizes 0.3 --p-re 0.5"
             ),
             "python -m benchmarks.evidence.noise_map": "--out noise_map.svg",
-            "python -m benchmarks.contact_sheet": "--model {tiny} --out contact_sheet.webp",
+            "python -m benchmarks.contact_sheet": "--model {tiny} --out contact_sheet.webp --pairs pairs",
         }
     ),
     "the moving picture": Session({"python -m benchmarks.moving_picture": "--model {tiny} --out ."}),
@@ -121,12 +121,10 @@ RUN_ELSEWHERE = {
     "i4vgen batch prompts.txt --out study --ray local": (
         "test_one_machine_of_its_own_fails_and_stops_like_a_batch"
     ),
-    "python -m benchmarks.evidence --prompts 40 --seeds 1 --methods vanilla,i4vgen,fast": (
+    "python -m benchmarks.evidence --prompts 10 --seeds 1": (
         "test_the_command_goes_on_where_it_was_and_reports_every_method"
     ),
-    "python -m benchmarks.evidence.sweep --prompts 12 --step-sizes 0.3,0.5,0.8 --p-re 0.55,0.75": (
-        "test_a_sweep_tries_every_setting_and_goes_on_where_it_was"
-    ),
+    "python -m training.draw_atlas EMOJI": "test_drawings_become_one_picture",
     "python -m benchmarks.fuzz --requests 10000": "test_malformed_requests_get_a_clear_error",
     "python -m benchmarks.load --visitors 50 --minutes 13": "test_visitors_get_what_they_asked_for",
     "python -m benchmarks.speed --flops": "test_flops_of_a_full_size_model_are_counted_without_its_weights",
@@ -176,11 +174,10 @@ NOT_RUN = {
     "python -m benchmarks.speed --model animatediff --random-weights --warm-up 0 --preset faithful": GPU,
     "make evidence": GPU,
     "python -m training.evaluate": GPU,
-    "python -m training.motion --preset pocket": GPU,
     "python -m training.flow --preset small-world": GPU,
     "python -m training.flow --preset flow --minutes 6": GPU,
-    "python -m benchmarks.evidence.sweep --model runs/flow/pocket-flow --prompts 6": GPU,
-    "python -m benchmarks.evidence --model runs/flow/pocket-flow --prompts 16 --seeds 2"
+    "python -m benchmarks.evidence.sweep --model runs/flow/pocket-flow --preset flow --prompts 6": GPU,
+    "python -m benchmarks.evidence --model runs/flow/pocket-flow --preset flow --prompts 16 --seeds 2"
     " --methods vanilla,freeinit,i4vgen,no_ni_vsds,no_regeneration": GPU,
     "python -m training.vae --minutes 0": GPU,
     "python -m training.text_to_image --minutes 60": GPU,

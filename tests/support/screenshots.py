@@ -89,7 +89,7 @@ def walk(page: Page, out: Path, name: str, picture: Path, only_start: bool) -> N
     shot("13-several")
     page.get_by_role("button", name="Several prompts").click()
     page.get_by_label("Prompts, one on a line").fill(
-        "a whale by the sea\na duck under water\na red car at sunset"
+        "a whale by the sea\na duck under water\na racing car at sunset"
     )
     page.locator("#queue-them").click()
     page.locator("#queue").get_by_text("Position 2, about").wait_for(timeout=PATIENCE)

@@ -2,67 +2,67 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from i4vgen.bundled import EXAMPLES
 from i4vgen.serving.runtime import Runtime
 from i4vgen.weights.vocabulary import Vocabulary
 
 PHRASES = {
-    "subject": [["rocket"], ["octopus"], ["ufo"]],
-    "colour": [["red"], ["golden"]],
+    "subject": [["bird"], ["heart"], ["owl"], ["red heart"], ["orange heart"]],
     "motion": [["rising", "going up"], ["falling"]],
     "setting": [["at sunset"], ["by the sea", "over the sea"]],
 }
-KNOWN = Vocabulary(
-    frozenset(
-        [
-            "a",
-            "an",
-            "rocket",
-            "octopus",
-            "rising",
-            "going",
-            "up",
-            "falling",
-            "at",
-            "sunset",
-            "by",
-            "the",
-            "sea",
-            "over",
-        ]
-    ),
-    PHRASES,
-)
+WORDS = "a an bird heart owl red orange rising going up falling at sunset by the sea over"
+KNOWN = Vocabulary(frozenset(WORDS.split()), PHRASES)
+
+
+@pytest.fixture(scope="module")
+def pocket() -> Vocabulary:
+    """The vocabulary of the embedded model."""
+    vocabulary = Runtime("pocket", "cpu").vocabulary
+    assert vocabulary
+    return vocabulary
 
 
 def test_unknown_words_are_named_once_and_in_order():
-    assert KNOWN.unknown("A zebra and a rocket, zebra 2!") == ["zebra", "and"]
+    assert KNOWN.unknown("A zebra and a bird, zebra 2!") == ["zebra", "and"]
 
 
 @pytest.mark.parametrize(
     ("prompt", "group", "phrase", "composed"),
     [
-        ("", "subject", "rocket", "a rocket"),
-        ("rising at sunset", "subject", "octopus", "an octopus rising at sunset"),
-        ("a rocket rising", "subject", "octopus", "an octopus rising"),
-        ("an octopus rising", "subject", "ufo", "a ufo rising"),
-        ("a rocket", "motion", "rising", "a rocket rising"),
-        ("an octopus rising", "colour", "red", "a red octopus rising"),
-        ("a red rocket", "colour", "golden", "a golden rocket"),
-        ("a red rocket", "subject", "octopus", "a red octopus"),
-        ("", "colour", "red", "a red"),
-        ("a red rising", "subject", "octopus", "a red octopus rising"),
-        ("a rocket going up at sunset", "motion", "falling", "a rocket falling at sunset"),
-        ("a rocket over the sea", "setting", "at sunset", "a rocket at sunset"),
+        ("", "subject", "bird", "a bird"),
+        ("", "motion", "rising", "rising"),
+        ("rising at sunset", "subject", "owl", "an owl rising at sunset"),
+        ("a bird rising", "subject", "owl", "an owl rising"),
+        ("an owl rising", "subject", "bird", "a bird rising"),
+        ("a bird rising", "subject", "orange heart", "an orange heart rising"),
+        ("an orange heart rising", "subject", "red heart", "a red heart rising"),
+        ("a red heart rising", "subject", "heart", "a heart rising"),
+        ("bird at sunset", "subject", "owl", "owl at sunset"),
+        ("a big bird at sunset", "subject", "owl", "a big owl at sunset"),
+        ("a bird", "motion", "rising", "a bird rising"),
+        ("a bird going up at sunset", "motion", "falling", "a bird falling at sunset"),
+        ("a bird over the sea", "setting", "at sunset", "a bird at sunset"),
     ],
 )
 def test_a_phrase_takes_the_place_of_the_one_of_its_group(prompt, group, phrase, composed):
     assert KNOWN.compose(prompt, group, phrase) == composed
 
 
-def test_the_pocket_model_offers_phrases_that_it_knows():
-    vocabulary = Runtime("pocket", "cpu").vocabulary
-    ways = [way for things in vocabulary.phrases.values() for ways in things for way in ways]
-    assert len(vocabulary.phrases["subject"]) >= 12
-    assert [vocabulary.unknown(way) for way in ways] == [[] for _ in ways]
+@pytest.mark.parametrize("group", ["subject", "motion", "setting"])
+def test_the_pocket_model_knows_its_phrases_and_finds_each_in_a_prompt(pocket, group):
+    prompt = "a bird moving left at sunset"
+    usual = {"subject": "bird", "motion": "moving left", "setting": "at sunset"}[group]
+    for phrase in (phrase for synonyms in pocket.phrases[group] for phrase in synonyms):
+        composed = pocket.compose(prompt, group, phrase)
+        assert phrase in composed and pocket.unknown(composed) == []
+        assert pocket.compose(composed, group, usual) == prompt
+
+
+def test_the_examples_are_in_words_that_the_pocket_model_knows(pocket):
+    prompts = [entry["prompt"] for entry in json.loads(EXAMPLES.read_text(encoding="utf-8"))]
+    assert {prompt: pocket.unknown(prompt) for prompt in prompts} == {prompt: [] for prompt in prompts}

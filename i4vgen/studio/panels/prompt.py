@@ -28,6 +28,7 @@ from i4vgen.studio.queueing import IN_BROWSER, QUICK
 from i4vgen.studio.scripts import call
 
 SETTINGS_IN_A_ROW = 3
+CHIPS_ON_A_PAGE = 10
 
 
 class PromptPanel:
@@ -282,17 +283,18 @@ def draw_setting(name: str, about: Parameter, defaults: Defaults) -> Component:
 
 
 def draw_chips(runtime: Runtime) -> dict[str, gr.Dataset]:
-    """Draws the phrases that a small model knows, by group. A click puts a phrase into the prompt."""
+    """Draws the phrases that a small model knows, by group, in pages. A click puts a phrase into the prompt."""
     phrases = runtime.vocabulary.phrases if runtime.vocabulary else {}
-    labels = {"subject": "What", "colour": "Colour", "motion": "How it moves", "setting": "Where"}
+    labels = {"subject": "What", "motion": "How it moves", "setting": "Where"}
     with gr.Row(elem_id="chips", visible=bool(phrases)):
         return {
             group: gr.Dataset(
                 components=[gr.Textbox(visible=False)],
                 samples=[[ways[0]] for ways in things],
                 label=labels.get(group, group),
-                samples_per_page=len(things),
+                samples_per_page=CHIPS_ON_A_PAGE,
                 elem_classes="chips",
+                scale=3 if len(things) > CHIPS_ON_A_PAGE else 2,  # wider: a page needs three lines
             )
             for group, things in phrases.items()
         }

@@ -78,7 +78,7 @@ class SeveralPanel:
             gr.HTML(f"<p>{words}</p>", elem_classes="hint", apply_default_css=False)
             self.lines = gr.Textbox(
                 label="Prompts, one on a line",
-                placeholder="a rocket rising in a starry night\na whale swimming by the sea",
+                placeholder="a rocket rising in a starry night\na whale coming closer by the sea",
                 lines=4,
                 max_lines=10,
                 visible=offered,
