@@ -9,6 +9,7 @@ import contextlib
 import json
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -227,6 +228,8 @@ def download(model: str, patterns: Sequence[str]) -> Iterator[tuple[int, int]]:
             yield min(done, total), total
     except KeyboardInterrupt:
         interrupted.set()
+        # Unless the hub is silent, the client ends now and removes what is incomplete.
+        _wait_in_spite_of_ctrl_c(task, seconds=0.5)
         raise
     try:
         task.result()
@@ -237,6 +240,14 @@ def download(model: str, patterns: Sequence[str]) -> Iterator[tuple[int, int]]:
         known = None if hub_errors.is_unreachable(error) else hub_errors.explain(repo, revision, error)
         raise ModelError(known or broke_off) from error
     yield total, total
+
+
+def _wait_in_spite_of_ctrl_c(task: Future, seconds: float) -> None:
+    """Waits until a task is done or the time has passed, however often Ctrl-C is pressed."""
+    end = time.monotonic() + seconds
+    while not task.done() and (left := end - time.monotonic()) > 0:
+        with contextlib.suppress(KeyboardInterrupt):
+            wait([task], timeout=left)
 
 
 def _in_background(work: Callable, *args: object, **kwargs: object) -> Future:
