@@ -492,7 +492,8 @@ def test_ctrl_c_in_a_program_of_ones_own_ends_the_download(fake_hub):
 
     def press_once_there_is_a_file() -> None:
         if not under_way:  # the client may try again before it ends
-            wait_until(lambda: under_way.extend(Path(constants.HF_HUB_CACHE).rglob("*.incomplete")) or under_way)
+            cache = Path(constants.HF_HUB_CACHE)
+            wait_until(lambda: under_way.extend(cache.rglob("*.incomplete")) or under_way)
             os.kill(os.getpid(), signal.SIGINT)
         over.wait(PATIENCE)
 
