@@ -16,6 +16,7 @@ import torch
 from benchmarks.evidence.methods import Comparison
 from i4vgen.config import GenerationConfig
 from i4vgen.errors import InvalidInputError
+from i4vgen.media import whole_file
 from i4vgen.models.portable import identify
 from i4vgen.serving.runtime import Runtime
 from pocket.world import Shown
@@ -87,10 +88,8 @@ class Drawer:
         arrays |= {f"{method} frames": outcome.frames for method, outcome in made.items()}
         arrays |= {f"{method} seconds": np.array(outcome.seconds) for method, outcome in made.items()}
         arrays |= {f"{m} anchor": outcome.anchor for m, outcome in made.items() if outcome.anchor is not None}
-        new = job.path.with_suffix(".new")
-        with new.open("wb") as file:
+        with whole_file(job.path) as draft, draft.open("wb") as file:
             np.savez_compressed(file, **arrays)
-        new.replace(job.path)
 
     def origin(self, job: Job) -> str:
         """What the videos of a job depend on, as JSON."""
