@@ -30,7 +30,8 @@ class Judge(nn.Module):
     place changes, not by what is there.
     """
 
-    heads = ("kind", "member", "setting", "motion")
+    still_heads = ("kind", "member", "setting")  # a single frame is enough for them
+    heads = (*still_heads, "motion")
 
     def __init__(self, names: dict[str, Sequence[str]]):
         """names: of every head, what it can answer."""
@@ -65,7 +66,7 @@ class Judge(nn.Module):
     def seen_in(self, features: Tensor) -> dict[str, Tensor]:
         """What frames with these features [B, F, 256] show: logits of all heads but the motion's."""
         whole = F.gelu(features).mean(1)
-        return {head: self.answers[head](whole) for head in self.heads[:3]}
+        return {head: self.answers[head](whole) for head in self.still_heads}
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -124,10 +125,13 @@ class Judge(nn.Module):
         return pixels * mask, pixels * (1 - mask)
 
     @torch.inference_mode()
-    def look_at_each(self, frames: np.ndarray, head: str) -> list[str]:
-        """What each of the uint8 frames [F, H, W, 3] shows on its own, by one head that is not the motion's."""
-        features = self.features(pixels_of(frames)).transpose(0, 1)
-        return [self.names[head][number] for number in self.seen_in(features)[head].argmax(1).tolist()]
+    def look_at_each(self, frames: np.ndarray) -> dict[str, list[str]]:
+        """What each of the uint8 frames [F, H, W, 3] shows on its own, by still head."""
+        logits = self.seen_in(self.features(pixels_of(frames)).transpose(0, 1))
+        return {
+            head: [self.names[head][number] for number in values.argmax(1).tolist()]
+            for head, values in logits.items()
+        }
 
     @torch.inference_mode()
     def look(self, frames: np.ndarray) -> dict[str, str]:

@@ -16,14 +16,14 @@ class Preset:
 
     size: int
     num_frames: int
-    kinds: tuple[str, ...]
-    settings: tuple[str, ...]
-    motions: tuple[str, ...]
     clips: int
     batch_images: int
     batch_clips: int
     batch_scenes: int  # each with `scene_motions` of the motions
     scene_motions: int = 3
+    kinds: tuple[str, ...] = tuple(KINDS)
+    settings: tuple[str, ...] = tuple(SETTINGS)
+    motions: tuple[str, ...] = tuple(MOTIONS)
     fps: int = 8
     beta_end: float = 0.0065
     timesteps: int = 1_000
@@ -89,9 +89,6 @@ PRESETS = {
     "cpu": Preset(
         size=96,
         num_frames=12,
-        kinds=tuple(KINDS),
-        settings=tuple(SETTINGS),
-        motions=tuple(MOTIONS),
         clips=12_000,
         batch_images=64,
         batch_clips=5,
@@ -102,9 +99,6 @@ PRESETS = {
     "gpu": Preset(
         size=128,
         num_frames=16,
-        kinds=tuple(KINDS),
-        settings=tuple(SETTINGS),
-        motions=tuple(MOTIONS),
         clips=24_000,
         batch_images=256,
         batch_clips=32,

@@ -14,6 +14,7 @@ has to be stored: clip `i` of seed `s` is the same on every machine. Coordinates
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -166,6 +167,10 @@ class Shown:
     def subject(self) -> str:
         """What a caption that says all of it calls the subject."""
         return self.member or self.kind
+
+    def asks(self, heads: Iterable[str]) -> dict[str, str]:
+        """What a prompt asks for, by these of its attributes; those that it leaves open are left out."""
+        return {head: name for head in heads if (name := getattr(self, head)) is not None}
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ def write_card(preset: Preset, figures: dict[str, dict], device: str, date: str)
     images = [
         [
             title,
-            *shares(seen, name, Judge.heads[:3]),
+            *shares(seen, name, Judge.still_heads),
             f"{seen[f'{name} reward']:.2f}",
         ]
         for name, title in IMAGES.items()

@@ -58,8 +58,8 @@ def combination(number: int, lists: Sequence[Sequence[str]]) -> list[str]:
 
 def verdicts(judge: Judge, frames: np.ndarray, wanted: Shown) -> dict[str, bool]:
     """Whether frames show what is wanted, by head. What a prompt leaves open is not judged."""
-    answers = judge.look(frames).items()
-    return {head: said == right for head, said in answers if (right := getattr(wanted, head)) is not None}
+    said = judge.look(frames)
+    return {head: said[head] == right for head, right in wanted.asks(said).items()}
 
 
 def main() -> None:

@@ -88,10 +88,8 @@ def main() -> None:
         write_report(report, args.methods, measured, None, about | drawn(jobs))
         return
     preset = PRESETS[args.preset]
-    judge, imagenet = (
-        Judge.load(Path(args.judge)),
-        ImageNetJudge(),
-    )  # what is missing is missed before the hours
+    # Loaded before the hours of drawing, so that what is missing is missed at once.
+    judge, imagenet = Judge.load(Path(args.judge)), ImageNetJudge()
     accuracy, real = try_on_real_clips(judge, preset)
     probe = Probe.load_or_fit(args.out / f"probe-{args.preset}.safetensors", preset, imagenet)
     draw_missing(drawer, jobs, args.methods)

@@ -18,12 +18,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pocket.judge import Judge
 from pocket.presets import Preset
 from training.data import draw_all, render_frame
 
 SIDE = 224  # pixels: what the network was trained on
 AT_ONCE = 48  # frames
-HEADS = ("kind", "member", "setting")
 PROBE_FRAMES = 4_000
 HELD_OUT = 500  # of them
 STEPS = 1_500
@@ -52,7 +52,7 @@ class ImageNetJudge:
 
 
 class Probe:
-    """Names what frames show from their features, by one linear map for each of `HEADS`."""
+    """Names what frames show from their features, by one linear map for each of `Judge.still_heads`."""
 
     def __init__(self, preset: Preset, state: Mapping[str, Tensor] | None = None) -> None:
         self.names = {"kind": preset.kinds, "member": preset.members, "setting": preset.settings}
@@ -63,7 +63,7 @@ class Probe:
         seen = (features - self.state["mean"]) / self.state["std"]
         return {
             head: F.linear(seen, self.state[f"{head}.weight"], self.state[f"{head}.bias"]).softmax(1)
-            for head in HEADS
+            for head in Judge.still_heads
         }
 
     def names_of(self, features: Tensor, head: str) -> list[str]:
@@ -85,13 +85,13 @@ class Probe:
             *draw_all(partial(render_frame, preset, "probe"), PROBE_FRAMES, "drawing frames"), strict=True
         )
         features = judge.features(np.stack(frames))
-        truth = torch.tensor([preset.numbers(each)[: len(HEADS)] for each in shown])
+        truth = torch.tensor([preset.numbers(each)[: len(Judge.still_heads)] for each in shown])
         std, mean = torch.std_mean(features, dim=0)
         self.state = {"mean": mean, "std": std + 1e-3}
         seen = (features - mean) / self.state["std"]
         split = len(seen) - HELD_OUT
         generator = torch.Generator().manual_seed(0)
-        for number, head in enumerate(HEADS):
+        for number, head in enumerate(Judge.still_heads):
             layer = nn.Linear(seen.shape[1], len(self.names[head]))
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -111,4 +111,4 @@ class Probe:
     @property
     def accuracy(self) -> dict[str, float]:
         """By head: how often it is right about rendered frames that it was not fitted to."""
-        return {head: self.state[f"{head}.right"].item() for head in HEADS}
+        return {head: self.state[f"{head}.right"].item() for head in Judge.still_heads}

@@ -28,7 +28,6 @@ from training.data import SEEDS, draw_all, render
 
 REAL_CLIPS = 400  # held out: what the judge is tried on, and what videos are compared with
 RIGHT_ENOUGH = 0.97  # a head that is wrong more often judges nothing
-STILL_HEADS = Judge.heads[:3]  # those that a single frame is enough for
 
 NO_VBENCH = """\
 The videos are in {out}/videos. vbench cannot be imported here: it needs an environment of its own. There, run
@@ -57,12 +56,11 @@ class Jury:
             anchor: The picture that it is compared with, uint8 [H, W, 3]; None if there is none.
             began_with_it: Whether the video began with the anchor, which is then judged too.
         """
-        wanted = {head: asked for head in self.heads if (asked := getattr(shown, head))}
-        figures, features = self.judge.measure(frames, wanted)
+        figures, features = self.judge.measure(frames, shown.asks(self.heads))
         if "member" in self.heads:
             figures.setdefault("member_right", np.nan)
-            seen = None if anchor is None else self.judge.look_at_each(anchor[None], "member")[0]
-            figures |= identity(self.judge.look_at_each(frames, "member"), seen)
+            seen = None if anchor is None else self.judge.look_at_each(anchor[None])["member"][0]
+            figures |= identity(self.judge.look_at_each(frames)["member"], seen)
         figures["anchor_right"] = self._anchor_right(shown, anchor) if began_with_it else np.nan
         figures |= {
             f"imagenet_{name}": value
@@ -71,7 +69,7 @@ class Jury:
         return figures | {name: metric(frames) for name, metric in METRICS.items()}, features
 
     def _anchor_right(self, shown: Shown, anchor: np.ndarray) -> float:
-        asked = {head: name for head in STILL_HEADS if (name := getattr(shown, head))}
+        asked = shown.asks(Judge.still_heads)
         if not set(asked) <= set(self.heads):
             return np.nan
         said = self.judge.look(anchor[None])
@@ -131,8 +129,7 @@ def try_on_real_clips(judge: Judge, preset: Preset) -> tuple[dict[str, float], n
         figures, seen = judge.measure(clip.frames, {"motion": clip.shown.motion})
         features.append(seen)
         right["motion"].append(figures["motion_right"])
-        for head in STILL_HEADS:
-            said = judge.look_at_each(clip.frames, head)
+        for head, said in judge.look_at_each(clip.frames).items():
             right[head].append(said.count(getattr(clip.shown, head)) / len(said))
     return {head: float(np.mean(right[head])) for head in Judge.heads}, np.stack(features)
 

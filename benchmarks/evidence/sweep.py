@@ -25,6 +25,7 @@ from benchmarks.evidence.methods import Comparison, finish
 from benchmarks.evidence.metrics import mean_flow
 from benchmarks.evidence.prompts import make_prompts
 from i4vgen.config import GenerationConfig
+from i4vgen.media import whole_file
 from i4vgen.pipeline import I4VGenPipeline
 from i4vgen.serving.runtime import Runtime
 from pocket.judge import Judge
@@ -69,10 +70,9 @@ def videos(
 
 
 def measure(judge: Judge, frames: np.ndarray, shown: Shown) -> dict[str, float]:
-    wanted = {head: asked for head in judge.heads if (asked := getattr(shown, head))}
-    figures, _ = judge.measure(frames, wanted)
+    figures, _ = judge.measure(frames, shown.asks(judge.heads))
     figures.setdefault("member_right", float("nan"))
-    members = judge.look_at_each(frames, "member")
+    members = judge.look_at_each(frames)["member"]
     return figures | identity(members, of_anchor=None) | {"mean_flow": mean_flow(frames)}
 
 
@@ -119,8 +119,8 @@ def main() -> None:
         ]
         stored += made
         lines += made
-        path.with_suffix(".new").write_text("".join(json.dumps(line) + "\n" for line in stored))
-        path.with_suffix(".new").replace(path)  # a prompt is there as a whole or not at all
+        with whole_file(path) as draft:  # a prompt is there as a whole or not at all
+            draft.write_text("".join(json.dumps(line) + "\n" for line in stored))
     print(table(lines))
 
 

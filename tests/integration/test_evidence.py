@@ -17,7 +17,7 @@ from benchmarks.evidence import __main__ as evidence
 from benchmarks.evidence import judging, sweep, vbench_judge
 from benchmarks.evidence.drawing import Drawer, Job
 from benchmarks.evidence.identity import identity, resemblance
-from benchmarks.evidence.imagenet import HEADS, ImageNetJudge, Probe
+from benchmarks.evidence.imagenet import ImageNetJudge, Probe
 from benchmarks.evidence.methods import TITLES
 from benchmarks.evidence.metrics import dynamic_degree, motion_smoothness, temporal_flickering
 from benchmarks.evidence.noise_map import embed, noised
@@ -95,7 +95,7 @@ def test_the_shipped_judge_is_right_about_clips_that_it_has_not_seen(clip):
     for head in Judge.heads:
         right = np.mean([said[head] == getattr(c.shown, head) for said, c in zip(answers, clips, strict=True)])
         assert right >= 0.9, head
-    seen = judge.look_at_each(clips[0].frames, "member")
+    seen = judge.look_at_each(clips[0].frames)["member"]
     assert len(seen) == len(clips[0].frames) and seen.count(clips[0].shown.member) > len(seen) / 2
     assert judge.look(np.repeat(clip[:1], len(clip), axis=0))["motion"] == STILL
 
@@ -370,7 +370,7 @@ def blank_probe():
     """A probe that has learned nothing."""
     names = Probe(CPU).names
     state = {"mean": torch.zeros(1280), "std": torch.ones(1280)}
-    for head in HEADS:
+    for head in Judge.still_heads:
         state[f"{head}.weight"] = torch.zeros(len(names[head]), 1280)
         state[f"{head}.bias"] = torch.zeros(len(names[head]))
         state[f"{head}.right"] = torch.tensor(0.0)
