@@ -21,6 +21,7 @@ from training.patch_pca import PatchPCA
 PCA_CLIPS = 1_500
 DECODER_CLIPS = 2_500
 TEST_CLIPS = 100
+NOISE = 0.3  # on the decoder's latents, at most: a sampler's latents are never exact
 
 
 def make_vae(preset: Preset) -> AutoencoderKL:
@@ -89,8 +90,11 @@ def main() -> None:
 
     def loss(_step: int, generator: torch.Generator) -> Tensor:
         index = torch.randint(len(images), (16,), generator=generator)
+        seen = latents[index]
+        strength = NOISE * torch.rand(len(seen), 1, 1, 1, generator=generator)
+        seen = seen + strength * torch.randn(seen.shape, generator=generator)
         with run.autocast():
-            decoded = vae.decode(latents[index].to(run.device)).sample
+            decoded = vae.decode(seen.to(run.device)).sample
         return reconstruction_loss(decoded.float(), images[index].to(run.device))
 
     train(run, vae.decoder, loss, learning_rate=1e-3, ema_decay=0.995)
