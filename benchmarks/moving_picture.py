@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image
 from playwright.sync_api import Page
 
+from i4vgen.bundled import EXAMPLES
 from tests.support.browsing import quiet_page, running_app, running_browser
 
 FOLDER = Path(__file__).resolve().parents[1] / "assets" / "screenshots"
@@ -120,20 +122,22 @@ def film(page: Page, prompt: str) -> Film:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--prompt", default="a fruit bouncing on a snowy hill")
+    parser.add_argument("--prompt", help="default: that of the first of examples.json")
     parser.add_argument("--model", default="pocket")
     parser.add_argument("--out", type=Path, default=FOLDER)
     parser.add_argument("--quality", type=int, default=75)
     args = parser.parse_args()
+    first, *_ = json.loads(EXAMPLES.read_text(encoding="utf-8"))
+    prompt = args.prompt or first["prompt"]
     with running_app("--model", args.model) as url, running_browser() as browser:
         for theme in THEMES:
             # Reduced motion: the player waits to be told each frame.
             options = {"viewport": VIEWPORT, "reduced_motion": "reduce"}
             with quiet_page(browser, f"{url}/?__theme={theme}", **options) as page:
-                frames = film(page, args.prompt)
+                frames = film(page, prompt)
             path = args.out / f"film-{theme}.webp"
-            (first, _), *rest = frames
-            first.save(
+            (opening, _), *rest = frames
+            opening.save(
                 path,
                 save_all=True,
                 append_images=[frame for frame, _ in rest],
