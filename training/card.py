@@ -15,6 +15,7 @@ from pocket.world import KIND_SHARE, KINDS
 from training.evaluate import SEEDS, make_prompts
 from training.export import P_RE, STEP_SIZES
 from training.loop import parse_arguments, read_figures
+from training.markdown import table
 from training.text_to_image import make_scheduler
 
 STAGES = {
@@ -54,11 +55,6 @@ def shares(figures: dict[str, float], name: str, heads: tuple[str, ...]) -> list
     """How often what bears this name is right, by head; a dash where no prompt asked for it."""
     found = (figures.get(f"{name} {head} right") for head in heads)
     return ["–" if share is None else percent(share) for share in found]
-
-
-def table(header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def quote(file: Path) -> str:
@@ -153,7 +149,7 @@ frequencies stand out from noise in proportion to the number of latents that the
 2301.11093).
 
 Under this schedule NI-VSDS takes steps of {STEP_SIZES[0]:g}, where AnimateDiff takes 10 three times and
-then 1. The regeneration runs all of the sampler's steps (p_re {P_RE:g}), as AnimateDiff's does.
+then 1. The regeneration runs {percent(P_RE)} of the sampler's steps, AnimateDiff's 100 %.
 `docs/evidence.md` has the sweep that decided it.
 
 ## Measurements

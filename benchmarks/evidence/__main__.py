@@ -23,6 +23,7 @@ from benchmarks.evidence.methods import METHODS, REAL
 from benchmarks.evidence.prompts import FIRST_SEED, OF_THE_REAL_WORLD, make_prompts, read_prompts
 from benchmarks.evidence.report import Splits, write_report
 from benchmarks.evidence.rows import compare_with_stored
+from benchmarks.evidence.selection import COUNTS, select, selection_table
 from i4vgen.errors import InvalidInputError
 from i4vgen.serving.runtime import Runtime
 from pocket.judge import FOLDER, Judge
@@ -41,6 +42,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--prompts", type=int, default=40)
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--methods", default=",".join(METHODS), help="comma-separated (default all)")
+    parser.add_argument(
+        "--candidates",
+        type=int,
+        default=max(COUNTS),
+        help="of each prompt and seed, among which the reward is seen to choose (default %(default)s; 0: none)",
+    )
     parser.add_argument("--device", help="cuda, mps or cpu (default: the best there is)")
     parser.add_argument(
         "--judge",
@@ -92,25 +99,36 @@ def main() -> None:
     judge, imagenet = Judge.load(Path(args.judge)), ImageNetJudge()
     accuracy, real = try_on_real_clips(judge, preset)
     probe = Probe.load_or_fit(args.out / f"probe-{args.preset}.safetensors", preset, imagenet)
-    draw_missing(drawer, jobs, args.methods)
+    draw_missing(drawer, jobs, args.methods, args.candidates)
     heads = [head for head in Judge.heads if accuracy[head] >= RIGHT_ENOUGH]
-    measured = judge_pocket(jobs, args.methods, Jury(judge, heads, imagenet, probe), preset)
+    jury = Jury(judge, heads, imagenet, probe)
+    measured = judge_pocket(jobs, args.methods, jury, preset)
     about |= drawn(jobs) | {"accuracy": accuracy, "probe_accuracy": probe.accuracy}
+    further = []
+    if args.candidates:
+        about["selection"] = select(jobs, jury, args.candidates)
+        further.append(selection_table(about["selection"]))
     splits = Splits.of([shown for _, shown in args.prompts])
-    write_report(report, [*args.methods, REAL], measured, real, about, splits)
+    write_report(report, [*args.methods, REAL], measured, real, about, splits, further)
     if args.model == "pocket":
         print(compare_with_stored(measured))
 
 
-def draw_missing(drawer: Drawer, jobs: Sequence[Job], methods: Sequence[str]) -> None:
-    """Draws what the jobs' files do not have yet. Exits if they have what another model has drawn."""
+def draw_missing(drawer: Drawer, jobs: Sequence[Job], methods: Sequence[str], candidates: int = 0) -> None:
+    """Draws what the jobs' files do not have yet. Exits if they have what another model has drawn.
+
+    candidates: of each job, in a file of their own.
+    """
     for job in tqdm(jobs, desc="drawing", disable=None):
         try:
             missing = drawer.undrawn(job, methods)
+            lacks_pool = candidates and drawer.lacks_pool(job, candidates)
         except InvalidInputError as error:
             raise SystemExit(f"error: {error}") from error
         if missing:
             drawer.draw(job, missing)
+        if lacks_pool:
+            drawer.draw_pool(job, candidates)
 
 
 def drawn(jobs: Sequence[Job]) -> dict[str, str]:

@@ -46,7 +46,7 @@ class Jury:
     probe: Probe
 
     def measure(
-        self, frames: np.ndarray, shown: Shown, anchor: np.ndarray | None, began_with_it: bool = False
+        self, frames: np.ndarray, shown: Shown, anchor: np.ndarray | None
     ) -> tuple[dict[str, float], np.ndarray]:
         """All figures of a video, and our judge's features of it.
 
@@ -54,42 +54,43 @@ class Jury:
             frames: uint8 [F, H, W, 3].
             shown: What the prompt asks for. One that names a kind asks for no member.
             anchor: The picture that it is compared with, uint8 [H, W, 3]; None if there is none.
-            began_with_it: Whether the video began with the anchor, which is then judged too.
         """
         figures, features = self.judge.measure(frames, shown.asks(self.heads))
         if "member" in self.heads:
             figures.setdefault("member_right", np.nan)
             seen = None if anchor is None else self.judge.look_at_each(anchor[None])["member"][0]
             figures |= identity(self.judge.look_at_each(frames)["member"], seen)
-        figures["anchor_right"] = self._anchor_right(shown, anchor) if began_with_it else np.nan
-        figures |= {
-            f"imagenet_{name}": value
-            for name, value in self._by_imagenet(frames, shown, anchor, began_with_it).items()
-        }
+        by_imagenet = self._by_imagenet(frames, shown, anchor)
+        figures |= {f"imagenet_{name}": value for name, value in by_imagenet.items()}
         return figures | {name: metric(frames) for name, metric in METRICS.items()}, features
 
-    def _anchor_right(self, shown: Shown, anchor: np.ndarray) -> float:
-        asked = shown.asks(Judge.still_heads)
-        if not set(asked) <= set(self.heads):
-            return np.nan
-        said = self.judge.look(anchor[None])
-        return float(all(said[head] == name for head, name in asked.items()))
+    def right(self, images: np.ndarray, shown: Shown) -> dict[str, np.ndarray]:
+        """Which of these pictures, uint8 [P, H, W, 3], show what a prompt asks for: 0 or 1, [P].
 
-    def _by_imagenet(
-        self, frames: np.ndarray, shown: Shown, anchor: np.ndarray | None, began_with_it: bool
-    ) -> dict[str, float]:
+        `right`: all of it, by our judge, if its heads may say so. `imagenet_right`: the subject, by ImageNet's.
+        """
+        asked, found = shown.asks(Judge.still_heads), {}
+        if set(asked) <= set(self.heads):
+            said = self.judge.look_at_each(images)
+            agree = [np.array(said[head]) == name for head, name in asked.items()]
+            found["right"] = np.all(agree, axis=0).astype(float)
+        named = self.probe.names_of(self.imagenet.features(images), head_of(shown))
+        found["imagenet_right"] = (np.array(named) == shown.subject).astype(float)
+        return found
+
+    def _by_imagenet(self, frames: np.ndarray, shown: Shown, anchor: np.ndarray | None) -> dict[str, float]:
         """How alike frames are to ImageNet's network, and what a linear probe on its features sees in them."""
-        features, head = self.imagenet.features(frames), "member" if shown.member else "kind"
+        features, head = self.imagenet.features(frames), head_of(shown)
         of_anchor = None if anchor is None else self.imagenet.features(anchor[None])
-        said = self.probe(features)
         seen = None if of_anchor is None else self.probe.names_of(of_anchor, "member")[0]
-        asked = self.probe.names[head].index(shown.subject)
         figures = resemblance(features, of_anchor) | identity(self.probe.names_of(features, "member"), seen)
-        figures |= certainty(said[head], asked)
-        figures["anchor_right"] = np.nan
-        if began_with_it:
-            figures["anchor_right"] = float(self.probe.names_of(of_anchor, head) == [shown.subject])
-        return figures
+        asked = self.probe.names[head].index(shown.subject)
+        return figures | certainty(self.probe(features)[head], asked)
+
+
+def head_of(shown: Shown) -> str:
+    """Which head can tell whether a prompt's subject is there."""
+    return "member" if shown.member else "kind"
 
 
 def judge_pocket(jobs: Sequence[Job], methods: Sequence[str], jury: Jury, preset: Preset) -> Measured:
@@ -104,7 +105,7 @@ def judge_pocket(jobs: Sequence[Job], methods: Sequence[str], jury: Jury, preset
         for method in methods:
             own = read_anchor(job, method)
             anchor = of_i4vgen if own is None else own
-            figures, features = jury.measure(read_frames(job, method), job.shown, anchor, own is not None)
+            figures, features = jury.measure(read_frames(job, method), job.shown, anchor)
             found[method] = {"figures": figures, "seconds": read_seconds(job, method), "features": features}
         figures, features = jury.measure(real_clip(job, preset), job.shown, None)
         found[REAL] = {"figures": figures, "seconds": 0.0, "features": features}

@@ -17,6 +17,7 @@ from pathlib import Path
 from benchmarks.evidence.methods import REAL, TITLES
 from benchmarks.evidence.report import LOWER_IS_BETTER, cell, seconds_cell, title_of
 from benchmarks.evidence.rows import STORED, write_rows
+from training.markdown import table
 
 ROOT = Path(__file__).parent.parent.parent
 SHORT_METHODS = ("vanilla", "freeinit", "i4vgen", "fast", REAL)
@@ -43,11 +44,15 @@ def short_table(summary: Mapping[str, Mapping]) -> str:
     known = [name if name in measured else f"imagenet_{name}" for name in SHORT_FIGURES]
     names = [name for name in known if name in measured]
     titles = [title_of(name) + (" (less is better)" if name in LOWER_IS_BETTER else "") for name in names]
-    lines = ["| | " + " | ".join(titles) + " | seconds |", "| --- " * (len(names) + 2) + "|"]
-    for method in methods:
-        cells = [cell(summary[method][name]["mean"], digits=2) for name in names]
-        lines.append(f"| {TITLES[method]} | " + " | ".join([*cells, seconds_cell(summary[method])]) + " |")
-    return "\n".join(lines)
+    rows = [
+        [
+            TITLES[method],
+            *(cell(summary[method][name]["mean"], digits=2) for name in names),
+            seconds_cell(summary[method]),
+        ]
+        for method in methods
+    ]
+    return table(["", *titles, "seconds"], rows)
 
 
 def fill(text: str, name: str, content: str) -> str:

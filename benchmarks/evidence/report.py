@@ -20,6 +20,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from pocket.world import Shown
+from training.markdown import table
 
 Measured = dict[tuple[int, int], dict[str, dict]]
 """By number of the prompt and seed, then by method: figures, seconds and, beside real clips, features."""
@@ -32,8 +33,6 @@ KINDS, MEMBERS = "prompts that name a kind", "prompts that name a member"
 FLOW = "mean_flow"
 EQUAL_FLOW = 0.2  # pairs whose flows differ by at most this share of vanilla's move alike
 MERELY_DIFFERENT = ("dynamic_degree", FLOW)  # figures of which more is not better
-CHOICES = ("random_anchor", "best_of_4", "i4vgen", "best_of_64", "other_candidate")  # the first is of one
-ANCHOR_FIGURES = {"anchor_right": "right by our judge", "imagenet_anchor_right": "right by ImageNet's"}
 CHARTED = (
     "imagenet_subject_consistency",
     "imagenet_likeness_to_anchor",
@@ -142,38 +141,34 @@ def principal_components(features: np.ndarray):
 
 def markdown(methods: list[str], summary: Mapping[str, Mapping], about: Mapping) -> str:
     names = [name for name in summary[methods[0]] if name != "seconds"]
-    lines = [
+    words = (
         f"{len(about['prompts'])} prompts x {len(about['seeds'])} seeds, {about['device']}, {about['date']}."
         " In brackets: 95 % bootstrap intervals over prompts."
         + accuracy("The judge", about.get("accuracy", {}))
-        + accuracy("The probe on ImageNet's features", about.get("probe_accuracy", {})),
-        "",
-        "| | " + " | ".join(TITLES[m] for m in methods) + " |",
-        "| --- " * (len(methods) + 1) + "|",
-    ]
-    for name in names:
-        title = title_of(name) + (" (lower is better)" if name in LOWER_IS_BETTER else "")
-        lines.append(f"| {title} | " + " | ".join(cell(summary[m][name]["mean"]) for m in methods) + " |")
-    lines.append("| seconds | " + " | ".join(seconds_cell(summary[m]) for m in methods) + " |")
-    return "\n".join([*lines, *lead_table(methods, summary, names)]) + "\n"
-
-
-def lead_table(methods: list[str], summary: Mapping[str, Mapping], names: list[str]) -> list[str]:
-    """The lines of a table of every method's lead over vanilla; none where there is no vanilla."""
-    lines: list[str] = []
-    others = [m for m in methods if m != BASELINE]
-    if BASELINE in methods and others:
-        lines += [
-            "",
-            "Ahead of vanilla by (95 % interval; share of paired wins):",
-            "",
-            "| | " + " | ".join(TITLES[m] for m in others) + " |",
-            "| --- " * (len(others) + 1) + "|",
+        + accuracy("The probe on ImageNet's features", about.get("probe_accuracy", {}))
+    )
+    rows = [
+        [
+            title_of(name) + (" (lower is better)" if name in LOWER_IS_BETTER else ""),
+            *(cell(summary[m][name]["mean"]) for m in methods),
         ]
-        for name in names:
-            cells = [gain_cell(summary[m][name]) for m in others]
-            lines.append(f"| {gain_title(name)} | " + " | ".join(cells) + " |")
-    return lines
+        for name in names
+    ]
+    rows.append(["seconds", *(seconds_cell(summary[m]) for m in methods)])
+    means = table(["", *(TITLES[m] for m in methods)], rows)
+    return "\n\n".join([words, means, *leads(methods, summary, names)]) + "\n"
+
+
+def leads(methods: list[str], summary: Mapping[str, Mapping], names: list[str]) -> list[str]:
+    """Every method's lead over vanilla, words and a table; nothing where there is no vanilla."""
+    others = [m for m in methods if m != BASELINE]
+    if BASELINE not in methods or not others:
+        return []
+    rows = [[gain_title(name), *(gain_cell(summary[m][name]) for m in others)] for name in names]
+    return [
+        "Ahead of vanilla by (95 % interval; share of paired wins):",
+        table(["", *(TITLES[m] for m in others)], rows),
+    ]
 
 
 def only(measured: Measured, numbers: set[int]) -> Measured:
@@ -232,20 +227,6 @@ def first_pairs(measured: Measured) -> str:
     return f"I4VGen is ahead in, of the first {len(first)} prompts that name a kind: {', '.join(leads)}."
 
 
-def selection_table(methods: list[str], measured: Measured) -> str:
-    """Whether a larger choice has the better anchor: how often the anchor shows what the prompt asks for."""
-    chosen = [method for method in CHOICES if method in methods]
-    lines = ["| | " + " | ".join(ANCHOR_FIGURES.values()) + " |", "| --- " * (len(ANCHOR_FIGURES) + 1) + "|"]
-    for method in chosen:
-        cells = []
-        for name in ANCHOR_FIGURES:
-            values, of_one = (table_of(measured, which, name) for which in (method, chosen[0]))
-            gain = gain_cell({"gain": asdict(mean_of(values - of_one))}) if method != chosen[0] else ""
-            cells.append(f"{cell(asdict(mean_of(values)))} {gain}".strip())
-        lines.append(f"| {TITLES[method]} | " + " | ".join(cells) + " |")
-    return "The anchor, and how far it is ahead of a single candidate:\n\n" + "\n".join(lines) + "\n"
-
-
 def columns(parts: Mapping[str, tuple[Measured, bool]]) -> str:
     """A table of I4VGen's leads over vanilla. parts: by title what was measured; and whether pairs of unequal
     flow are left out.
@@ -261,9 +242,7 @@ def columns(parts: Mapping[str, tuple[Measured, bool]]) -> str:
             gain = sign_of(name) * (table_of(part, "i4vgen", name) - table_of(part, BASELINE, name))
             row = {"gain": asdict(mean_of(np.where(left_out, np.nan, gain)))}
             gains.setdefault(name, []).append(gain_cell(row))
-    lines = ["| | " + " | ".join(titles) + " |", "| --- " * (len(titles) + 1) + "|"]
-    lines += [f"| {gain_title(name)} | " + " | ".join(cells) + " |" for name, cells in gains.items()]
-    return "\n".join(lines)
+    return table(["", *titles], [[gain_title(name), *cells] for name, cells in gains.items()])
 
 
 def accuracy(judge: str, right: Mapping[str, float]) -> str:
@@ -353,8 +332,19 @@ def write_report(
     real: np.ndarray | None,
     about: Mapping,
     splits: Splits | None = None,
+    further: Sequence[str] = (),
 ) -> None:
-    """real: as in `summarise`. splits: sorts of prompts that are looked at on their own too."""
+    """Writes a report to a folder.
+
+    Args:
+        out: The folder.
+        methods: The columns.
+        measured: What is reported.
+        real: As in `summarise`.
+        about: What else results.json has, among it prompts, seeds, device and date.
+        splits: Sorts of prompts that are looked at on their own too.
+        further: Tables that follow.
+    """
     out.mkdir(parents=True, exist_ok=True)
     summary = summarise(methods, measured, real)
     rows = [
@@ -366,8 +356,8 @@ def write_report(
     (out / "results.json").write_text(json.dumps(results, indent=1, allow_nan=False) + "\n")
     tables = [markdown(methods, summary, about)]
     if splits and {BASELINE, "i4vgen"} <= set(methods):
-        tables += [detailed_tables(measured, splits), selection_table(methods, measured)]
-    (out / "table.md").write_text("\n".join(tables))
+        tables.append(detailed_tables(measured, splits))
+    (out / "table.md").write_text("\n".join([*tables, *further]))
     if BASELINE in methods and len(methods) > 1:
         draw_gains(methods, summary, out / "gains.svg")
         if real is not None:

@@ -46,7 +46,7 @@ def read_rows(path: Path = STORED) -> Rows:
 
 def compare_with_stored(measured: Measured, path: Path = STORED) -> str:
     """Says how many means agree with those of the same videos in the repository's rows."""
-    stored = read_rows(path)
+    stored = read_rows(path) if path.exists() else {}
     new: Rows = {
         (*job, method): found["figures"]
         for job, by_method in measured.items()

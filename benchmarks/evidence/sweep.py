@@ -24,6 +24,7 @@ from benchmarks.evidence.identity import identity
 from benchmarks.evidence.methods import Comparison, finish
 from benchmarks.evidence.metrics import mean_flow
 from benchmarks.evidence.prompts import make_prompts
+from benchmarks.evidence.report import title_of
 from i4vgen.config import GenerationConfig
 from i4vgen.media import whole_file
 from i4vgen.pipeline import I4VGenPipeline
@@ -32,6 +33,7 @@ from pocket.judge import Judge
 from pocket.presets import PRESETS
 from pocket.world import Shown, full_caption
 from training.flow_backbone import register
+from training.markdown import table
 
 SKIPPED = 200  # prompts: the evidence has the ones before
 FIRST_SEED = 7_000
@@ -121,21 +123,20 @@ def main() -> None:
         lines += made
         with whole_file(path) as draft:  # a prompt is there as a whole or not at all
             draft.write_text("".join(json.dumps(line) + "\n" for line in stored))
-    print(table(lines))
+    print(means(lines))
 
 
-def table(lines: list[dict]) -> str:
-    """The means of every setting, as Markdown."""
+def means(lines: list[dict]) -> str:
+    """A table of every setting's means."""
     by_setting = defaultdict(list)
     for line in lines:
         by_setting[line["setting"]].append(line)
     names = [name for name in lines[0] if name not in (*ABOUT, "anchor_member")]
-    rows = ["| | " + " | ".join(name.replace("_", " ") for name in names) + " |"]
-    rows.append("| --- " * (len(names) + 1) + "|")
-    for setting, found in by_setting.items():
-        means = (float(np.nanmean([line[name] for line in found])) for name in names)
-        rows.append(f"| {setting} | " + " | ".join(f"{mean:.3f}" for mean in means) + " |")
-    return "\n".join(rows)
+    rows = [
+        [setting, *(f"{np.nanmean([line[name] for line in found]):.3f}" for name in names)]
+        for setting, found in by_setting.items()
+    ]
+    return table(["", *(title_of(name) for name in names)], rows)
 
 
 if __name__ == "__main__":

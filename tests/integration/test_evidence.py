@@ -26,6 +26,7 @@ from benchmarks.evidence.prompts import make_prompts, read_prompts
 from benchmarks.evidence.publish import publish
 from benchmarks.evidence.report import Splits, detailed_tables, without_nan
 from benchmarks.evidence.rows import compare_with_stored, write_rows
+from benchmarks.evidence.selection import chosen, select, selection_table
 from benchmarks.evidence.statistics import bootstrap, frechet_distance, mean_of, wins
 from i4vgen.backbones.animatediff import SCHEDULE
 from pocket.judge import STILL, Judge
@@ -190,6 +191,27 @@ def test_pairs_of_equal_flow_and_kinds_get_tables_of_their_own():
     assert "of the first 1 prompts that name a kind: main member 1 (behind in 0)" in tables
 
 
+def test_the_best_of_more_candidates_are_chosen_from_the_same_ones():
+    scores, right = np.array([0.1, 0.9, 0.5, 0.4]), np.array([0.0, 1.0, 0.0, 1.0])
+    assert [chosen(scores, right, count) for count in (1, 2, 4)] == [0.5, 0.5, 1.0]
+    assert chosen(scores[:3], right[:3], 2) == 1.0  # what is left over chooses nothing
+
+
+def test_a_choice_is_right_where_all_that_the_prompt_asks_for_is_there(tmp_path, imagenet):
+    """The reward likes the last of each four real frames, which alone shows the prompt's kind and setting."""
+    jury = judging.Jury(Judge.load(), Judge.heads, imagenet, Probe(CPU, blank_probe()))
+    asked, rng = Shown("bird", None, "sea", "rising"), np.random.default_rng(3)
+    shown = [("apple", "sea"), ("owl", "desert"), ("apple", "desert"), ("owl", "sea")] * 4
+    images = np.stack([draw_clip(rng, *names, "rising", 2, 96)[0] for names in shown])
+    job = Job(0, 1000, "a bird", asked, tmp_path / "one.npz")
+    np.savez(job.pool, images=images, scores=np.tile([0, 1, 2, 3], 4))
+    found = select([job], jury, len(images))["right"]
+    assert found[1]["mean"]["mean"] == pytest.approx(0.25, abs=0.07)
+    assert found[4]["mean"]["mean"] >= 0.75 and found[4]["gain"]["mean"] > 0.4 and list(found) == [1, 4, 16]
+    table = selection_table(select([job], replace(jury, heads=["kind"]), len(images)))
+    assert "ImageNet" in table and "our judge" not in table and "| best of 16 |" in table
+
+
 def test_rows_are_compared_with_those_that_are_kept(tmp_path):
     def measured(flow, right):
         videos = {
@@ -212,6 +234,7 @@ def test_rows_are_compared_with_those_that_are_kept(tmp_path):
     other = compare_with_stored(measured(3.0, np.nan), path)
     assert "1 of 2 videos" in other and other.endswith("Further apart: mean flow of i4vgen.")
     assert "no rows of these videos" in compare_with_stored({(7, 0): stored[0, 0]}, path)
+    assert "no rows of these videos" in compare_with_stored(measured(2.0, 1.0), tmp_path / "none.csv")
 
 
 @pytest.mark.slow
@@ -223,7 +246,7 @@ def test_the_command_goes_on_where_it_was_and_reports_every_method(tmp_path, mon
     out.mkdir()
     save_file(blank_probe(), out / "probe-cpu.safetensors")
     command = ["evidence", "--model", str(tiny_model_dir), "--prompts", "2", "--seeds", "2"]
-    command += ["--judge", str(tmp_path / "judge"), "--out", str(out)]
+    command += ["--judge", str(tmp_path / "judge"), "--out", str(out), "--candidates", "4"]
     drawn = []
     real = Drawer.draw
     monkeypatch.setattr(Drawer, "draw", lambda *given: drawn.append(real(*given)))
@@ -247,7 +270,8 @@ def test_the_command_goes_on_where_it_was_and_reports_every_method(tmp_path, mon
     assert {row["method"] for row in strip} == set(TITLES) and len(strip) == 4 * len(TITLES)
     assert all((report / f"{chart}.svg").stat().st_size > 5_000 for chart in ("gains", "compute"))
     table = (report / "table.md").read_text()
-    assert all(title in table for title in TITLES.values())
+    assert all(title in table for title in TITLES.values()) and "| best of 4 |" in table
+    assert set(first["selection"]["right"]) == {"1", "4"}
     (tmp_path / "docs").mkdir()
     (tmp_path / "benchmarks" / "evidence").mkdir(parents=True)
     for document, name in (("docs/evidence.md", "table"), ("README.md", "evidence")):
@@ -357,12 +381,9 @@ def test_a_head_that_is_often_wrong_judges_nothing(tmp_path, clip, imagenet):
     vanilla, i4vgen = figures_by("kind", "member", "setting")
     assert "motion_right" not in vanilla and vanilla.keys() == i4vgen.keys()
     assert {"kind_right", "worst_frame", "dynamic_degree", "imagenet_main_member"} <= vanilla.keys()
-    assert np.isnan(vanilla["anchor_right"]) and np.isnan(
-        vanilla["imagenet_anchor_right"]
-    )  # it began with none
-    assert i4vgen["anchor_right"] in (0, 1) and vanilla["anchor_member"] == i4vgen["anchor_member"]
+    assert vanilla["anchor_member"] == i4vgen["anchor_member"]
     _, i4vgen = figures_by("motion")
-    assert np.isnan(i4vgen["anchor_right"]) and np.isnan(i4vgen["worst_frame"])
+    assert np.isnan(i4vgen["worst_frame"])
     assert "main_member" not in i4vgen and "imagenet_main_member" in i4vgen
 
 
