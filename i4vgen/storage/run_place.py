@@ -150,14 +150,27 @@ def room_for(config: GenerationConfig, compare: Sequence[str]) -> int:
 
 @contextmanager
 def writing_to(path: Path) -> Iterator[None]:
-    """Converts an `OSError` raised while writing to a folder to a `StorageError`."""
+    """Converts an `OSError` raised while writing to a folder to a `CannotWriteError`."""
     try:
         yield
     except OSError as error:
         advice = "make room on the disk" if error.errno in FULL else "see whether the disk can be written to"
-        raise StorageError(
-            f"cannot write to {path} ({error.strerror}): {advice}. What was finished before stays there"
+        raise CannotWriteError(
+            f"cannot write to {path} ({error.strerror}): {advice}. What was finished before stays there",
+            error.strerror,
         ) from error
+
+
+class CannotWriteError(StorageError):
+    """A folder cannot be written to. What was written before stays there.
+
+    Attributes:
+        reason: The system's words, such as "No space left on device".
+    """
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class _NotFreeError(Exception):

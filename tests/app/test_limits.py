@@ -234,6 +234,7 @@ def test_the_reason_of_a_failed_run_stays_on_the_page(runtime, tmp_path, monkeyp
         asyncio.run(follow())
     (status,) = (each for each in shown[-1].values() if isinstance(each, dict) and "words" in each)
     assert "No space left on device" in status["words"] and "still here" in status["words"]
+    assert "/" not in status["words"]  # where the server keeps its files is not a visitor's business
 
 
 def test_messages_quote_no_html(monkeypatch):
