@@ -62,7 +62,5 @@ def selection_table(selection: Selection) -> str:
         ["one candidate" if count == 1 else f"best of {count}", *(text(of, count) for of in selection.values())]
         for count in counts
     ]
-    words = (
-        "The anchor by the number of candidates that the reward chooses among, and the gain on one alone:"
-    )
+    words = "The anchor by the number of candidates that the reward chooses among, and the gain on one alone:"
     return f"{words}\n\n{table(['', *(TITLES[name] for name in selection)], rows)}\n"
