@@ -222,7 +222,7 @@ def test_the_reason_of_a_failed_run_stays_on_the_page(runtime, tmp_path, monkeyp
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(files, "save_picture", full_disk)
-    labels = {"Prompt": "a red rocket", "Candidates": 1, "Steps": 1}
+    labels = {"Prompt": "a red rocket", "Candidates": 1, "Denoising steps": 1}
     values = {each: labels.get(getattr(each, "label", None), each.value) for each in work.inputs}
     shown = []
 

@@ -133,12 +133,17 @@ class Tab:
         Args:
             event: Its name.
             fields: Other values, by the ids or the labels of their components.
+
+        Raises:
+            KeyError: The event has no input of that name.
         """
-        fields, found = fields or {}, []
+        left, found = dict(fields or {}), []
         for component in self.events[event]["inputs"]:
             props = self._components[component]
-            name = next((props[key] for key in ("elem_id", "label") if props.get(key) in fields), None)
-            found.append(props.get("value") if name is None else fields[name])
+            name = next((props[key] for key in ("elem_id", "label") if props.get(key) in left), None)
+            found.append(props.get("value") if name is None else left.pop(name))
+        if left:
+            raise KeyError(*left)
         return found
 
     def join(self, event: str, data: list | None = None, **more: object) -> str:
