@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import reprlib
+from collections.abc import Iterator
 
 from i4vgen.errors import InvalidInputError
 
@@ -46,6 +47,14 @@ def check_unicode(name: str, text: str) -> None:
         text.encode()
     except UnicodeEncodeError:
         raise InvalidInputError(f"{name} holds characters that are not valid Unicode: retype it") from None
+
+
+def values_in(value: object) -> Iterator[object]:
+    """Yields a JSON value and all values in it, without the keys of objects."""
+    yield value
+    if isinstance(value, list | dict):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from values_in(each)
 
 
 def short_name(path: object) -> str:

@@ -1,8 +1,8 @@
 """What Gradio has no public API for: refusing bad values quietly, and a slow start. Checked with Gradio 6.31.
 
-`Queue.process_events` prints a traceback for every value that a component cannot hold, so any client could
-fill the log. `print_exception=False` (issue 10136) covers only errors that an app raises itself, and a
-`validator` runs after the same conversion. Gradio's tracker has no issue for the rest.
+`Queue.process_events` prints a traceback for every value that a component cannot hold and for every event that
+names a file, so any client could fill the log. `print_exception=False` (issue 10136) covers only errors that an
+app raises itself, and a `validator` runs after the conversion. Gradio's tracker has no issue for the rest.
 
 `launch` gives up if the page does not answer within 3 s (issue 9817), as on a busy machine.
 """
@@ -12,12 +12,11 @@ from __future__ import annotations
 import functools
 import html
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
 
-from i4vgen.bounds import check_unicode
+from i4vgen.bounds import check_unicode, values_in
 from i4vgen.studio import strings
 
 log = logging.getLogger(__name__)
@@ -28,33 +27,31 @@ LONGEST_REASON = 300  # characters of Gradio's message about a value, which quot
 
 def refuse_bad_values(blocks: Any) -> None:
     """Makes `Blocks` refuse bad values, and calls of events that only the browser runs, with a clear error."""
-    preprocess = blocks.preprocess_data
+    preprocess, call = blocks.preprocess_data, blocks.call_function
 
     @functools.wraps(preprocess)
-    async def check(function: Any, inputs: list, *given: Any, **named: Any) -> list:
+    async def check_values(function: Any, inputs: list, *given: Any, **named: Any) -> list:
         if function.fn is None:
-            raise gr.Error(
-                "This event is the browser's own: there is nothing on the server to call.",
-                print_exception=False,
-            )
+            raise _refusal("This event is the browser's own: there is nothing on the server to call.")
         try:
             for component, value in zip(function.inputs, inputs, strict=False):
-                for text in texts_in(value):
+                for text in (each for each in values_in(value) if isinstance(each, str)):
                     check_unicode(getattr(component, "label", None) or "text", text)
             return await preprocess(function, inputs, *given, **named)
         except Exception as error:
             log.debug("%s was given what its components cannot hold", function.name, exc_info=error)
             reason = html.escape(str(getattr(error, "message", error))[:LONGEST_REASON], quote=False)
-            words = reason or strings.OUT_OF_STEP
-            raise gr.Error(words, title=strings.NOT_NOW, print_exception=False) from error
+            raise _refusal(reason or strings.OUT_OF_STEP) from error
 
-    blocks.preprocess_data = check
+    @functools.wraps(call)
+    async def check_event(*given: Any, **named: Any) -> dict:
+        events = (each._data for each in given if isinstance(each, gr.EventData))
+        if any(isinstance(each, dict) and "path" in each for data in events for each in values_in(data)):
+            raise _refusal(strings.OUT_OF_STEP)  # no event of the page names a file
+        return await call(*given, **named)
+
+    blocks.preprocess_data, blocks.call_function = check_values, check_event
 
 
-def texts_in(value: Any) -> Iterator[str]:
-    """Yields all strings in a JSON value except the keys of objects."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, list | dict):
-        for each in value.values() if isinstance(value, dict) else value:
-            yield from texts_in(each)
+def _refusal(words: str) -> gr.Error:
+    return gr.Error(words, title=strings.NOT_NOW, print_exception=False)

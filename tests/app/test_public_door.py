@@ -71,7 +71,7 @@ def test_building_the_app_replaces_nothing_of_gradios():
     done = subprocess.run([sys.executable, "-c", LOOK], cwd=ROOT, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["classes"] == found["queue"] == found["functions"] == found["heirs"] == []
-    assert found["blocks"] == ["preprocess_data"], "see studio/upstream.py"
+    assert found["blocks"] == ["call_function", "preprocess_data"], "see studio/upstream.py"
     assert found["kind of messages"].startswith("gradio") and found["heartbeat"] is False
 
 
