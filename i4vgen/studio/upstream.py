@@ -1,10 +1,10 @@
-"""What Gradio has no public API for: refusing bad values quietly, and a slow start. Checked with Gradio 6.31.
+"""What Gradio has no public API for: refusing bad values quietly, and a slow start.
 
-`Queue.process_events` prints a traceback for every value that a component cannot hold and for every event that
-names a file, so any client could fill the log. `print_exception=False` (issue 10136) covers only errors that an
-app raises itself, and a `validator` runs after the conversion. Gradio's tracker has no issue for the rest.
-
-`launch` gives up if the page does not answer within 3 s (issue 9817), as on a busy machine.
+Checked with Gradio 6.30 and 6.31. `Queue.process_events` prints a traceback for every value that a component
+cannot hold and every event that names a foreign file, so any client could fill the log.
+`print_exception=False` (issue 10136) covers only errors that an app raises itself, a `validator` runs after
+the conversion, and Gradio's tracker has nothing on it. `launch` gives up if the page does not answer in 3 s
+(issue 9817), as on a busy machine.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import logging
 from typing import Any
 
 import gradio as gr
+from gradio import processing_utils
 
 from i4vgen.bounds import check_unicode, values_in
 from i4vgen.studio import strings
@@ -45,9 +46,11 @@ def refuse_bad_values(blocks: Any) -> None:
 
     @functools.wraps(call)
     async def check_event(*given: Any, **named: Any) -> dict:
-        events = (each._data for each in given if isinstance(each, gr.EventData))
-        if any(isinstance(each, dict) and "path" in each for data in events for each in values_in(data)):
-            raise _refusal(strings.OUT_OF_STEP)  # no event of the page names a file
+        try:
+            for event in (each for each in given if isinstance(each, gr.EventData)):
+                processing_utils.check_all_files_in_cache(event._data)
+        except gr.Error as error:
+            raise _refusal(strings.OUT_OF_STEP) from error
         return await call(*given, **named)
 
     blocks.preprocess_data, blocks.call_function = check_values, check_event

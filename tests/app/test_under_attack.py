@@ -57,7 +57,7 @@ def test_a_card_that_is_not_there_is_refused_in_words(server, index):
     assert strings.OUT_OF_STEP in answer.error and server.tracebacks() == {}
 
 
-def test_an_event_that_names_a_file_is_refused_in_words(server):
+def test_an_event_that_names_a_foreign_file_is_refused_in_words(server):
     tab, file = Tab(server.url), {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}
     tab.send(load.OPENING)
     tab.join("on_card", event_data={"index": 0, "ticked": [file]})
