@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import pytest
 from axe_playwright_python.base import AXE_SCRIPT
 from playwright.sync_api import Page, expect
 
@@ -78,6 +79,7 @@ class Checks:
         self.problems += [f"{state}, {problem}" for problem in problems]
 
 
+@pytest.mark.slow
 def test_no_state_of_the_page_has_a_violation(page):
     check = Checks(page)
     expect(page.locator("#report")).to_contain_text("Flicker")

@@ -159,6 +159,7 @@ def test_stop_works_after_a_reload_and_a_new_tab_begins_anew(browser, url):
         expect(page.locator("#candidates-status")).to_contain_text("topped")
 
 
+@pytest.mark.slow
 def test_a_page_finds_its_run_again_after_a_clean_end_of_its_stream(browser, line):
     """A proxy or server that closes the stream in order raises no error in the page."""
     with tab(browser, line.url) as page:
@@ -174,6 +175,7 @@ def test_a_page_finds_its_run_again_after_a_clean_end_of_its_stream(browser, lin
         expect(page.locator("#candidates-status")).to_contain_text("topped", timeout=PATIENCE)
 
 
+@pytest.mark.slow
 def test_a_run_keeps_its_place_in_the_queue_while_the_line_is_down(browser, url, line):
     with tab(browser, url) as first, tab(browser, line.url) as page:
         fill_form(first, **LONG)
@@ -233,6 +235,7 @@ def test_a_page_comes_back_where_it_was_scrolled_to(browser, line):
         expect(page.locator("#candidates-status")).to_contain_text("topped", timeout=PATIENCE)
 
 
+@pytest.mark.slow
 def test_a_duplicated_tab_goes_its_own_way(browser, url):
     """It starts with a copy of the first tab's session storage."""
     with tab(browser, url) as page:
