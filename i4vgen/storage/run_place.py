@@ -155,9 +155,9 @@ def writing_to(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         advice = "make room on the disk" if error.errno in FULL else "see whether the disk can be written to"
+        reason = error.strerror or type(error).__name__
         raise CannotWriteError(
-            f"cannot write to {path} ({error.strerror}): {advice}. What was finished before stays there",
-            error.strerror,
+            f"cannot write to {path} ({reason}): {advice}. What was finished before stays there", reason
         ) from error
 
 
