@@ -49,12 +49,13 @@ def check_unicode(name: str, text: str) -> None:
         raise InvalidInputError(f"{name} holds characters that are not valid Unicode: retype it") from None
 
 
-def values_in(value: object) -> Iterator[object]:
-    """Yields a JSON value and all values in it, without the keys of objects."""
-    yield value
-    if isinstance(value, list | dict):
+def texts_in(value: object) -> Iterator[str]:
+    """Yields all strings in a JSON value except the keys of objects."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict):
         for each in value.values() if isinstance(value, dict) else value:
-            yield from values_in(each)
+            yield from texts_in(each)
 
 
 def short_name(path: object) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 import gradio as gr
 from gradio import processing_utils
 
-from i4vgen.bounds import check_unicode, values_in
+from i4vgen.bounds import check_unicode, texts_in
 from i4vgen.studio import strings
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ def refuse_bad_values(blocks: Any) -> None:
             raise _refusal("This event is the browser's own: there is nothing on the server to call.")
         try:
             for component, value in zip(function.inputs, inputs, strict=False):
-                for text in (each for each in values_in(value) if isinstance(each, str)):
+                for text in texts_in(value):
                     check_unicode(getattr(component, "label", None) or "text", text)
             return await preprocess(function, inputs, *given, **named)
         except Exception as error:
