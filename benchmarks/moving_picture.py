@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from PIL import Image
 from playwright.sync_api import Page
 
 from i4vgen.bundled import EXAMPLES
+from i4vgen.studio.examples import read_examples
 from tests.support.browsing import quiet_page, running_app, running_browser
 
 FOLDER = Path(__file__).resolve().parents[1] / "assets" / "screenshots"
@@ -127,8 +127,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=FOLDER)
     parser.add_argument("--quality", type=int, default=75)
     args = parser.parse_args()
-    first, *_ = json.loads(EXAMPLES.read_text(encoding="utf-8"))
-    prompt = args.prompt or first["prompt"]
+    prompt = args.prompt or read_examples(EXAMPLES)[0].prompt
     with running_app("--model", args.model) as url, running_browser() as browser:
         for theme in THEMES:
             # Reduced motion: the player waits to be told each frame.
@@ -136,8 +135,8 @@ def main() -> None:
             with quiet_page(browser, f"{url}/?__theme={theme}", **options) as page:
                 frames = film(page, prompt)
             path = args.out / f"film-{theme}.webp"
-            (opening, _), *rest = frames
-            opening.save(
+            (first, _), *rest = frames
+            first.save(
                 path,
                 save_all=True,
                 append_images=[frame for frame, _ in rest],

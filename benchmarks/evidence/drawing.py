@@ -120,7 +120,7 @@ class Drawer:
             np.savez_compressed(file, **arrays | {name: np.array(text) for name, text in texts.items()})
 
     def origin(self, config: GenerationConfig) -> str:
-        """What is drawn depends on, as JSON."""
+        """All that determines what is drawn, as JSON."""
         return json.dumps({"model": self.runtime.spec.model, "weights": self.weights, **config.to_dict()})
 
     def config(self, job: Job, **settings: int) -> GenerationConfig:
