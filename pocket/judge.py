@@ -1,8 +1,7 @@
 """The judge of the pocket model's videos: a small network that takes no part in making or choosing them.
 
 It learns from rendered clips only, with a seed of its own (training/judge.py), and says of any clip what it
-shows. Its features stand in for the pretrained networks of VBench (CLIP, DINO) and of the Frechet video
-distance (I3D), which know nothing of drawings.
+shows. Its features stand in for the pretrained networks of VBench (CLIP, DINO), which know nothing of drawings.
 """
 
 from __future__ import annotations
@@ -85,8 +84,8 @@ class Judge(nn.Module):
         return judge.eval().requires_grad_(False)
 
     @torch.inference_mode()
-    def measure(self, frames: np.ndarray, wanted: Mapping[str, str]) -> tuple[dict[str, float], np.ndarray]:
-        """Figures of a video, uint8 [F, H, W, 3], and its features for the Frechet distance.
+    def measure(self, frames: np.ndarray, wanted: Mapping[str, str]) -> dict[str, float]:
+        """Figures of a video, uint8 [F, H, W, 3].
 
         wanted: what the prompt asks for, by the heads that are to judge.
         `..._right`: whether the video shows it, 0 or 1.
@@ -113,7 +112,7 @@ class Judge(nn.Module):
         subject, background = self._parted(pixels)
         figures["subject_consistency"] = likeness(self.features(subject)[0])
         figures["background_consistency"] = likeness(self.features(background)[0])
-        return figures, torch.cat([F.gelu(looks).mean(1), moves], dim=1)[0].numpy()
+        return figures
 
     @staticmethod
     def _parted(pixels: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,25 +5,28 @@
 
 Every prompt and seed is a file in --out, so that a run that was stopped goes on where it was, and one with
 other --methods draws those that are missing. The report is in a folder there, named by the numbers of prompts
-and seeds. For the pocket model, the figures are compared with those that the repository keeps.
+and seeds. For the pocket model, the figures are compared with those that the repository keeps. A long run can
+be shared out: --add-to takes the rows.csv of a report, and goes on from there.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.evidence.drawing import Drawer, Job, read_device_and_date
+from benchmarks.evidence.drawing import Drawer, Job
 from benchmarks.evidence.imagenet import ImageNetJudge, Probe
-from benchmarks.evidence.judging import RIGHT_ENOUGH, Jury, judge_pocket, judge_vbench, try_on_real_clips
-from benchmarks.evidence.methods import METHODS, REAL
+from benchmarks.evidence.judging import RIGHT_ENOUGH, Jury, accuracy_on_real_clips, judge_pocket, judge_vbench
+from benchmarks.evidence.measured import Measured, merged
+from benchmarks.evidence.methods import METHODS
 from benchmarks.evidence.prompts import FIRST_SEED, OF_THE_REAL_WORLD, make_prompts, read_prompts
 from benchmarks.evidence.report import Splits, write_report
-from benchmarks.evidence.rows import compare_with_stored
-from benchmarks.evidence.selection import COUNTS, select, selection_table
+from benchmarks.evidence.rows import compare_with_stored, read_rows
+from benchmarks.evidence.selection import COUNTS, choice_of, select, selection_table
 from i4vgen.errors import InvalidInputError
 from i4vgen.serving.runtime import Runtime
 from pocket.judge import FOLDER, Judge
@@ -58,9 +61,17 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--prompt-file", type=Path, default=OF_THE_REAL_WORLD, help="for VBench: prompts, one on each line"
     )
+    parser.add_argument(
+        "--add-to",
+        type=Path,
+        metavar="ROWS.CSV",
+        help="rows of the same weights and settings, which are reported too and not drawn again",
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/evidence"))
     args = parser.parse_args()
     args.methods = args.methods.split(",")
+    if args.add_to and not args.add_to.is_file():
+        parser.error(f"there is no file {args.add_to}")
     if unknown := [name for name in args.methods if name not in METHODS]:
         parser.error(f"unknown method {unknown[0]!r}: known are {', '.join(METHODS)}")
     try:
@@ -80,61 +91,74 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     runtime = Runtime(args.model, args.device)
     drawer = Drawer(runtime)
-    seeds = [FIRST_SEED + seed for seed in range(args.seeds)]
+    stored = read_rows(args.add_to, drawer.digest) if args.add_to else {}
     # Seed after seed, so that a run that is stopped has seen all prompts.
     jobs = [
         Job(number, seed, *prompt, args.out / f"prompt-{number:03d}-seed-{seed}.npz")
-        for seed in seeds
+        for seed in range(FIRST_SEED, FIRST_SEED + args.seeds)
         for number, prompt in enumerate(args.prompts)
     ]
-    about = {"model": args.model, "prompts": [prompt for prompt, _ in args.prompts], "seeds": seeds}
-    report = args.out / f"{len(args.prompts)}-prompts-{len(seeds)}-seeds"
+    plan = {job: [m for m in args.methods if m not in stored.get(job.key, {})] for job in jobs}
     if args.judge == "vbench":
-        draw_missing(drawer, jobs, args.methods)
+        draw_missing(drawer, plan)
         measured = judge_vbench(jobs, args.methods, args.out, runtime.device, runtime.defaults.fps)
-        write_report(report, args.methods, measured, None, about | drawn(jobs))
+        about = about_of(args.model, [prompt for prompt, _ in args.prompts], measured)
+        write_report(report_of(args.out, measured), measured, about)
         return
     preset = PRESETS[args.preset]
     # Loaded before the hours of drawing, so that what is missing is missed at once.
     judge, imagenet = Judge.load(Path(args.judge)), ImageNetJudge()
-    accuracy, real = try_on_real_clips(judge, preset)
+    accuracy = accuracy_on_real_clips(judge, preset)
     probe = Probe.load_or_fit(args.out / f"probe-{args.preset}.safetensors", preset, imagenet)
-    draw_missing(drawer, jobs, args.methods, args.candidates)
+    choices = [choice_of(count) for count in COUNTS if count <= args.candidates]
+    pools = [job for job in jobs if not stored.get(job.key, {}).keys() >= set(choices)]
+    draw_missing(drawer, plan, pools, args.candidates)
     heads = [head for head in Judge.heads if accuracy[head] >= RIGHT_ENOUGH]
     jury = Jury(judge, heads, imagenet, probe)
-    measured = judge_pocket(jobs, args.methods, jury, preset)
-    about |= drawn(jobs) | {"accuracy": accuracy, "probe_accuracy": probe.accuracy}
-    further = []
-    if args.candidates:
-        about["selection"] = select(jobs, jury, args.candidates)
-        further.append(selection_table(about["selection"]))
-    splits = Splits.of([shown for _, shown in args.prompts])
-    write_report(report, [*args.methods, REAL], measured, real, about, splits, further)
+    drawn = merged(judge_pocket(plan, jury, preset), select(pools, jury))
+    measured = merged(stored, drawn)
+    shown = make_prompts(preset, 1 + max(number for number, _ in measured))
+    write_report(
+        report_of(args.out, measured),
+        measured,
+        about_of(args.model, [full_caption(each) for each in shown], measured)
+        | {"accuracy": accuracy, "probe_accuracy": probe.accuracy},
+        Splits.of(shown),
+        [selection_table(measured)],
+    )
     if args.model == "pocket":
-        print(compare_with_stored(measured))
+        print(compare_with_stored(drawn))
 
 
-def draw_missing(drawer: Drawer, jobs: Sequence[Job], methods: Sequence[str], candidates: int = 0) -> None:
+def report_of(out: Path, measured: Measured) -> Path:
+    """The folder of a report, named by the numbers of prompts and seeds."""
+    numbers, seeds = ({key[i] for key in measured} for i in range(2))
+    return out / f"{len(numbers)}-prompts-{len(seeds)}-seeds"
+
+
+def about_of(model: str, prompts: Sequence[str], measured: Measured) -> dict[str, Any]:
+    return {"model": model, "prompts": prompts, "seeds": sorted({seed for _, seed in measured})}
+
+
+def draw_missing(
+    drawer: Drawer, plan: Mapping[Job, Sequence[str]], pools: Collection[Job] = (), candidates: int = 0
+) -> None:
     """Draws what the jobs' files do not have yet. Exits if they have what another model has drawn.
 
-    candidates: of each job, in a file of their own.
+    Args:
+        drawer: With its model.
+        plan: The methods of each job.
+        pools: Jobs of which candidates are drawn too.
+        candidates: How many, of each.
     """
-    for job in tqdm(jobs, desc="drawing", disable=None):
+    for job, methods in tqdm(plan.items(), desc="drawing", disable=None):
         try:
             missing = drawer.undrawn(job, methods)
-            lacks_pool = candidates and drawer.lacks_pool(job, candidates)
+            pool = candidates if job in pools and drawer.lacks_pool(job, candidates) else 0
         except InvalidInputError as error:
             raise SystemExit(f"error: {error}") from error
-        if missing:
-            drawer.draw(job, missing)
-        if lacks_pool:
-            drawer.draw_pool(job, candidates)
-
-
-def drawn(jobs: Sequence[Job]) -> dict[str, str]:
-    """Where and when the videos were drawn."""
-    devices, dates = zip(*(read_device_and_date(job) for job in jobs), strict=True)
-    return {"device": " and ".join(sorted(set(devices))), "date": max(dates)}
+        if missing or pool:
+            drawer.draw(job, missing, pool)
 
 
 if __name__ == "__main__":

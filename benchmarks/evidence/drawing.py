@@ -5,6 +5,7 @@ that compares more draws what is missing.
 from __future__ import annotations
 
 import datetime
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.evidence.measured import ORIGIN, Key
 from benchmarks.evidence.methods import Comparison
 from i4vgen.config import GenerationConfig
 from i4vgen.errors import InvalidInputError
-from i4vgen.events import Candidate, latest
 from i4vgen.media import whole_file
 from i4vgen.models.portable import identify
 from i4vgen.serving.runtime import Runtime
@@ -41,9 +42,25 @@ class Job:
         return self.path.stem
 
     @property
+    def key(self) -> Key:
+        return self.number, self.seed
+
+    @property
     def pool(self) -> Path:
         """Where many candidates of it are kept, of which some are chosen."""
         return self.path.with_stem(f"{self.name}-candidates")
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A video, uint8 [F, H, W, 3]; the picture that it is compared with, uint8 [H, W, 3]; how long it took; and
+    what it was drawn with.
+    """
+
+    frames: np.ndarray
+    anchor: np.ndarray
+    seconds: float
+    origin: Mapping[str, str]
 
 
 def weights_of(runtime: Runtime) -> dict[str, str]:
@@ -59,6 +76,9 @@ class Drawer:
         self.runtime = runtime
         self.device = device_name(torch.device(runtime.device))
         self.weights = weights_of(runtime)
+        anything = GenerationConfig.for_model(runtime.defaults, prompt="anything")
+        self.digest = hashlib.sha256(self.origin(anything).encode()).hexdigest()[:12]
+        """Of the model, its weights and its settings: rows with the same one belong together."""
 
     def undrawn(self, job: Job, methods: Sequence[str]) -> list[str]:
         """Those methods that the job's file does not have yet.
@@ -69,37 +89,36 @@ class Drawer:
         drawn = self._drawn(job.path, self.config(job))
         return [method for method in methods if f"{method} frames" not in drawn]
 
-    def draw(self, job: Job, methods: Sequence[str]) -> None:
-        """Adds the videos of these methods to the job's file."""
+    def lacks_pool(self, job: Job, size: int) -> bool:
+        """Whether as many candidates are still to be drawn. Raises `InvalidInputError` as `undrawn` does."""
+        return not self._drawn(job.pool, self.config(job, num_candidates=size))
+
+    def draw(self, job: Job, methods: Sequence[str], pool: int = 0) -> None:
+        """Adds the videos of these methods to the job's file, and fills its pool with as many candidates."""
         config = self.config(job)
 
         def work(pipeline):
             comparison = Comparison(pipeline, config)
             for method in methods:
                 yield method, comparison.outcome(method)
+            if pool:
+                yield job.pool, comparison.candidates(pool)[0]
 
         made = dict(self.runtime.stream(work))
+        if candidates := made.pop(job.pool, None):
+            images = np.stack([candidate.image for candidate in candidates])
+            scores = np.array([candidate.score for candidate in candidates])
+            of_pool = self.config(job, num_candidates=pool)
+            self._write(job.pool, of_pool, {"images": images, "scores": scores})
         arrays: dict[str, np.ndarray] = {}
         if job.path.exists():
             with np.load(job.path) as stored:
                 arrays = dict(stored)
-        arrays |= {f"{method} frames": outcome.frames for method, outcome in made.items()}
-        arrays |= {f"{method} seconds": np.array(outcome.seconds) for method, outcome in made.items()}
-        arrays |= {f"{m} anchor": outcome.anchor for m, outcome in made.items() if outcome.anchor is not None}
+        for method, outcome in made.items():
+            arrays[f"{method} frames"] = outcome.frames
+            arrays[f"{method} seconds"] = np.array(outcome.seconds)
+            arrays[f"{method} anchor"] = outcome.anchor
         self._write(job.path, config, arrays)
-
-    def lacks_pool(self, job: Job, size: int) -> bool:
-        """Whether as many candidates are still to be drawn. Raises `InvalidInputError` as `undrawn` does."""
-        return not self._drawn(job.pool, self.config(job, num_candidates=size))
-
-    def draw_pool(self, job: Job, size: int) -> None:
-        """Draws as many candidates and scores them, in a file of their own."""
-        config = self.config(job, num_candidates=size)
-        events = self.runtime.stream(lambda pipeline: pipeline.candidates(config))
-        candidates = latest(event for event in events if isinstance(event, Candidate))
-        images = np.stack([candidate.image for candidate in candidates])
-        scores = np.array([candidate.score for candidate in candidates])
-        self._write(job.pool, config, {"images": images, "scores": scores})
 
     def _drawn(self, path: Path, config: GenerationConfig) -> list[str]:
         """The names of the arrays in a file; none where there is no file."""
@@ -115,7 +134,7 @@ class Drawer:
 
     def _write(self, path: Path, config: GenerationConfig, arrays: Mapping[str, np.ndarray]) -> None:
         today = datetime.date.today().isoformat()
-        texts = {"origin": self.origin(config), "device": self.device, "date": today}
+        texts = {"origin": self.origin(config), "weights": self.digest, "device": self.device, "date": today}
         with whole_file(path) as draft, draft.open("wb") as file:
             np.savez_compressed(file, **arrays | {name: np.array(text) for name, text in texts.items()})
 
@@ -127,31 +146,22 @@ class Drawer:
         return GenerationConfig.for_model(self.runtime.defaults, prompt=job.prompt, seed=job.seed, **settings)
 
 
-def read_frames(job: Job, method: str) -> np.ndarray:
-    """A video, uint8 [F, H, W, 3]."""
+def read_drawn(job: Job, method: str) -> Drawn:
     with np.load(job.path) as stored:
-        return stored[f"{method} frames"]
+        return Drawn(
+            stored[f"{method} frames"],
+            stored[f"{method} anchor"],
+            float(stored[f"{method} seconds"]),
+            origin_in(stored),
+        )
 
 
-def read_anchor(job: Job, method: str) -> np.ndarray | None:
-    """The picture that a video began with, uint8 [H, W, 3]; None if it began with none, or was not drawn."""
-    with np.load(job.path) as stored:
-        return stored.get(f"{method} anchor")
-
-
-def read_pool(job: Job) -> tuple[np.ndarray, np.ndarray]:
-    """A job's candidates, uint8 [P, H, W, 3], and their scores [P]."""
+def read_pool(job: Job) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
+    """A job's candidates, uint8 [P, H, W, 3], their scores [P], and what they were drawn with."""
     with np.load(job.pool) as stored:
-        return stored["images"], stored["scores"]
+        return stored["images"], stored["scores"], origin_in(stored)
 
 
-def read_seconds(job: Job, method: str) -> float:
-    """How long it took. Unpacks no video."""
-    with np.load(job.path) as stored:
-        return float(stored[f"{method} seconds"])
-
-
-def read_device_and_date(job: Job) -> tuple[str, str]:
-    """Where and when its last videos were drawn."""
-    with np.load(job.path) as stored:
-        return str(stored["device"]), str(stored["date"])
+def origin_in(stored: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """What a file was drawn with."""
+    return {name: str(stored[name]) for name in ORIGIN}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,12 +14,12 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.evidence import vbench_judge
-from benchmarks.evidence.drawing import Job, read_anchor, read_frames, read_seconds
+from benchmarks.evidence.drawing import Job, read_drawn
 from benchmarks.evidence.identity import certainty, identity, resemblance
 from benchmarks.evidence.imagenet import ImageNetJudge, Probe
+from benchmarks.evidence.measured import Measured, Row
 from benchmarks.evidence.methods import REAL
 from benchmarks.evidence.metrics import METRICS
-from benchmarks.evidence.report import Measured
 from i4vgen.media import write_video
 from pocket.judge import Judge
 from pocket.presets import Preset
@@ -45,24 +45,22 @@ class Jury:
     imagenet: ImageNetJudge
     probe: Probe
 
-    def measure(
-        self, frames: np.ndarray, shown: Shown, anchor: np.ndarray | None
-    ) -> tuple[dict[str, float], np.ndarray]:
-        """All figures of a video, and our judge's features of it.
+    def measure(self, frames: np.ndarray, shown: Shown, anchor: np.ndarray | None) -> dict[str, float]:
+        """All figures of a video.
 
         Args:
             frames: uint8 [F, H, W, 3].
             shown: What the prompt asks for. One that names a kind asks for no member.
             anchor: The picture that it is compared with, uint8 [H, W, 3]; None if there is none.
         """
-        figures, features = self.judge.measure(frames, shown.asks(self.heads))
+        figures = self.judge.measure(frames, shown.asks(self.heads))
         if "member" in self.heads:
             figures.setdefault("member_right", np.nan)
             seen = None if anchor is None else self.judge.look_at_each(anchor[None])["member"][0]
             figures |= identity(self.judge.look_at_each(frames)["member"], seen)
         by_imagenet = self._by_imagenet(frames, shown, anchor)
         figures |= {f"imagenet_{name}": value for name, value in by_imagenet.items()}
-        return figures | {name: metric(frames) for name, metric in METRICS.items()}, features
+        return figures | {name: metric(frames) for name, metric in METRICS.items()}
 
     def right(self, images: np.ndarray, shown: Shown) -> dict[str, np.ndarray]:
         """Which of these pictures, uint8 [P, H, W, 3], show what a prompt asks for: 0 or 1, [P].
@@ -93,22 +91,16 @@ def head_of(shown: Shown) -> str:
     return "member" if shown.member else "kind"
 
 
-def judge_pocket(jobs: Sequence[Job], methods: Sequence[str], jury: Jury, preset: Preset) -> Measured:
-    """All figures of all videos, and the judge's features of them; of a real clip of every job as well.
-
-    A method that begins with no anchor is compared with I4VGen's.
-    """
+def judge_pocket(plan: Mapping[Job, Sequence[str]], jury: Jury, preset: Preset) -> Measured:
+    """All figures of all videos, and of a real clip of every job. plan: the methods of each job."""
     measured: Measured = {}
-    for job in tqdm(jobs, desc="judging", disable=None):
-        found = measured[job.number, job.seed] = {}
-        of_i4vgen = read_anchor(job, "i4vgen")
+    for job, methods in tqdm(plan.items(), desc="judging", disable=None):
+        found = measured[job.key] = {}
         for method in methods:
-            own = read_anchor(job, method)
-            anchor = of_i4vgen if own is None else own
-            figures, features = jury.measure(read_frames(job, method), job.shown, anchor)
-            found[method] = {"figures": figures, "seconds": read_seconds(job, method), "features": features}
-        figures, features = jury.measure(real_clip(job, preset), job.shown, None)
-        found[REAL] = {"figures": figures, "seconds": 0.0, "features": features}
+            drawn = read_drawn(job, method)
+            figures = jury.measure(drawn.frames, job.shown, drawn.anchor)
+            found[method] = Row(figures, drawn.seconds, drawn.origin)
+        found[REAL] = Row(jury.measure(real_clip(job, preset), job.shown, None))
     return measured
 
 
@@ -119,20 +111,17 @@ def real_clip(job: Job, preset: Preset) -> np.ndarray:
     return draw_clip(rng, member, job.shown.setting, job.shown.motion, preset.num_frames, preset.size)
 
 
-def try_on_real_clips(judge: Judge, preset: Preset) -> tuple[dict[str, float], np.ndarray]:
-    """Measures the accuracy of every head on clips that were not trained on, and their features [N, D].
+def accuracy_on_real_clips(judge: Judge, preset: Preset) -> dict[str, float]:
+    """The accuracy of every head on clips that were not trained on.
 
-    Accuracy is of single frames, since identity is judged by them; the motion's is of clips.
+    It is of single frames, since identity is judged by them; the motion's is of clips.
     """
-    clips = draw_all(partial(render, preset, "judge-test"), REAL_CLIPS, "drawing real clips")
-    right, features = defaultdict(list), []
-    for clip in clips:
-        figures, seen = judge.measure(clip.frames, {"motion": clip.shown.motion})
-        features.append(seen)
-        right["motion"].append(figures["motion_right"])
+    right = defaultdict(list)
+    for clip in draw_all(partial(render, preset, "judge-test"), REAL_CLIPS, "drawing real clips"):
+        right["motion"].append(judge.measure(clip.frames, {"motion": clip.shown.motion})["motion_right"])
         for head, said in judge.look_at_each(clip.frames).items():
             right[head].append(said.count(getattr(clip.shown, head)) / len(said))
-    return {head: float(np.mean(right[head])) for head in Judge.heads}, np.stack(features)
+    return {head: float(np.mean(right[head])) for head in Judge.heads}
 
 
 def judge_vbench(jobs: Sequence[Job], methods: Sequence[str], out: Path, device: str, fps: int) -> Measured:
@@ -147,8 +136,9 @@ def judge_vbench(jobs: Sequence[Job], methods: Sequence[str], out: Path, device:
     for method in methods:
         results = vbench_judge.read_results(out, method)
         for job in jobs:
-            found = {"figures": results[f"{job.name}.mp4"], "seconds": read_seconds(job, method)}
-            measured.setdefault((job.number, job.seed), {})[method] = found
+            drawn = read_drawn(job, method)
+            row = Row(results[f"{job.name}.mp4"], drawn.seconds, drawn.origin)
+            measured.setdefault(job.key, {})[method] = row
     return measured
 
 
@@ -159,6 +149,6 @@ def write_videos(jobs: Sequence[Job], methods: Sequence[str], out: Path, fps: in
     for method in methods:
         (folder / method).mkdir(parents=True)
         for job in tqdm(jobs, desc=f"writing {method}", disable=None):
-            write_video(folder / method / f"{job.name}.mp4", read_frames(job, method), fps)
+            write_video(folder / method / f"{job.name}.mp4", read_drawn(job, method).frames, fps)
     prompts = {f"{job.name}.mp4": job.prompt for job in jobs}
     (folder / "prompts.json").write_text(json.dumps(prompts, indent=1) + "\n")

@@ -37,12 +37,12 @@ COMPUTE = ("vanilla", "random_anchor", "best_of_4", "i4vgen", "best_of_64", "fas
 @dataclass(frozen=True)
 class Outcome:
     """frames: uint8 [F, H, W, 3]. seconds: of everything that this method needs for it, candidates included.
-    anchor: the picture that it began with, uint8 [H, W, 3], if it began with one.
+    anchor: the picture that it began with, or is compared with if it began with none: uint8 [H, W, 3].
     """
 
     frames: np.ndarray
     seconds: float
-    anchor: np.ndarray | None = None
+    anchor: np.ndarray
 
 
 class Comparison:
@@ -51,6 +51,7 @@ class Comparison:
     def __init__(self, pipeline: I4VGenPipeline, config: GenerationConfig):
         self.pipeline = pipeline
         self.config = config
+        self._sets: dict[int, tuple[list[Candidate], float]] = {}
 
     def outcome(self, method: str) -> Outcome:
         """Raises `KeyError` for a method that is not in `METHODS`."""
@@ -73,15 +74,24 @@ class Comparison:
         """The latents of the anchor that I4VGen begins with, [1, C, 1, h, w]."""
         return self._latents(best(self._drawn[0]))
 
+    def candidates(self, count: int) -> tuple[list[Candidate], float]:
+        """As many candidates, and the seconds that they took. Drawn once, however often they are asked for."""
+        if count not in self._sets:
+            start = time.perf_counter()
+            events = list(self.pipeline.candidates(replace(self.config, num_candidates=count)))
+            found = latest(e for e in events if isinstance(e, Candidate))
+            self._sets[count] = found, time.perf_counter() - start
+        return self._sets[count]
+
     def _whole(self, events: Generator[Event, None, torch.Tensor]) -> Outcome:
         frames, _, seconds = finish(events)
-        return Outcome(frames, seconds)
+        return Outcome(frames, seconds, best(self._drawn[0]).image)
 
     def _best_of(self, count: int) -> Outcome:
         if count == self.config.num_candidates:
             (candidates, drawing), (_, latents, moving) = self._drawn, self._moved
         else:
-            candidates, drawing = self._draw(count)
+            candidates, drawing = self.candidates(count)
             _, latents, moving = self._move(best(candidates))
         return self._regenerate(best(candidates), latents, drawing + moving)
 
@@ -123,18 +133,13 @@ class Comparison:
     def _inputs(self) -> RunInputs:
         return self.pipeline.prepare(self.config)
 
-    @cached_property
+    @property
     def _drawn(self) -> tuple[list[Candidate], float]:
-        return self._draw(self.config.num_candidates)
+        return self.candidates(self.config.num_candidates)
 
     @cached_property
     def _moved(self) -> tuple[np.ndarray, torch.Tensor, float]:
         return self._move(best(self._drawn[0]))
-
-    def _draw(self, count: int) -> tuple[list[Candidate], float]:
-        start = time.perf_counter()
-        events = list(self.pipeline.candidates(replace(self.config, num_candidates=count)))
-        return latest(e for e in events if isinstance(e, Candidate)), time.perf_counter() - start
 
     def _move(self, candidate: Candidate) -> tuple[np.ndarray, torch.Tensor, float]:
         return finish(self.pipeline.distill(self._inputs, self._latents(candidate)))

@@ -11,9 +11,11 @@ from typing import Any
 import matplotlib
 import numpy as np
 
+from benchmarks.evidence.measured import Measured, figures_of, only, table_of, title_of
 from benchmarks.evidence.methods import COMPUTE, TITLES
 from benchmarks.evidence.prompts import FIRST_PAIRS
-from benchmarks.evidence.statistics import Interval, bootstrap, frechet_distance, mean_of, wins
+from benchmarks.evidence.rows import write_rows
+from benchmarks.evidence.statistics import Interval, mean_of, wins
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -22,13 +24,7 @@ from matplotlib.figure import Figure
 from pocket.world import Shown
 from training.markdown import table
 
-Measured = dict[tuple[int, int], dict[str, dict]]
-"""By number of the prompt and seed, then by method: figures, seconds and, beside real clips, features."""
-
 BASELINE = "vanilla"
-FEATURES = 48  # principal components of the features that the Frechet distance is taken of
-DISTANCE_RESAMPLES = 300
-DISTANCE = "frechet_distance"
 KINDS, MEMBERS = "prompts that name a kind", "prompts that name a member"
 FLOW = "mean_flow"
 EQUAL_FLOW = 0.2  # pairs whose flows differ by at most this share of vanilla's move alike
@@ -40,23 +36,14 @@ CHARTED = (
     "imagenet_worst_frame",
     "motion_certainty",
 )
+BOUGHT = ("imagenet_subject_consistency", "imagenet_anchor_member")  # with seconds
 STEADINESS = (
     "imagenet_subject_consistency",
     "imagenet_main_member",
     "imagenet_identity_changes",
     "main_member",
 )
-LOWER_IS_BETTER = (DISTANCE, "identity_changes", "imagenet_identity_changes")
-
-
-def figures_of(measured: Measured) -> list[str]:
-    """The names of all figures of a video."""
-    by_method = next(iter(measured.values()))
-    return list(next(iter(by_method.values()))["figures"])
-
-
-def title_of(name: str) -> str:
-    return name.replace("_", " ")
+LOWER_IS_BETTER = ("identity_changes", "imagenet_identity_changes")
 
 
 def sign_of(name: str) -> int:
@@ -68,21 +55,13 @@ def gain_title(name: str) -> str:
     return title_of(name) + (", less by" if name in LOWER_IS_BETTER else "")
 
 
-def table_of(measured: Measured, method: str, name: str) -> np.ndarray:
-    """One figure of one method: [prompts, seeds]."""
-    numbers, seeds = (sorted({job[i] for job in measured}) for i in range(2))
-    return np.array([[measured[n, s][method]["figures"][name] for s in seeds] for n in numbers])
-
-
-def summarise(methods: list[str], measured: Measured, real: np.ndarray | None) -> dict[str, dict]:
-    """By method: of every figure its mean with its interval, that of the difference to vanilla, and wins.
-
-    real: features of real clips, [N, D], where there are any to compare with.
-    """
+def summarise(methods: Sequence[str], measured: Measured) -> dict[str, dict]:
+    """By method: of every figure its mean with its interval, that of the difference to vanilla, and wins."""
     found: dict[str, dict] = {}
+    names = dict.fromkeys(name for method in methods for name in figures_of(measured, method))
     for method in methods:
         rows = found[method] = {}
-        for name in figures_of(measured):
+        for name in names:
             values = table_of(measured, method, name)
             rows[name] = {"mean": asdict(mean_of(values))}
             if method != BASELINE and BASELINE in methods:
@@ -92,62 +71,23 @@ def summarise(methods: list[str], measured: Measured, real: np.ndarray | None) -
                     "gain": asdict(mean_of(sign * (values - baseline))),
                     "wins": wins(sign * values, sign * baseline),
                 }
+        of_method = [by_method[method] for by_method in measured.values() if method in by_method]
+        rows["videos"] = {"mean": len(of_method)}
         # The work is the same for all, so the fastest had the machine to itself.
-        rows["seconds"] = {"mean": min(by_method[method]["seconds"] for by_method in measured.values())}
-    for method, rows in (distances(methods, measured, real) if real is not None else {}).items():
-        found[method][DISTANCE] = rows
+        rows["seconds"] = {"mean": min(row.seconds for row in of_method)}
     return found
-
-
-def distances(methods: list[str], measured: Measured, real: np.ndarray) -> dict[str, dict]:
-    """Realism: the Frechet distance of the judge's features to those of held-out real clips.
-
-    Only differences have an interval: a resample holds some clips several times, which moves it away from the
-    real ones, so a bootstrap of the distance itself would lie far above it.
-    """
-    numbers = sorted({number for number, _ in measured})
-    project = principal_components(real)
-    real = project(real)
-    features = {
-        method: [
-            project(np.stack([by[method]["features"] for (n, _), by in measured.items() if n == number]))
-            for number in numbers
-        ]
-        for method in methods
-    }
-
-    def distance(method: str, prompts: np.ndarray) -> float:
-        return frechet_distance(np.concatenate([features[method][i] for i in prompts]), real)
-
-    found = {}
-    for method in methods:
-        found[method] = {"mean": {"mean": distance(method, np.arange(len(numbers)))}}
-        if method != BASELINE and BASELINE in methods:
-            gain = bootstrap(
-                len(numbers), lambda p, m=method: distance(BASELINE, p) - distance(m, p), DISTANCE_RESAMPLES
-            )
-            found[method]["gain"] = asdict(gain)
-    return found
-
-
-def principal_components(features: np.ndarray):
-    """A projection on the directions in which these features vary most, each scaled to a deviation of 1."""
-    mean = features.mean(0)
-    _, values, vectors = np.linalg.svd(features - mean, full_matrices=False)
-    count = min(FEATURES, int((values > 1e-6).sum()))
-    scale = values[:count] / np.sqrt(len(features) - 1)
-    return lambda others: (others - mean) @ vectors[:count].T / scale
 
 
 def markdown(methods: list[str], summary: Mapping[str, Mapping], about: Mapping) -> str:
-    names = [name for name in summary[methods[0]] if name != "seconds"]
+    names = [name for name in summary[methods[0]] if name not in ("videos", "seconds")]
     words = (
         f"{len(about['prompts'])} prompts x {len(about['seeds'])} seeds, {about['device']}, {about['date']}."
         " In brackets: 95 % bootstrap intervals over prompts."
         + accuracy("The judge", about.get("accuracy", {}))
         + accuracy("The probe on ImageNet's features", about.get("probe_accuracy", {}))
     )
-    rows = [
+    rows = [["videos", *(str(summary[m]["videos"]["mean"]) for m in methods)]]
+    rows += [
         [
             title_of(name) + (" (lower is better)" if name in LOWER_IS_BETTER else ""),
             *(cell(summary[m][name]["mean"]) for m in methods),
@@ -169,11 +109,6 @@ def leads(methods: list[str], summary: Mapping[str, Mapping], names: list[str]) 
         "Ahead of vanilla by (95 % interval; share of paired wins):",
         table(["", *(TITLES[m] for m in others)], rows),
     ]
-
-
-def only(measured: Measured, numbers: set[int]) -> Measured:
-    """What was measured of these prompts."""
-    return {job: by_method for job, by_method in measured.items() if job[0] in numbers}
 
 
 @dataclass(frozen=True)
@@ -221,7 +156,7 @@ def first_pairs(measured: Measured) -> str:
     jobs = sorted(job for job in measured if job[1] == seed)[:FIRST_PAIRS]
     first = {job: measured[job] for job in jobs}
     leads = []
-    for name in (name for name in STEADINESS if name in figures_of(first)):
+    for name in (name for name in STEADINESS if name in figures_of(first, BASELINE)):
         i4vgen, vanilla = (sign_of(name) * table_of(first, method, name) for method in ("i4vgen", BASELINE))
         leads.append(f"{title_of(name)} {(i4vgen > vanilla).sum()} (behind in {(i4vgen < vanilla).sum()})")
     return f"I4VGen is ahead in, of the first {len(first)} prompts that name a kind: {', '.join(leads)}."
@@ -238,7 +173,7 @@ def columns(parts: Mapping[str, tuple[Measured, bool]]) -> str:
         unequal = np.abs(flow["i4vgen"] / flow[BASELINE] - 1) > EQUAL_FLOW
         left_out = unequal if equal else np.zeros_like(unequal)
         titles.append(f"{title} ({(~left_out).sum()} pairs)")
-        for name in figures_of(measured=part):
+        for name in figures_of(part, BASELINE):
             gain = sign_of(name) * (table_of(part, "i4vgen", name) - table_of(part, BASELINE, name))
             row = {"gain": asdict(mean_of(np.where(left_out, np.nan, gain)))}
             gains.setdefault(name, []).append(gain_cell(row))
@@ -264,7 +199,7 @@ def cell(interval: Mapping, digits: int = 3) -> str:
 def seconds_cell(rows: Mapping) -> str:
     """Of a method; real clips take none."""
     seconds = rows["seconds"]["mean"]
-    return f"{seconds:.1f}" if seconds else ""
+    return "" if seconds is None or np.isnan(seconds) else f"{seconds:.1f}"
 
 
 def gain_cell(row: Mapping) -> str:
@@ -299,19 +234,17 @@ def draw_gains(methods: list[str], summary: Mapping[str, Mapping], path: Path) -
 def draw_compute(methods: list[str], summary: Mapping[str, Mapping], path: Path) -> None:
     """A chart of what every second buys."""
     shown = [method for method in COMPUTE if method in methods]
-    names = {"worst_frame": "worst frame (higher is better)", DISTANCE: "Frechet distance (lower is better)"}
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.8))
-    for axis, (name, title) in zip(axes, names.items(), strict=True):
+    for axis, name in zip(axes, BOUGHT, strict=True):
         for method in shown:
             seconds, value = summary[method]["seconds"]["mean"], summary[method][name]["mean"]
-            if "low" in value:
-                axis.plot([seconds, seconds], [value["low"], value["high"]], color="#b9c6e8", zorder=1)
+            axis.plot([seconds, seconds], [value["low"], value["high"]], color="#b9c6e8", zorder=1)
             axis.scatter([seconds], [value["mean"]], color="#3b6fd4", s=28, zorder=2)
             axis.annotate(
                 TITLES[method], (seconds, value["mean"]), (5, 5), textcoords="offset points", fontsize=8
             )
         axis.set_xlabel("seconds per video", fontsize=9)
-        axis.set_title(title, fontsize=10)
+        axis.set_title(title_of(name), fontsize=10)
         axis.tick_params(labelsize=8)
         axis.margins(x=0.25)
         axis.spines[["top", "right"]].set_visible(False)
@@ -327,9 +260,7 @@ def save(figure: Figure, path: Path) -> None:
 
 def write_report(
     out: Path,
-    methods: list[str],
     measured: Measured,
-    real: np.ndarray | None,
     about: Mapping,
     splits: Splits | None = None,
     further: Sequence[str] = (),
@@ -338,31 +269,35 @@ def write_report(
 
     Args:
         out: The folder.
-        methods: The columns.
-        measured: What is reported.
-        real: As in `summarise`.
-        about: What else results.json has, among it prompts, seeds, device and date.
+        measured: What is reported, of all methods in it.
+        about: What else results.json has, among it prompts and seeds.
         splits: Sorts of prompts that are looked at on their own too.
         further: Tables that follow.
     """
     out.mkdir(parents=True, exist_ok=True)
-    summary = summarise(methods, measured, real)
-    rows = [
-        {"prompt": number, "seed": seed, "method": method, "seconds": by["seconds"], **by["figures"]}
-        for (number, seed), by_method in measured.items()
-        for method, by in by_method.items()
-    ]
-    results = without_nan({**about, "summary": summary, "videos": rows})
+    found = {method for by_method in measured.values() for method in by_method}
+    methods = [method for method in TITLES if method in found]
+    summary = summarise(methods, measured)
+    about = {**about, **origin_of(measured)}
+    results = without_nan({**about, "summary": summary})
     (out / "results.json").write_text(json.dumps(results, indent=1, allow_nan=False) + "\n")
+    write_rows(measured, out / "rows.csv")
     tables = [markdown(methods, summary, about)]
-    if splits and {BASELINE, "i4vgen"} <= set(methods):
+    if splits and {BASELINE, "i4vgen"} <= found:
         tables.append(detailed_tables(measured, splits))
     (out / "table.md").write_text("\n".join([*tables, *further]))
     if BASELINE in methods and len(methods) > 1:
         draw_gains(methods, summary, out / "gains.svg")
-        if real is not None:
+        if set(BOUGHT) <= summary[BASELINE].keys():
             draw_compute(methods, summary, out / "compute.svg")
     print((out / "table.md").read_text())
+
+
+def origin_of(measured: Measured) -> dict[str, str]:
+    """Where and when the videos were drawn."""
+    origins = [row.origin for by_method in measured.values() for row in by_method.values() if row.origin]
+    devices, dates = (sorted({origin[name] for origin in origins}) for name in ("device", "date"))
+    return {"device": " and ".join(devices), "date": " to ".join(dict.fromkeys((dates[0], dates[-1])))}
 
 
 def without_nan(value: Any) -> Any:

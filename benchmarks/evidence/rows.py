@@ -7,74 +7,92 @@ means over prompts should not.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.evidence.report import Measured, title_of
+from benchmarks.evidence.measured import ORIGIN, Measured, Row, figures_of, title_of
 
 STORED = Path(__file__).parent / "rows.csv"
-KEYS = ("prompt", "seed", "method")
-NOT_COMPARED = (*KEYS, "seconds")
+KEYS = ("prompt", "seed", "method", "seconds")
 TOLERANCE = 0.5  # of the deviation of single videos: how far a mean may be from the stored one
 EQUAL = 2e-3  # relative difference, which rounding in the file explains
 
-Key = tuple[int, int, str]
-Rows = dict[Key, dict[str, float]]
 
-
-def write_rows(videos: Iterable[Mapping], path: Path = STORED) -> None:
-    """videos: rows of results.json. A figure that was not measured is an empty cell."""
-    videos = list(videos)
+def write_rows(measured: Measured, path: Path = STORED) -> None:
+    """A figure that was not measured is an empty cell."""
+    rows = [
+        dict(zip(KEYS, (*key, method, number_in(row.seconds)), strict=True))
+        | {name: row.origin.get(name, "") for name in ORIGIN}
+        | {name: number_in(value) for name, value in row.figures.items()}
+        for key, by_method in measured.items()
+        for method, row in by_method.items()
+    ]
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(videos[0]), lineterminator="\n")
+        names = dict.fromkeys(name for row in rows for name in row)
+        writer = csv.DictWriter(file, list(names), restval="", lineterminator="\n")
         writer.writeheader()
-        for row in videos:
-            writer.writerow({k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()})
+        writer.writerows(rows)
 
 
-def read_rows(path: Path = STORED) -> Rows:
+def number_in(value: float) -> str:
+    return "" if np.isnan(value) else f"{value:.4g}"
+
+
+def read_rows(path: Path = STORED, weights: str | None = None) -> Measured:
+    """The stored rows; of one origin's `weights` only, if they are given. None where there is no file."""
+    measured: Measured = {}
+    if not path.exists():
+        return measured
     with path.open(newline="") as file:
-        return {
-            (int(row["prompt"]), int(row["seed"]), row["method"]): {
-                name: float(value or "nan") for name, value in row.items() if name not in NOT_COMPARED
-            }
-            for row in csv.DictReader(file)
-        }
+        for cells in csv.DictReader(file):
+            origin = {name: cells.pop(name) for name in ORIGIN}
+            if weights not in (None, origin["weights"]):
+                continue
+            prompt, seed, method, seconds = (cells.pop(name) for name in KEYS)
+            figures = {name: float(value) for name, value in cells.items() if value}
+            row = Row(figures, float(seconds or "nan"), origin)
+            measured.setdefault((int(prompt), int(seed)), {})[method] = row
+    return measured
 
 
 def compare_with_stored(measured: Measured, path: Path = STORED) -> str:
     """Says how many means agree with those of the same videos in the repository's rows."""
-    stored = read_rows(path) if path.exists() else {}
-    new: Rows = {
-        (*job, method): found["figures"]
-        for job, by_method in measured.items()
-        for method, found in by_method.items()
-    }
-    shared = sorted(stored.keys() & new.keys())
-    if not shared:
-        return "The repository has no rows of these videos."
-    names = [name for name in stored[shared[0]] if name in new[shared[0]]]
-    # [videos, figures]
-    old_values, new_values = (
-        np.array([[rows[key][name] for name in names] for key in shared]) for rows in (stored, new)
-    )
-    deviations = np.nanstd(np.array([[row[name] for name in names] for row in stored.values()]), axis=0)
-    same = np.isclose(old_values, new_values, rtol=EQUAL, atol=1e-6, equal_nan=True).all(1)
-    far, count = [], 0
-    for method in dict.fromkeys(key[2] for key in shared):
-        of_method = np.array([key[2] == method for key in shared])
-        difference = np.abs(nan_mean(new_values[of_method]) - nan_mean(old_values[of_method]))
-        count += int((~np.isnan(difference)).sum())
+    stored = read_rows(path)
+    methods = {method: None for by_method in stored.values() for method in by_method}
+    same, videos, means, far = 0, 0, 0, []
+    for method in methods:
+        keys = [k for k in stored if method in stored[k] and method in measured.get(k, {})]
+        names = [name for name in figures_of(stored, method) if name in figures_of(measured, method)]
+        if not keys:
+            continue
+        # [videos, figures]
+        before, after = (
+            np.array([[part[key][method].figures.get(name, np.nan) for name in names] for key in keys])
+            for part in (stored, measured)
+        )
+        videos += len(keys)
+        same += int(np.isclose(before, after, rtol=EQUAL, atol=1e-6, equal_nan=True).all(1).sum())
+        difference = np.abs(nan_mean(after) - nan_mean(before))
+        means += int((~np.isnan(difference)).sum())
         far += [
-            f"{title_of(names[i])} of {method}" for i in np.flatnonzero(difference > TOLERANCE * deviations)
+            f"{title_of(name)} of {method}"
+            for name, apart in zip(names, difference, strict=True)
+            if apart > TOLERANCE * deviation_of(stored, name)
         ]
+    if not videos:
+        return "The repository has no rows of these videos."
     text = (
-        f"Compared with the repository's rows: {same.sum()} of {len(shared)} videos have the same figures, and"
-        f" {count - len(far)} of {count} means differ by at most {TOLERANCE:g} standard deviations of a video."
+        f"Compared with the repository's rows: {same} of {videos} videos have the same figures, and"
+        f" {means - len(far)} of {means} means differ by at most {TOLERANCE:g} standard deviations of a video."
     )
     return text + (f" Further apart: {', '.join(far)}." if far else "")
+
+
+def deviation_of(measured: Measured, name: str) -> float:
+    """The standard deviation of a figure over all videos of all methods."""
+    rows = (row for by_method in measured.values() for row in by_method.values())
+    return float(np.nanstd([row.figures.get(name, np.nan) for row in rows]))
 
 
 def nan_mean(values: np.ndarray) -> np.ndarray:

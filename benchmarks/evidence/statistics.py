@@ -43,17 +43,3 @@ def wins(values: np.ndarray, against: np.ndarray) -> float:
     if not pairs.any():
         return np.nan
     return float(((values > against) + 0.5 * (values == against))[pairs].mean())
-
-
-def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Between Gaussians fitted to features [N, D] and [M, D] (Heusel et al. 2017)."""
-    mean = a.mean(0) - b.mean(0)
-    first, second = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
-    root = square_root(first)
-    cross = np.linalg.eigvalsh(root @ second @ root).clip(min=0)
-    return float(mean @ mean + np.trace(first) + np.trace(second) - 2 * np.sqrt(cross).sum())
-
-
-def square_root(matrix: np.ndarray) -> np.ndarray:
-    values, vectors = np.linalg.eigh(matrix)
-    return (vectors * np.sqrt(values.clip(min=0))) @ vectors.T

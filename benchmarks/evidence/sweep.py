@@ -21,10 +21,10 @@ from tqdm import tqdm
 
 from benchmarks.evidence.drawing import weights_of
 from benchmarks.evidence.identity import identity
+from benchmarks.evidence.measured import title_of
 from benchmarks.evidence.methods import Comparison, finish
 from benchmarks.evidence.metrics import mean_flow
 from benchmarks.evidence.prompts import make_prompts
-from benchmarks.evidence.report import title_of
 from i4vgen.config import GenerationConfig
 from i4vgen.media import whole_file
 from i4vgen.pipeline import I4VGenPipeline
@@ -72,7 +72,7 @@ def videos(
 
 
 def measure(judge: Judge, frames: np.ndarray, shown: Shown) -> dict[str, float]:
-    figures, _ = judge.measure(frames, shown.asks(judge.heads))
+    figures = judge.measure(frames, shown.asks(judge.heads))
     figures.setdefault("member_right", float("nan"))
     members = judge.look_at_each(frames)["member"]
     return figures | identity(members, of_anchor=None) | {"mean_flow": mean_flow(frames)}

@@ -18,16 +18,17 @@ from benchmarks.evidence import judging, sweep, vbench_judge
 from benchmarks.evidence.drawing import Drawer, Job
 from benchmarks.evidence.identity import identity, resemblance
 from benchmarks.evidence.imagenet import ImageNetJudge, Probe
+from benchmarks.evidence.measured import Row, merged
 from benchmarks.evidence.methods import TITLES
 from benchmarks.evidence.metrics import dynamic_degree, motion_smoothness, temporal_flickering
 from benchmarks.evidence.noise_map import embed, noised
 from benchmarks.evidence.prompts import OF_THE_REAL_WORLD as LIST
 from benchmarks.evidence.prompts import make_prompts, read_prompts
 from benchmarks.evidence.publish import publish
-from benchmarks.evidence.report import Splits, detailed_tables, without_nan
-from benchmarks.evidence.rows import compare_with_stored, write_rows
+from benchmarks.evidence.report import Splits, detailed_tables, summarise
+from benchmarks.evidence.rows import compare_with_stored, read_rows, write_rows
 from benchmarks.evidence.selection import chosen, select, selection_table
-from benchmarks.evidence.statistics import bootstrap, frechet_distance, mean_of, wins
+from benchmarks.evidence.statistics import bootstrap, mean_of, wins
 from i4vgen.backbones.animatediff import SCHEDULE
 from pocket.judge import STILL, Judge
 from pocket.presets import PRESETS
@@ -36,6 +37,7 @@ from training.data import render
 from training.judge import make_judge
 
 CPU = PRESETS["cpu"]
+ORIGIN = {"weights": "0123", "device": "2 CPU cores", "date": "2026-12-01"}
 
 
 @pytest.fixture(scope="module")
@@ -69,13 +71,6 @@ def test_means_are_of_prompts_and_wins_of_pairs():
     values = np.array([[1.0, 3.0], [0.0, 0.0]])
     assert mean_of(values).mean == 1.0
     assert wins(values, np.array([[0.0, 3.0], [1.0, 1.0]])) == (1 + 0.5) / 4
-
-
-def test_the_frechet_distance_of_gaussians():
-    rng = np.random.default_rng(0)
-    a, b = rng.normal(0, 1, (60_000, 2)), rng.normal(0, 1, (60_000, 2)) * [2, 1] + [3, 0]
-    assert frechet_distance(a, a) == pytest.approx(0, abs=1e-6)
-    assert frechet_distance(a, b) == pytest.approx(9 + (2 - 1) ** 2, rel=0.03)
 
 
 def test_a_judge_comes_back_from_disk_with_what_it_knows(tmp_path, clip):
@@ -171,7 +166,7 @@ def test_pairs_of_equal_flow_and_kinds_get_tables_of_their_own():
 
     def video(steady, flow):
         figures = {"main_member": steady, "mean_flow": flow, "identity_changes": 10 * (1 - steady)}
-        return {"figures": figures, "seconds": 1.0}
+        return Row(figures)
 
     measured = {
         (0, 0): {"vanilla": video(0.4, 2.0), "i4vgen": video(0.9, 2.1)},
@@ -204,11 +199,13 @@ def test_a_choice_is_right_where_all_that_the_prompt_asks_for_is_there(tmp_path,
     shown = [("apple", "sea"), ("owl", "desert"), ("apple", "desert"), ("owl", "sea")] * 4
     images = np.stack([draw_clip(rng, *names, "rising", 2, 96)[0] for names in shown])
     job = Job(0, 1000, "a bird", asked, tmp_path / "one.npz")
-    np.savez(job.pool, images=images, scores=np.tile([0, 1, 2, 3], 4))
-    found = select([job], jury, len(images))["right"]
-    assert found[1]["mean"]["mean"] == pytest.approx(0.25, abs=0.07)
-    assert found[4]["mean"]["mean"] >= 0.75 and found[4]["gain"]["mean"] > 0.4 and list(found) == [1, 4, 16]
-    table = selection_table(select([job], replace(jury, heads=["kind"]), len(images)))
+    np.savez(job.pool, images=images, scores=np.tile([0, 1, 2, 3], 4), **ORIGIN)
+    found = select([job], jury)
+    right = {choice: row.figures["right"] for choice, row in found[job.key].items()}
+    assert list(right) == ["choice of 1", "choice of 4", "choice of 16"]
+    assert right["choice of 1"] == pytest.approx(0.25, abs=0.07) and right["choice of 4"] >= 0.75
+    assert "our judge" in selection_table(found) and selection_table({}) == ""
+    table = selection_table(select([job], replace(jury, heads=["kind"])))
     assert "ImageNet" in table and "our judge" not in table and "| best of 16 |" in table
 
 
@@ -218,23 +215,32 @@ def test_rows_are_compared_with_those_that_are_kept(tmp_path):
             "vanilla": {"kind_right": right, "mean_flow": 1.0},
             "i4vgen": {"kind_right": 1.0, "mean_flow": flow},
         }
-        return {(0, 0): {method: {"figures": figures} for method, figures in videos.items()}}
+        return {(0, 0): {method: Row(figures, 1.5, ORIGIN) for method, figures in videos.items()}}
 
     stored = measured(2.0, np.nan)
     stored[1, 0] = measured(4.0, 0.0)[0, 0]
-    rows = [
-        {"prompt": number, "seed": seed, "method": method, "seconds": 1.5, **by["figures"]}
-        for (number, seed), by_method in stored.items()
-        for method, by in by_method.items()
-    ]
     path = tmp_path / "rows.csv"
-    write_rows(without_nan(rows), path)
+    write_rows(stored, path)
     same = compare_with_stored(measured(2.0, np.nan), path)
     assert "2 of 2 videos have the same figures, and 3 of 3 means" in same and "Further" not in same
     other = compare_with_stored(measured(3.0, np.nan), path)
     assert "1 of 2 videos" in other and other.endswith("Further apart: mean flow of i4vgen.")
     assert "no rows of these videos" in compare_with_stored({(7, 0): stored[0, 0]}, path)
     assert "no rows of these videos" in compare_with_stored(measured(2.0, 1.0), tmp_path / "none.csv")
+
+
+def test_rows_come_back_as_they_were_kept_and_others_join_them(tmp_path):
+    path = tmp_path / "rows.csv"
+    fast = Row({"mean_flow": 1.25}, 0.5, ORIGIN | {"date": "2026-12-02"})
+    seen = {(1, 0): {"vanilla": Row({"mean_flow": 2.5, "member_right": np.nan}, 1.5, ORIGIN)}}
+    both = merged(seen, {(0, 1): {"fast": fast}, (1, 0): {"fast": fast, "real": Row({"mean_flow": 2.0})}})
+    assert list(both) == [(1, 0), (0, 1)] and list(both[1, 0]) == ["vanilla", "fast", "real"]
+    write_rows(both, path)
+    back = read_rows(path)
+    assert back[0, 1] == {"fast": fast} and back[1, 0]["vanilla"] == Row({"mean_flow": 2.5}, 1.5, ORIGIN)
+    assert read_rows(path, weights="others") == {}
+    summary = summarise(["vanilla", "fast"], back)
+    assert summary["fast"]["videos"]["mean"] == 2 and summary["fast"]["mean_flow"]["gain"]["mean"] == -1.25
 
 
 @pytest.mark.slow
@@ -257,35 +263,46 @@ def test_the_command_goes_on_where_it_was_and_reports_every_method(tmp_path, mon
     evidence.main()  # goes on with the methods that are missing
     assert len(drawn) == 8
     report = out / "2-prompts-2-seeds"
-    first = json.loads((report / "results.json").read_text())
+    first = read_rows(report / "rows.csv")
     (out / "prompt-001-seed-1001.npz").unlink()
     evidence.main()
     assert len(drawn) == 9
-    again = json.loads((report / "results.json").read_text())
+    again = read_rows(report / "rows.csv")
     monkeypatch.setattr(sys, "argv", [*command, "--model", "pocket"])
     with pytest.raises(SystemExit, match="choose another --out"):
         evidence.main()
-    strip = [{k: v for k, v in row.items() if k != "seconds"} for row in first["videos"]]
-    assert strip == [{k: v for k, v in row.items() if k != "seconds"} for row in again["videos"]]
-    assert {row["method"] for row in strip} == set(TITLES) and len(strip) == 4 * len(TITLES)
+    assert figures_in(first) == figures_in(again)
+    assert {method for by in first.values() for method in by} == {*TITLES, "choice of 1", "choice of 4"}
+    assert len(first) == 4 and all(set(TITLES) <= by.keys() for by in first.values())
     assert all((report / f"{chart}.svg").stat().st_size > 5_000 for chart in ("gains", "compute"))
     table = (report / "table.md").read_text()
     assert all(title in table for title in TITLES.values()) and "| best of 4 |" in table
-    assert set(first["selection"]["right"]) == {"1", "4"}
     (tmp_path / "docs").mkdir()
     (tmp_path / "benchmarks" / "evidence").mkdir(parents=True)
     for document, name in (("docs/evidence.md", "table"), ("README.md", "evidence")):
         (tmp_path / document).write_text(f"Before\n<!-- {name} -->\nold\n<!-- end of {name} -->\nAfter\n")
     publish(report, tmp_path)
-    assert len((tmp_path / "benchmarks" / "evidence" / "rows.csv").read_text().splitlines()) == 1 + len(strip)
+    kept = tmp_path / "benchmarks" / "evidence" / "rows.csv"
+    assert read_rows(kept) == again
     assert table.strip() in (tmp_path / "docs" / "evidence.md").read_text()
     readme = (tmp_path / "README.md").read_text()
     assert readme.startswith("Before") and readme.endswith("After\n") and "old" not in readme
     assert all(TITLES[method] in readme for method in ("vanilla", "freeinit", "i4vgen", "fast", "real"))
     assert (tmp_path / "docs" / "gains.svg").exists()
-    assert first["summary"]["vanilla"]["kind_right"]["mean"]["mean"] == np.mean(
-        [row["kind_right"] for row in strip if row["method"] == "vanilla"]
+    summary = json.loads((report / "results.json").read_text())["summary"]
+    assert summary["vanilla"]["kind_right"]["mean"]["mean"] == np.mean(
+        [by["vanilla"].figures["kind_right"] for by in again.values()]
     )
+    # Others take their part of a long run: what is kept is not drawn again.
+    command[command.index(str(out))] = str(tmp_path / "other")
+    (tmp_path / "other").mkdir()
+    save_file(blank_probe(), tmp_path / "other" / "probe-cpu.safetensors")
+    command[command.index("--seeds") + 1] = "3"
+    monkeypatch.setattr(sys, "argv", [*command, "--methods", "vanilla", "--add-to", str(kept)])
+    evidence.main()
+    assert len(drawn) == 9 + 2
+    added = read_rows(tmp_path / "other" / "2-prompts-3-seeds" / "rows.csv")
+    assert len(added) == 6 and {key: by for key, by in added.items() if key in again} == again
 
 
 @pytest.mark.slow
@@ -339,7 +356,7 @@ def test_vbench_judges_what_was_drawn(tmp_path, monkeypatch, tiny_model_dir):
     evidence.main()
     summary = json.loads((out / "2-prompts-1-seeds" / "results.json").read_text())["summary"]
     assert summary["i4vgen"]["imaging_quality"]["gain"] == {"mean": 0.25, "low": 0.25, "high": 0.25}
-    assert set(summary["vanilla"]) == {*vbench_judge.DIMENSIONS, "seconds"}
+    assert set(summary["vanilla"]) == {*vbench_judge.DIMENSIONS, "videos", "seconds"}
 
 
 def test_there_are_as_many_prompts_as_the_command_draws_by_default():
@@ -366,17 +383,15 @@ def test_a_head_that_is_often_wrong_judges_nothing(tmp_path, clip, imagenet):
     torch.manual_seed(0)
     judge = make_judge(CPU).eval()
     job = Job(0, 0, "a prompt", next(iter(make_prompts(CPU, 1))), tmp_path / "one.npz")
-    np.savez(job.path, **{"vanilla frames": clip, "vanilla seconds": np.array(1.0)})
-    np.savez(
-        job.path,
-        **np.load(job.path),
-        **{"i4vgen frames": clip, "i4vgen seconds": 1.0, "i4vgen anchor": clip[0]},
-    )
+    arrays = dict(ORIGIN)
+    for method in ("vanilla", "i4vgen"):
+        arrays |= {f"{method} frames": clip, f"{method} seconds": 1.0, f"{method} anchor": clip[0]}
+    np.savez(job.path, **arrays)
 
     def figures_by(*heads):
         jury = judging.Jury(judge, heads, imagenet, Probe(CPU, blank_probe()))
-        (by_method,) = judging.judge_pocket([job], ["vanilla", "i4vgen"], jury, CPU).values()
-        return [by_method[method]["figures"] for method in ("vanilla", "i4vgen")]
+        (by_method,) = judging.judge_pocket({job: ["vanilla", "i4vgen"]}, jury, CPU).values()
+        return [by_method[method].figures for method in ("vanilla", "i4vgen")]
 
     vanilla, i4vgen = figures_by("kind", "member", "setting")
     assert "motion_right" not in vanilla and vanilla.keys() == i4vgen.keys()
@@ -385,6 +400,11 @@ def test_a_head_that_is_often_wrong_judges_nothing(tmp_path, clip, imagenet):
     _, i4vgen = figures_by("motion")
     assert np.isnan(i4vgen["worst_frame"])
     assert "main_member" not in i4vgen and "imagenet_main_member" in i4vgen
+
+
+def figures_in(measured):
+    """All but what the clock says."""
+    return {key: {m: row.figures for m, row in by.items()} for key, by in measured.items()}
 
 
 def blank_probe():
