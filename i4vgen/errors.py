@@ -18,4 +18,13 @@ class OutOfMemoryError(I4VGenError, RuntimeError):
 
 
 class StorageError(I4VGenError, RuntimeError):
-    """A folder for results or temporary files cannot be read or written."""
+    """A folder for results or temporary files cannot be read or written.
+
+    Attributes:
+        reason: Why, such as "No space left on device". It does not name the folder, and is all that visitors of
+            a server are told.
+    """
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason or message

@@ -169,7 +169,7 @@ class PromptQueue:
             log.error("a queued run failed", exc_info=error)
         self._failed[run] = error
         with suppress(StorageError):  # the failure is then lost on restart
-            self._store.fail(run, {"kind": type(error).__name__, "text": str(error)})
+            self._store.fail(run, described(error))
         while len(self._failed) > MAX_FAILURES:
             oldest = next(iter(self._failed))
             del self._failed[oldest]
@@ -201,8 +201,16 @@ class PromptQueue:
         return Job(owner, start, clock, attended=False, lease=lease)
 
 
+def described(error: Exception) -> dict[str, str]:
+    """Returns what is stored of an error: its kind, text and, for a `StorageError`, reason."""
+    reason = {"reason": error.reason} if isinstance(error, StorageError) else {}
+    return {"kind": type(error).__name__, "text": str(error)} | reason
+
+
 def failure_of(stored: StoredJob) -> Exception:
     """Returns the error of a failed stored job."""
     failure = stored.failure or {}
     kind, text = failure.get("kind", ""), failure.get("text", "")
+    if "reason" in failure:
+        return StorageError(text, failure["reason"])
     return KNOWN_FAILURES[kind]() if kind in KNOWN_FAILURES else I4VGenError(text or kind)

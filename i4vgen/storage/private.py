@@ -35,9 +35,11 @@ def make_private(folder: Path) -> Path:
         folder.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
         owners = {folder.lstat().st_uid, folder.stat().st_uid}  # the owners of a link and of its target
     except OSError as error:
-        raise StorageError(f"cannot use the folder {folder} ({error.strerror}): {remedy}") from None
+        reason = error.strerror or type(error).__name__
+        raise StorageError(f"cannot use the folder {folder} ({reason}): {remedy}", reason) from None
     if hasattr(os, "getuid") and owners != {os.getuid()}:
-        raise StorageError(f"the folder {folder} belongs to another user: {remedy}")
+        reason = "belongs to another user"
+        raise StorageError(f"the folder {folder} {reason}: {remedy}", f"a folder {reason}")
     with suppress(OSError):  # some file systems have no permissions
         folder.chmod(PRIVATE)
     return folder

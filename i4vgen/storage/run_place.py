@@ -129,9 +129,9 @@ def check_room(path: Path, needed: int) -> None:
     """
     there = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
     if (free := shutil.disk_usage(there).free) < needed:
+        reason = f"about {_megabytes(needed)} are needed, {_megabytes(free)} are free"
         raise StorageError(
-            f"not enough room for {path}: about {_megabytes(needed)} are needed, {_megabytes(free)} are free."
-            " Make room, or choose another disk with --out"
+            f"not enough room for {path}: {reason}. Make room, or choose another disk with --out", reason
         )
 
 
@@ -150,27 +150,15 @@ def room_for(config: GenerationConfig, compare: Sequence[str]) -> int:
 
 @contextmanager
 def writing_to(path: Path) -> Iterator[None]:
-    """Converts an `OSError` raised while writing to a folder to a `CannotWriteError`."""
+    """Converts an `OSError` raised while writing to a folder to a `StorageError`."""
     try:
         yield
     except OSError as error:
         advice = "make room on the disk" if error.errno in FULL else "see whether the disk can be written to"
         reason = error.strerror or type(error).__name__
-        raise CannotWriteError(
+        raise StorageError(
             f"cannot write to {path} ({reason}): {advice}. What was finished before stays there", reason
         ) from error
-
-
-class CannotWriteError(StorageError):
-    """A folder cannot be written to. What was written before stays there.
-
-    Attributes:
-        reason: The system's words, such as "No space left on device".
-    """
-
-    def __init__(self, message: str, reason: str = "") -> None:
-        super().__init__(message)
-        self.reason = reason
 
 
 class _NotFreeError(Exception):

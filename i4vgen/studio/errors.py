@@ -12,7 +12,6 @@ from i4vgen.errors import I4VGenError, StorageError
 from i4vgen.serving.jobs.job import QueueFullError, WaitedTooLongError
 from i4vgen.serving.limits import TooLongError, TooMuchWorkError, VideoTooLargeError
 from i4vgen.serving.prompt_queue import ServerEndedError
-from i4vgen.storage.run_place import CannotWriteError
 from i4vgen.storage.run_store import StoreFullError
 from i4vgen.studio import strings
 
@@ -61,8 +60,8 @@ def words_of(error: Exception) -> str:
             return "The server stopped twice during this run. Queue it again, or ask for less."
         case WaitedTooLongError():
             return "Its turn did not come within a day. Queue it again."
-        case CannotWriteError(reason=reason):
-            return f"the server cannot write its files ({reason}). Try again later"
+        case StorageError(reason=reason):  # not the folder: see `failure`
+            return f"the server cannot use its files ({reason}). Try again later"
         case StoreFullError():
             return "The server has no room to keep another run for now: save what you want to keep."
     return str(error).strip().partition("\n")[0] or type(error).__name__

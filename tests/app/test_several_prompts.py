@@ -102,13 +102,14 @@ def test_a_disk_that_fills_up_keeps_the_lines_that_are_queued(studio, monkeypatc
 
     def full(self, name, owner, request):
         if request["config"]["prompt"] == "a blue car":
-            raise StorageError("the disk is full")
+            raise StorageError("cannot write to /srv/runs: the disk is full", "the disk is full")
         add(self, name, owner, request)
 
     monkeypatch.setattr(JobStore, "add", full)
     added, box, said = studio.queue("a red rocket\na blue car\na red car")
     assert [each["prompt"] for each in added] == ["a red rocket"]
-    assert box.splitlines() == ["a blue car", "a red car"] and "the disk is full" in said
+    assert box.splitlines() == ["a blue car", "a red car"]
+    assert "(the disk is full)" in said and "/srv" not in said
     assert len(studio.wait_for(added)) == 1
 
 

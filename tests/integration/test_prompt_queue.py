@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -24,6 +25,7 @@ from i4vgen.serving.pace import Pace, RunClock
 from i4vgen.serving.prompt_queue import PromptQueue
 from i4vgen.serving.runtime import Runtime
 from i4vgen.storage.run_store import RunStore
+from i4vgen.storage.runs import RunFolder
 from i4vgen.studio.errors import words_of
 from i4vgen.studio.strings import run_words
 from tests.support.waiting import PATIENCE, wait_until
@@ -200,6 +202,24 @@ def test_a_failure_is_still_told_after_a_restart(queue, add, run_store, runtime,
     restarted = open_queue(run_store, runtime)
     restarted.resume()
     assert "no room" in words_of(restarted.look([run])[run].error)
+    restarted.close()
+
+
+def test_a_full_disk_is_told_without_the_servers_folder_after_a_restart_too(
+    queue, add, run_store, runtime, monkeypatch
+):
+    def full(*_args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(RunFolder, "_write_image", full)
+    run = add()
+    wait_until(lambda: positions(queue, run) == [None] and queue.look([run]))
+    queue.close()
+    restarted = open_queue(run_store, runtime)
+    restarted.resume()
+    for each in (queue, restarted):
+        words = words_of(each.look([run])[run].error)
+        assert "(No space left on device)" in words and str(run_store.root) not in words
     restarted.close()
 
 

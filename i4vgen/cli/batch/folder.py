@@ -132,7 +132,7 @@ class BatchFolder:
             remedy = "check the address and what your credentials allow"
             if "://" not in self.place:
                 remedy = "choose another folder, or make room on the disk"
-            raise StorageError(f"cannot {action} {self} ({reason}): {remedy}") from None
+            raise StorageError(f"cannot {action} {self} ({reason}): {remedy}", reason) from None
 
     def locate(self, name: str) -> str:
         """Returns the path or URL of a file in the folder."""

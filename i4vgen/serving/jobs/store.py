@@ -185,5 +185,6 @@ def _storage_errors(path: Path) -> Iterator[None]:
         yield
     except (sqlite3.Error, OSError) as error:
         raise StorageError(
-            f"{path.name} cannot be read or written ({error}): make room on the disk, or move it away"
+            f"{path.name} cannot be read or written ({error}): make room on the disk, or move it away",
+            reason=getattr(error, "strerror", None) or str(error),
         ) from error
