@@ -25,7 +25,8 @@ from i4vgen.serving.offered_models import OfferedModels
 from i4vgen.serving.prompt_queue import PromptQueue
 from i4vgen.serving.runtime import Runtime, Runtimes
 from i4vgen.storage.run_store import RunStore
-from i4vgen.studio import api, layout, scripts, strings
+from i4vgen.studio import layout, scripts, strings
+from i4vgen.studio.api import endpoints
 from i4vgen.studio.context import AppContext, Page
 from i4vgen.studio.examples import StoredRuns, read_examples
 from i4vgen.studio.files import CLEAN_EVERY, MAX_AGE
@@ -99,7 +100,7 @@ def build_app(
         animated, kept = video.connect(page)
         history.connect(demo, animated, kept)
         page.connect_stops()
-        api.register(models, run_store, budget, recipes, jobs, streams)
+        endpoints.register(models, run_store, budget, recipes, jobs, streams)
     refuse_bad_values(demo)
     # Runs wait in `jobs` and clicks in `Slots`, so Gradio's own queue is nearly always empty and its time
     # estimates are hidden.

@@ -26,7 +26,9 @@ from i4vgen.serving.jobs.queue import JobQueue
 from i4vgen.serving.limits import Budget
 from i4vgen.serving.offered_models import OfferedModels
 from i4vgen.storage.run_store import RunStore
-from i4vgen.studio import api
+from i4vgen.studio.api import calls
+from i4vgen.studio.api.endpoints import Endpoints, register
+from i4vgen.studio.api.signatures import endpoint
 from i4vgen.studio.recipes import Recipes
 from tests.conftest import ROOT
 from tests.support.gradio_protocol import Calls, open_client
@@ -51,7 +53,7 @@ def jobs() -> JobQueue:
 def url(runtime, run_store, jobs):
     """A server that has nothing but the API."""
     with gr.Blocks(analytics_enabled=False) as demo:
-        api.register(OfferedModels(runtime), run_store, Budget(), Recipes(), jobs)
+        register(OfferedModels(runtime), run_store, Budget(), Recipes(), jobs)
     _, address, _ = demo.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, mcp_server=True)
     yield address.rstrip("/")
     demo.close()
@@ -80,11 +82,11 @@ def test_every_parameter_is_typed_optional_and_described(client):
         "/generate": {"prompt"},
         "/score": {"prompt", "images"},
     }
-    for name, endpoint in endpoints.items():
-        parameters = endpoint["parameters"]
+    for name, each in endpoints.items():
+        parameters = each["parameters"]
         assert {p["parameter_name"] for p in parameters if not p["parameter_has_default"]} == required[name]
-        assert all(p["type"] for p in parameters) and all(r["type"] for r in endpoint["returns"])
-        _, described, _ = gr.utils.get_function_description(api.endpoint(getattr(api.Endpoints, name[1:])))
+        assert all(p["type"] for p in parameters) and all(r["type"] for r in each["returns"])
+        _, described, _ = gr.utils.get_function_description(endpoint(getattr(Endpoints, name[1:])))
         assert all(described[p["parameter_name"]] for p in parameters), name
 
 
@@ -259,12 +261,12 @@ def steps(monkeypatch) -> list[int]:
     """The steps that the server takes from now on, as they are taken."""
     taken = []
 
-    def report(event, tell=api.report):
+    def report(event, tell=calls.report):
         if isinstance(event, Progress):
             taken.append(event.step)
         tell(event)
 
-    monkeypatch.setattr(api, "report", report)
+    monkeypatch.setattr(calls, "report", report)
     return taken
 
 
@@ -339,14 +341,14 @@ def test_mcp_tools_are_described_and_run(url):
 
 
 def test_the_descriptions_name_every_model_reward_and_comparison():
-    for method in (api.Endpoints.candidates, api.Endpoints.generate):
-        assert all(name in api.endpoint(method).__doc__ for name in [*MODELS, *REWARDS])
-    for method in (api.Endpoints.animate, api.Endpoints.generate):
-        assert all(name in api.endpoint(method).__doc__ for name in COMPARISONS)
+    for method in (Endpoints.candidates, Endpoints.generate):
+        assert all(name in endpoint(method).__doc__ for name in [*MODELS, *REWARDS])
+    for method in (Endpoints.animate, Endpoints.generate):
+        assert all(name in endpoint(method).__doc__ for name in COMPARISONS)
 
 
 def test_pictures_to_score_are_as_large_as_described(client, tmp_path):
-    described = api.endpoint(api.Endpoints.score).__doc__
+    described = endpoint(Endpoints.score).__doc__
     assert "at most 50 million pixels (JPEG: 250, unless progressive)" in described
     Image.new("1", (10_001, 5_000)).save(tmp_path / "large.png")
     Image.new("L", (10_001, 5_000)).save(tmp_path / "large.jpg")

@@ -20,7 +20,8 @@ from i4vgen.method.comparisons import COMPARISONS, Comparison, vanilla
 from i4vgen.models.catalog import MODELS, REWARDS, ModelEntry, RewardEntry
 from i4vgen.serving.runtime import Runtime
 from i4vgen.storage.runs import open_run
-from i4vgen.studio import api
+from i4vgen.studio.api.endpoints import Endpoints
+from i4vgen.studio.api.signatures import endpoint
 from i4vgen.studio.app import build_app
 from tests.support.gradio_protocol import open_client
 
@@ -118,7 +119,7 @@ def test_the_app_offers_and_runs_them():
     offered = {("Linear model", "linear"), ("How red it is", "redness"), ("Once more", "again")}
     assert offered <= {tuple(choice) for choice in choices}
     assert any("Once more: the vanilla video again." in (props.get("info") or "") for props in page)
-    _, described, _ = gr.utils.get_function_description(api.endpoint(api.Endpoints.generate))
+    _, described, _ = gr.utils.get_function_description(endpoint(Endpoints.generate))
     named = {"model": "linear", "rewards": "redness", "compare": "again"}
     assert all(name in described[parameter] for parameter, name in named.items())
     _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False)

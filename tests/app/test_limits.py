@@ -28,7 +28,11 @@ from i4vgen.serving.middleware import OpenStreams, OwnPagesOnly, StreamWatch
 from i4vgen.serving.offered_models import OfferedModels
 from i4vgen.serving.runtime import Runtime
 from i4vgen.storage.run_store import RunStore
-from i4vgen.studio import api, errors, files
+from i4vgen.storage.runs import RunFolder
+from i4vgen.studio import errors, files
+from i4vgen.studio.api.calls import LEASE
+from i4vgen.studio.api.endpoints import Endpoints, register
+from i4vgen.studio.api.signatures import SETTINGS_OF
 from i4vgen.studio.app import build_app, launch_options
 from i4vgen.studio.queueing import QUICK
 from i4vgen.studio.recipes import Recipes
@@ -60,7 +64,7 @@ def demo(runtime, jobs, tmp_path_factory):
     streams = OpenStreams()
     with gr.Blocks(analytics_enabled=False) as demo:
         run_store = RunStore(tmp_path_factory.mktemp("runs"))
-        api.register(OfferedModels(runtime), run_store, Budget(LIMITS), Recipes(), jobs, streams)
+        register(OfferedModels(runtime), run_store, Budget(LIMITS), Recipes(), jobs, streams)
         gr.api(click, api_name="click", concurrency_limit=QUICK["concurrency_limit"])
     demo.queue(status_update_rate=3600, api_open=False)
     options = launch_options(["https://friend.example"], streams=streams)
@@ -92,7 +96,7 @@ def test_abandoned_runs_block_no_visitor_and_end(url, jobs, clock):
     with pytest.raises(AppError, match="3 runs of yours are waiting"):
         client.predict("a red rocket", api_name="/generate")
     assert client.predict(api_name="/click") == "here"
-    clock[0] += api.LEASE + 1
+    clock[0] += LEASE + 1
     wait_until(lambda: not len(jobs))  # none of them had a listener
     drawn = client.predict("a red rocket", num_candidates=1, num_inference_steps=1, api_name="/candidates")
     assert len(drawn["candidates"]) == 1, "the device is free again"
@@ -172,9 +176,9 @@ def test_without_a_reward_the_work_is_that_of_all_candidates_to_the_end(runtime,
 
 def test_what_runs_take_is_measured_stage_by_stage(runtime, make_config, tmp_path):
     budget, config = Budget(), make_config()
-    endpoints = api.Endpoints(OfferedModels(runtime), RunStore(tmp_path), budget, Recipes())
+    endpoints = Endpoints(OfferedModels(runtime), RunStore(tmp_path), budget, Recipes())
     stages = stage_work(config, ("vanilla",), runtime.defaults, judged=True)
-    settings = {name: getattr(config, name) for name in api.SETTINGS_OF["generate"]}
+    settings = {name: getattr(config, name) for name in SETTINGS_OF["generate"]}
     stopped = endpoints.generate(compare=["vanilla"], visitor="a", **settings).events
     while not isinstance(next(stopped), Progress):
         pass
@@ -208,7 +212,7 @@ def test_a_failure_is_told_in_words(url, monkeypatch):
     def full_disk(*_args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(api.RunFolder, "record", full_disk)
+    monkeypatch.setattr(RunFolder, "record", full_disk)
     with pytest.raises(AppError, match="No space left on device"):
         open_client(url).predict("a", num_candidates=1, num_inference_steps=1, api_name="/candidates")
 

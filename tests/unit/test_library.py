@@ -18,7 +18,7 @@ from i4vgen.models.catalog import REPLACEMENTS, ModelSpec
 from i4vgen.pipeline import I4VGenPipeline
 from i4vgen.serving.offered_models import OfferedModels
 from i4vgen.storage.run_file import RunFile
-from i4vgen.studio.api import ModelChoice
+from i4vgen.studio.api.model_choice import ModelChoice
 from i4vgen.studio.form import Form
 from i4vgen.studio.lora_text import join_loras, split_loras
 from tests.support import layouts_original as original
