@@ -14,14 +14,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
 from benchmarks.evidence.drawing import Drawer, Job
 from benchmarks.evidence.imagenet import ImageNetJudge, Probe
 from benchmarks.evidence.judging import RIGHT_ENOUGH, Jury, accuracy_on_real_clips, judge_pocket, judge_vbench
-from benchmarks.evidence.measured import Measured, merged
+from benchmarks.evidence.measured import merged
 from benchmarks.evidence.methods import METHODS
 from benchmarks.evidence.prompts import FIRST_SEED, OF_THE_REAL_WORLD, make_prompts, read_prompts
 from benchmarks.evidence.report import Splits, write_report
@@ -102,8 +101,8 @@ def main() -> None:
     if args.judge == "vbench":
         draw_missing(drawer, plan)
         measured = judge_vbench(jobs, args.methods, args.out, runtime.device, runtime.defaults.fps)
-        about = about_of(args.model, [prompt for prompt, _ in args.prompts], measured)
-        write_report(report_of(args.out, measured), measured, about)
+        about = {"model": args.model, "prompts": [prompt for prompt, _ in args.prompts]}
+        write_report(args.out, measured, about)
         return
     preset = PRESETS[args.preset]
     # Loaded before the hours of drawing, so that what is missing is missed at once.
@@ -115,29 +114,19 @@ def main() -> None:
     draw_missing(drawer, plan, pools, args.candidates)
     heads = [head for head in Judge.heads if accuracy[head] >= RIGHT_ENOUGH]
     jury = Jury(judge, heads, imagenet, probe)
-    drawn = merged(judge_pocket(plan, jury, preset), select(pools, jury))
+    unjudged = {job: methods for job, methods in plan.items() if methods}
+    drawn = merged(judge_pocket(unjudged, jury, preset), select(pools, jury))
     measured = merged(stored, drawn)
     shown = make_prompts(preset, 1 + max(number for number, _ in measured))
-    write_report(
-        report_of(args.out, measured),
-        measured,
-        about_of(args.model, [full_caption(each) for each in shown], measured)
-        | {"accuracy": accuracy, "probe_accuracy": probe.accuracy},
-        Splits.of(shown),
-        [selection_table(measured)],
-    )
+    about = {
+        "model": args.model,
+        "prompts": [full_caption(each) for each in shown],
+        "accuracy": accuracy,
+        "probe_accuracy": probe.accuracy,
+    }
+    write_report(args.out, measured, about, Splits.of(shown), [selection_table(measured)])
     if args.model == "pocket":
         print(compare_with_stored(drawn))
-
-
-def report_of(out: Path, measured: Measured) -> Path:
-    """The folder of a report, named by the numbers of prompts and seeds."""
-    numbers, seeds = ({key[i] for key in measured} for i in range(2))
-    return out / f"{len(numbers)}-prompts-{len(seeds)}-seeds"
-
-
-def about_of(model: str, prompts: Sequence[str], measured: Measured) -> dict[str, Any]:
-    return {"model": model, "prompts": prompts, "seeds": sorted({seed for _, seed in measured})}
 
 
 def draw_missing(

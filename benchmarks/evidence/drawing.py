@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.evidence.measured import ORIGIN, Key
+from benchmarks.evidence.measured import PROVENANCE, Key
 from benchmarks.evidence.methods import Comparison
 from i4vgen.config import GenerationConfig
 from i4vgen.errors import InvalidInputError
@@ -54,13 +54,13 @@ class Job:
 @dataclass(frozen=True)
 class Drawn:
     """A video, uint8 [F, H, W, 3]; the picture that it is compared with, uint8 [H, W, 3]; how long it took; and
-    what it was drawn with.
+    what the last videos of its file were drawn with.
     """
 
     frames: np.ndarray
     anchor: np.ndarray
     seconds: float
-    origin: Mapping[str, str]
+    provenance: Mapping[str, str]
 
 
 def weights_of(runtime: Runtime) -> dict[str, str]:
@@ -110,6 +110,8 @@ class Drawer:
             scores = np.array([candidate.score for candidate in candidates])
             of_pool = self.config(job, num_candidates=pool)
             self._write(job.pool, of_pool, {"images": images, "scores": scores})
+        if not made:  # the file of the videos keeps its date
+            return
         arrays: dict[str, np.ndarray] = {}
         if job.path.exists():
             with np.load(job.path) as stored:
@@ -152,16 +154,16 @@ def read_drawn(job: Job, method: str) -> Drawn:
             stored[f"{method} frames"],
             stored[f"{method} anchor"],
             float(stored[f"{method} seconds"]),
-            origin_in(stored),
+            provenance_in(stored),
         )
 
 
 def read_pool(job: Job) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
     """A job's candidates, uint8 [P, H, W, 3], their scores [P], and what they were drawn with."""
     with np.load(job.pool) as stored:
-        return stored["images"], stored["scores"], origin_in(stored)
+        return stored["images"], stored["scores"], provenance_in(stored)
 
 
-def origin_in(stored: Mapping[str, np.ndarray]) -> dict[str, str]:
+def provenance_in(stored: Mapping[str, np.ndarray]) -> dict[str, str]:
     """What a file was drawn with."""
-    return {name: str(stored[name]) for name in ORIGIN}
+    return {name: str(stored[name]) for name in PROVENANCE}

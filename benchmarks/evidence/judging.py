@@ -99,7 +99,7 @@ def judge_pocket(plan: Mapping[Job, Sequence[str]], jury: Jury, preset: Preset) 
         for method in methods:
             drawn = read_drawn(job, method)
             figures = jury.measure(drawn.frames, job.shown, drawn.anchor)
-            found[method] = Row(figures, drawn.seconds, drawn.origin)
+            found[method] = Row(figures, drawn.seconds, drawn.provenance)
         found[REAL] = Row(jury.measure(real_clip(job, preset), job.shown, None))
     return measured
 
@@ -137,7 +137,7 @@ def judge_vbench(jobs: Sequence[Job], methods: Sequence[str], out: Path, device:
         results = vbench_judge.read_results(out, method)
         for job in jobs:
             drawn = read_drawn(job, method)
-            row = Row(results[f"{job.name}.mp4"], drawn.seconds, drawn.origin)
+            row = Row(results[f"{job.name}.mp4"], drawn.seconds, drawn.provenance)
             measured.setdefault(job.key, {})[method] = row
     return measured
 

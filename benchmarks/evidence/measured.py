@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-ORIGIN = ("weights", "device", "date")
+PROVENANCE = ("weights", "device", "date")
 """What a video was drawn with: a digest of weights and settings, where, and when."""
 
 
@@ -17,12 +17,12 @@ class Row:
 
     figures: by name; one that does not apply is nan or missing.
     seconds: what drawing took; nan where that says nothing.
-    origin: by the names in `ORIGIN`; real clips have none.
+    provenance: by the names in `PROVENANCE`; real clips have none.
     """
 
     figures: Mapping[str, float]
     seconds: float = np.nan
-    origin: Mapping[str, str] = field(default_factory=dict)
+    provenance: Mapping[str, str] = field(default_factory=dict)
 
 
 Key = tuple[int, int]
@@ -38,6 +38,12 @@ def merged(first: Measured, second: Measured) -> Measured:
     return {key: first.get(key, {}) | second.get(key, {}) for key in keys}
 
 
+def axes(measured: Measured) -> tuple[list[int], list[int]]:
+    """The numbers of its prompts, and its seeds."""
+    numbers, seeds = (sorted({key[i] for key in measured}) for i in range(2))
+    return numbers, seeds
+
+
 def only(measured: Measured, numbers: set[int]) -> Measured:
     """What was measured of these prompts."""
     return {key: by_method for key, by_method in measured.items() if key[0] in numbers}
@@ -51,7 +57,7 @@ def figures_of(measured: Measured, method: str) -> list[str]:
 
 def table_of(measured: Measured, method: str, name: str) -> np.ndarray:
     """One figure of one method: [prompts, seeds]; nan where it was not measured."""
-    numbers, seeds = (sorted({key[i] for key in measured}) for i in range(2))
+    numbers, seeds = axes(measured)
     unmeasured = Row({})
     return np.array(
         [

@@ -11,7 +11,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 
-from benchmarks.evidence.measured import Measured, figures_of, only, table_of, title_of
+from benchmarks.evidence.measured import Measured, axes, figures_of, only, table_of, title_of
 from benchmarks.evidence.methods import COMPUTE, TITLES
 from benchmarks.evidence.prompts import FIRST_PAIRS
 from benchmarks.evidence.rows import write_rows
@@ -265,20 +265,22 @@ def write_report(
     splits: Splits | None = None,
     further: Sequence[str] = (),
 ) -> None:
-    """Writes a report to a folder.
+    """Writes a report to a folder that is named by the numbers of prompts and seeds.
 
     Args:
-        out: The folder.
+        out: Where the folder goes.
         measured: What is reported, of all methods in it.
-        about: What else results.json has, among it prompts and seeds.
+        about: What else results.json has, among it the prompts.
         splits: Sorts of prompts that are looked at on their own too.
         further: Tables that follow.
     """
+    numbers, seeds = axes(measured)
+    out = out / f"{len(numbers)}-prompts-{len(seeds)}-seeds"
     out.mkdir(parents=True, exist_ok=True)
     found = {method for by_method in measured.values() for method in by_method}
     methods = [method for method in TITLES if method in found]
     summary = summarise(methods, measured)
-    about = {**about, **origin_of(measured)}
+    about = {**about, "seeds": seeds, **provenance_of(measured)}
     results = without_nan({**about, "summary": summary})
     (out / "results.json").write_text(json.dumps(results, indent=1, allow_nan=False) + "\n")
     write_rows(measured, out / "rows.csv")
@@ -293,10 +295,10 @@ def write_report(
     print((out / "table.md").read_text())
 
 
-def origin_of(measured: Measured) -> dict[str, str]:
+def provenance_of(measured: Measured) -> dict[str, str]:
     """Where and when the videos were drawn."""
-    origins = [row.origin for by_method in measured.values() for row in by_method.values() if row.origin]
-    devices, dates = (sorted({origin[name] for origin in origins}) for name in ("device", "date"))
+    known = [row.provenance for by in measured.values() for row in by.values() if row.provenance]
+    devices, dates = (sorted({each[name] for each in known}) for name in ("device", "date"))
     return {"device": " and ".join(devices), "date": " to ".join(dict.fromkeys((dates[0], dates[-1])))}
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.evidence.measured import ORIGIN, Measured, Row, figures_of, title_of
+from benchmarks.evidence.measured import PROVENANCE, Measured, Row, figures_of, title_of
 
 STORED = Path(__file__).parent / "rows.csv"
 KEYS = ("prompt", "seed", "method", "seconds")
@@ -23,7 +23,7 @@ def write_rows(measured: Measured, path: Path = STORED) -> None:
     """A figure that was not measured is an empty cell."""
     rows = [
         dict(zip(KEYS, (*key, method, number_in(row.seconds)), strict=True))
-        | {name: row.origin.get(name, "") for name in ORIGIN}
+        | {name: row.provenance.get(name, "") for name in PROVENANCE}
         | {name: number_in(value) for name, value in row.figures.items()}
         for key, by_method in measured.items()
         for method, row in by_method.items()
@@ -40,18 +40,18 @@ def number_in(value: float) -> str:
 
 
 def read_rows(path: Path = STORED, weights: str | None = None) -> Measured:
-    """The stored rows; of one origin's `weights` only, if they are given. None where there is no file."""
+    """The stored rows; with `weights`, those of this digest and of real clips. None where there is no file."""
     measured: Measured = {}
     if not path.exists():
         return measured
     with path.open(newline="") as file:
         for cells in csv.DictReader(file):
-            origin = {name: cells.pop(name) for name in ORIGIN}
-            if weights not in (None, origin["weights"]):
+            provenance = {name: value for name in PROVENANCE if (value := cells.pop(name))}
+            if weights and provenance.get("weights", weights) != weights:
                 continue
             prompt, seed, method, seconds = (cells.pop(name) for name in KEYS)
             figures = {name: float(value) for name, value in cells.items() if value}
-            row = Row(figures, float(seconds or "nan"), origin)
+            row = Row(figures, float(seconds or "nan"), provenance)
             measured.setdefault((int(prompt), int(seed)), {})[method] = row
     return measured
 
@@ -63,9 +63,10 @@ def compare_with_stored(measured: Measured, path: Path = STORED) -> str:
     same, videos, means, far = 0, 0, 0, []
     for method in methods:
         keys = [k for k in stored if method in stored[k] and method in measured.get(k, {})]
-        names = [name for name in figures_of(stored, method) if name in figures_of(measured, method)]
         if not keys:
             continue
+        known = figures_of(measured, method)
+        names = [name for name in figures_of(stored, method) if name in known]
         # [videos, figures]
         before, after = (
             np.array([[part[key][method].figures.get(name, np.nan) for name in names] for key in keys])

@@ -7,7 +7,7 @@ like a method, `choice of 4`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -36,15 +36,15 @@ def choice_of(count: int) -> str:
     return f"choice of {count}"
 
 
-def select(jobs: Iterable[Job], jury: Jury) -> Measured:
+def select(jobs: Sequence[Job], jury: Jury) -> Measured:
     """The choices from every job's pool. A figure whose heads may not judge is left out."""
     measured: Measured = {}
-    for job in tqdm(list(jobs), desc="judging candidates", disable=None):
-        images, scores, origin = read_pool(job)
+    for job in tqdm(jobs, desc="judging candidates", disable=None):
+        images, scores, provenance = read_pool(job)
         found = jury.right(images, job.shown)
         measured[job.key] = {
             choice_of(count): Row(
-                {name: chosen(scores, right, count) for name, right in found.items()}, origin=origin
+                {name: chosen(scores, right, count) for name, right in found.items()}, provenance=provenance
             )
             for count in COUNTS
             if count <= len(scores)

@@ -25,7 +25,7 @@ from benchmarks.evidence.noise_map import embed, noised
 from benchmarks.evidence.prompts import OF_THE_REAL_WORLD as LIST
 from benchmarks.evidence.prompts import make_prompts, read_prompts
 from benchmarks.evidence.publish import publish
-from benchmarks.evidence.report import Splits, detailed_tables, summarise
+from benchmarks.evidence.report import Splits, detailed_tables, provenance_of, summarise
 from benchmarks.evidence.rows import compare_with_stored, read_rows, write_rows
 from benchmarks.evidence.selection import chosen, select, selection_table
 from benchmarks.evidence.statistics import bootstrap, mean_of, wins
@@ -37,7 +37,7 @@ from training.data import render
 from training.judge import make_judge
 
 CPU = PRESETS["cpu"]
-ORIGIN = {"weights": "0123", "device": "2 CPU cores", "date": "2026-12-01"}
+PROVENANCE = {"weights": "0123", "device": "2 CPU cores", "date": "2026-12-01"}
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +199,7 @@ def test_a_choice_is_right_where_all_that_the_prompt_asks_for_is_there(tmp_path,
     shown = [("apple", "sea"), ("owl", "desert"), ("apple", "desert"), ("owl", "sea")] * 4
     images = np.stack([draw_clip(rng, *names, "rising", 2, 96)[0] for names in shown])
     job = Job(0, 1000, "a bird", asked, tmp_path / "one.npz")
-    np.savez(job.pool, images=images, scores=np.tile([0, 1, 2, 3], 4), **ORIGIN)
+    np.savez(job.pool, images=images, scores=np.tile([0, 1, 2, 3], 4), **PROVENANCE)
     found = select([job], jury)
     right = {choice: row.figures["right"] for choice, row in found[job.key].items()}
     assert list(right) == ["choice of 1", "choice of 4", "choice of 16"]
@@ -215,7 +215,7 @@ def test_rows_are_compared_with_those_that_are_kept(tmp_path):
             "vanilla": {"kind_right": right, "mean_flow": 1.0},
             "i4vgen": {"kind_right": 1.0, "mean_flow": flow},
         }
-        return {(0, 0): {method: Row(figures, 1.5, ORIGIN) for method, figures in videos.items()}}
+        return {(0, 0): {method: Row(figures, 1.5, PROVENANCE) for method, figures in videos.items()}}
 
     stored = measured(2.0, np.nan)
     stored[1, 0] = measured(4.0, 0.0)[0, 0]
@@ -231,14 +231,16 @@ def test_rows_are_compared_with_those_that_are_kept(tmp_path):
 
 def test_rows_come_back_as_they_were_kept_and_others_join_them(tmp_path):
     path = tmp_path / "rows.csv"
-    fast = Row({"mean_flow": 1.25}, 0.5, ORIGIN | {"date": "2026-12-02"})
-    seen = {(1, 0): {"vanilla": Row({"mean_flow": 2.5, "member_right": np.nan}, 1.5, ORIGIN)}}
+    fast = Row({"mean_flow": 1.25}, 0.5, PROVENANCE | {"date": "2026-12-02"})
+    seen = {(1, 0): {"vanilla": Row({"mean_flow": 2.5, "member_right": np.nan}, 1.5, PROVENANCE)}}
     both = merged(seen, {(0, 1): {"fast": fast}, (1, 0): {"fast": fast, "real": Row({"mean_flow": 2.0})}})
     assert list(both) == [(1, 0), (0, 1)] and list(both[1, 0]) == ["vanilla", "fast", "real"]
     write_rows(both, path)
     back = read_rows(path)
-    assert back[0, 1] == {"fast": fast} and back[1, 0]["vanilla"] == Row({"mean_flow": 2.5}, 1.5, ORIGIN)
-    assert read_rows(path, weights="others") == {}
+    assert back[0, 1] == {"fast": fast} and back[1, 0]["vanilla"] == Row({"mean_flow": 2.5}, 1.5, PROVENANCE)
+    others = read_rows(path, weights="others")  # real clips are the same whatever the weights
+    assert {key: list(by_method) for key, by_method in others.items()} == {(1, 0): ["real"]}
+    assert provenance_of(back) == {"device": "2 CPU cores", "date": "2026-12-01 to 2026-12-02"}
     summary = summarise(["vanilla", "fast"], back)
     assert summary["fast"]["videos"]["mean"] == 2 and summary["fast"]["mean_flow"]["gain"]["mean"] == -1.25
 
@@ -383,7 +385,7 @@ def test_a_head_that_is_often_wrong_judges_nothing(tmp_path, clip, imagenet):
     torch.manual_seed(0)
     judge = make_judge(CPU).eval()
     job = Job(0, 0, "a prompt", next(iter(make_prompts(CPU, 1))), tmp_path / "one.npz")
-    arrays = dict(ORIGIN)
+    arrays = dict(PROVENANCE)
     for method in ("vanilla", "i4vgen"):
         arrays |= {f"{method} frames": clip, f"{method} seconds": 1.0, f"{method} anchor": clip[0]}
     np.savez(job.path, **arrays)
