@@ -64,9 +64,15 @@ class Drawn:
 
 
 def weights_of(runtime: Runtime) -> dict[str, str]:
-    """Digests of the model's parts that are folders or files here."""
-    sources = runtime.entry.sources.items()
-    return {name: identify(Path(source)).sha256 for name, source in sources if Path(source).exists()}
+    """Digests of the model's local files, by part and path. Its card is left out: it changes no video."""
+    digests = {}
+    for part, source in runtime.entry.sources.items():
+        place = Path(source)
+        for file in [place] if place.is_file() else sorted(place.rglob("*")):
+            path = file.relative_to(place)
+            if file.is_file() and file.suffix != ".md" and not any(name.startswith(".") for name in path.parts):
+                digests[(Path(part) / path).as_posix()] = identify(file).sha256
+    return digests
 
 
 class Drawer:

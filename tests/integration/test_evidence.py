@@ -1,6 +1,7 @@
 """The evidence benchmark: its figures on videos whose answer is known, and the command on a small model."""
 
 import json
+import shutil
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -30,6 +31,7 @@ from benchmarks.evidence.rows import compare_with_stored, read_rows, write_rows
 from benchmarks.evidence.selection import chosen, select, selection_table
 from benchmarks.evidence.statistics import bootstrap, mean_of, wins
 from i4vgen.backbones.animatediff import SCHEDULE
+from i4vgen.serving.runtime import Runtime
 from pocket.judge import STILL, Judge
 from pocket.presets import PRESETS
 from pocket.world import KINDS, Shown, draw_clip
@@ -243,6 +245,22 @@ def test_rows_come_back_as_they_were_kept_and_others_join_them(tmp_path):
     assert provenance_of(back) == {"device": "2 CPU cores", "date": "2026-12-01 to 2026-12-02"}
     summary = summarise(["vanilla", "fast"], back)
     assert summary["fast"]["videos"]["mean"] == 2 and summary["fast"]["mean_flow"]["gain"]["mean"] == -1.25
+
+
+def test_a_models_card_does_not_part_its_rows(tmp_path, tiny_model_dir):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model_dir, folder)
+    digest = Drawer(Runtime(str(folder), "cpu")).digest
+    (folder / "README.md").write_text("Measured.")
+    assert Drawer(Runtime(str(folder), "cpu")).digest == digest
+    (weights,) = (folder / "unet").glob("*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    assert Drawer(Runtime(str(folder), "cpu")).digest != digest
+
+
+def test_the_stored_rows_are_of_the_shipped_weights():
+    of_these_weights = read_rows(weights=Drawer(Runtime("pocket", "cpu")).digest)
+    assert of_these_weights and figures_in(of_these_weights) == figures_in(read_rows())
 
 
 @pytest.mark.slow
