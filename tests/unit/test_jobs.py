@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 
 import pytest
 
 from i4vgen.serving.jobs.job import PAGE_LEASE, Job, Place, QueueFullError, WaitedTooLongError
-from i4vgen.serving.jobs.queue import JobQueue
+from i4vgen.serving.jobs.queue import NICENESS, JobQueue
 from i4vgen.serving.limits import Limits
 from i4vgen.serving.pace import Pace, RunClock
 from tests.support.waiting import PATIENCE
@@ -182,6 +185,23 @@ def test_every_step_runs_in_the_context_of_its_request(desk):
     request.set("another")
     desk.release()
     assert job.wait(PATIENCE) and seen == ["mine", "mine", "yours", "yours"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no niceness of their own")
+def test_jobs_leave_the_processor_to_the_page(desk):
+    seen = []
+
+    def steps(_token):
+        for thread in (threading.get_native_id(), executor.submit(threading.get_native_id).result()):
+            seen.append(os.getpriority(os.PRIO_PROCESS, thread))
+        yield 1
+
+    with ThreadPoolExecutor(1) as executor:  # its thread is started by the job's
+        handle = desk.queue.submit(Job("a", steps, desk.clock()))
+        desk.release()
+        assert handle.wait(PATIENCE)
+    own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    assert seen == [min(own + NICENESS, 19)] * 2
 
 
 def test_time_left_counts_all_that_comes_before(desk):

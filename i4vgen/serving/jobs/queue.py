@@ -7,6 +7,8 @@ take turns with one job per round.
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -20,6 +22,9 @@ log = logging.getLogger(__name__)
 
 IDLE = 10.0
 """Seconds after which an idle worker exits."""
+
+NICENESS = 10
+"""Added to that of the workers, so that clicks go first where jobs run on the CPU."""
 
 
 class JobQueue:
@@ -151,6 +156,9 @@ class JobQueue:
 
     def _work(self) -> None:
         """Runs jobs until none has arrived for `IDLE` seconds."""
+        if sys.platform == "linux":  # threads there have a niceness of their own, which their threads inherit
+            thread = os.PRIO_PROCESS, threading.get_native_id()
+            os.setpriority(*thread, os.getpriority(*thread) + NICENESS)
         while (handle := self._next()) is not None:
             self._update_waiting()
             result, error = None, None
