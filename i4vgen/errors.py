@@ -28,3 +28,13 @@ class StorageError(I4VGenError, RuntimeError):
     def __init__(self, message: str, reason: str = "") -> None:
         super().__init__(message)
         self.reason = reason or message
+
+
+def reason_of(error: OSError) -> str:
+    """Returns why the operating system refused, such as "No space left on device", without the path."""
+    return error.strerror or type(error).__name__
+
+
+def unwritable(folder: object, error: OSError) -> InvalidInputError:
+    """Returns the error for a folder given by the user that cannot be written to."""
+    return InvalidInputError(f"cannot write to {folder} ({reason_of(error)}): choose another folder")

@@ -7,7 +7,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from i4vgen.errors import StorageError
+from i4vgen.errors import StorageError, reason_of
 
 PRIVATE = 0o700
 """The permissions of a folder that only its owner may use."""
@@ -35,7 +35,7 @@ def make_private(folder: Path) -> Path:
         folder.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
         owners = {folder.lstat().st_uid, folder.stat().st_uid}  # the owners of a link and of its target
     except OSError as error:
-        reason = error.strerror or type(error).__name__
+        reason = reason_of(error)
         raise StorageError(f"cannot use the folder {folder} ({reason}): {remedy}", reason) from None
     if hasattr(os, "getuid") and owners != {os.getuid()}:
         reason = "belongs to another user"

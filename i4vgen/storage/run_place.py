@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from i4vgen.bounds import MAX_JSON
 from i4vgen.config import GenerationConfig
-from i4vgen.errors import I4VGenError, InvalidInputError, StorageError
+from i4vgen.errors import I4VGenError, InvalidInputError, StorageError, reason_of, unwritable
 from i4vgen.events import HIGHEST_REWARD, PICKED, UPLOADED, VIDEOS
 from i4vgen.media import enlargement, fit_picture, pixels_sha256
 from i4vgen.method.anchor import Anchor
@@ -155,7 +155,7 @@ def writing_to(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         advice = "make room on the disk" if error.errno in FULL else "see whether the disk can be written to"
-        reason = error.strerror or type(error).__name__
+        reason = reason_of(error)
         raise StorageError(
             f"cannot write to {path} ({reason}): {advice}. What was finished before stays there", reason
         ) from error
@@ -185,7 +185,7 @@ def _claim(path: Path, plan: RunFile, overwrite: bool) -> Iterator[None]:
     except FileExistsError:
         raise _NotFreeError("is a file: give a folder") from None
     except OSError as error:
-        raise _unwritable(path, error) from None
+        raise unwritable(path, error) from None
     try:
         if not overwrite:
             _check_free(path, plan)  # again: another process may have been faster
@@ -215,7 +215,7 @@ def _written_plan(path: Path, plan: RunFile) -> Iterator[None]:
         text_before = file.read_text(encoding="utf-8") if file.exists() else None
         file.write_text(plan.model_dump_json(exclude_unset=True), encoding="utf-8")
     except OSError as error:
-        raise _unwritable(path, error) from None
+        raise unwritable(path, error) from None
     is_finished = False
     try:
         yield
@@ -233,10 +233,6 @@ def _names(path: Path) -> set[str]:
     return {entry.name for entry in path.iterdir()}
 
 
-def _unwritable(path: Path, error: OSError) -> InvalidInputError:
-    return InvalidInputError(f"cannot write to {path} ({error.strerror}): choose another folder")
-
-
 def _check_free(path: Path, plan: RunFile) -> None:
     """Checks that the run would not overwrite other files or mix with them.
 
@@ -249,7 +245,7 @@ def _check_free(path: Path, plan: RunFile) -> None:
     except (FileNotFoundError, NotADirectoryError):
         return  # the caller creates it or reports the error
     except OSError as error:
-        raise _unwritable(path, error) from None
+        raise unwritable(path, error) from None
     for name, state in (("run.json", "a finished run"), (PLAN, "an unfinished run")):
         if name in names and (run := _read(path / name)):
             if plan.covers(run):

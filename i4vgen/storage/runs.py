@@ -32,7 +32,7 @@ from safetensors.numpy import save as save_tensors
 
 from i4vgen.bounds import MAX_JSON, MAX_RUN_PIXELS
 from i4vgen.config import GenerationConfig
-from i4vgen.errors import InvalidInputError
+from i4vgen.errors import InvalidInputError, unwritable
 from i4vgen.events import PICKED, VIDEOS, Candidate, Event, Result, Selected, Stage, Trial, latest, ranked
 from i4vgen.media import UNREADABLE, enlargement, is_media, read_comment, whole_file, write_image, write_video
 from i4vgen.method.anchor import Anchor
@@ -85,9 +85,7 @@ class RunFolder:
             for file in earlier:
                 file.unlink(missing_ok=True)
         except OSError as error:
-            raise InvalidInputError(
-                f"cannot write to {path} ({error.strerror}): choose another folder"
-            ) from None
+            raise unwritable(path, error) from None
 
     def record(self, event: Event) -> Path | None:
         """Records an event and returns the file written for it, if any.

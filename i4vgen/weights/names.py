@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from i4vgen.bounds import short_name
-from i4vgen.errors import ModelError
+from i4vgen.errors import ModelError, reason_of
 
 SAFETENSORS = ".safetensors"
 SUFFIXES = (SAFETENSORS, ".ckpt", ".pt", ".pth", ".bin")
@@ -46,7 +46,7 @@ def check_access(name: str) -> None:
 
 def unreadable(path: str | Path, error: OSError) -> ModelError:
     """Returns the error for a path that cannot be read."""
-    return ModelError(f"cannot read {short_name(path)} ({error.strerror}): check its path and permissions")
+    return ModelError(f"cannot read {short_name(path)} ({reason_of(error)}): check its path and permissions")
 
 
 def split_weight(lora: str) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from i4vgen.cli.batch.prompts import CHOICES, PromptLine, read_prompts
 from i4vgen.cli.options import Parser, add_run_options, chosen_model, given_settings, set_models_dirs
-from i4vgen.errors import InvalidInputError
+from i4vgen.errors import unwritable
 from i4vgen.models.catalog import ModelSpec, default_model
 from i4vgen.serving.imports import gc_paused
 
@@ -103,7 +103,7 @@ def _run(
                 record(task, file=file)
         summary.write()
     except OSError as error:
-        raise InvalidInputError(f"cannot write to {folder} ({error.strerror}): choose another folder") from None
+        raise unwritable(folder, error) from None
     listener = make_batch_listener(args.json, missing, made, runtime)
     if share:
         from i4vgen.cli.batch.cluster import RayExecutor

@@ -19,7 +19,7 @@ from i4vgen.bounds import shown
 from i4vgen.cli.options import names
 from i4vgen.cli.output import warn
 from i4vgen.config import parameters
-from i4vgen.errors import InvalidInputError
+from i4vgen.errors import InvalidInputError, reason_of
 
 CHOICES = ("compare", "anchor", "anchor_image")
 """Fields of a line that are not settings of the run."""
@@ -78,7 +78,7 @@ def read_prompts(path: Path) -> list[PromptLine]:
         rows = list(_read(path))
     except OSError as error:
         raise InvalidInputError(
-            f"cannot read {path} ({error.strerror}): give a text, CSV or JSONL file"
+            f"cannot read {path} ({reason_of(error)}): give a text, CSV or JSONL file"
         ) from None
     except InvalidInputError as error:
         raise InvalidInputError(f"{path}: {error}") from None
