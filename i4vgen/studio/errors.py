@@ -68,15 +68,20 @@ def words_of(error: Exception) -> str:
 
 
 def failure(error: Exception, words: str = strings.FAILED) -> gr.Error:
-    """Returns the error to raise for a failed run. Logs unexpected errors."""
+    """Returns the error to raise for a failed run. Logs what the operator has to know."""
     if isinstance(error, gr.Error):
         return error
-    if not isinstance(error, I4VGenError):  # which needs no traceback
-        log.exception("a run failed")
-    elif isinstance(error, StorageError):  # the operator is told the folder, visitors are not
-        log.warning("a run failed: %s", error)
+    log_for_operator(error, "a run failed")
     message = failure_words(error, words)
     return gr.Error(html.escape(message, quote=False), title="Something went wrong", print_exception=False)
+
+
+def log_for_operator(error: Exception, what: str) -> None:
+    """Logs unexpected errors, and of storage errors the folder, which visitors are not told."""
+    if isinstance(error, StorageError):
+        log.warning("%s: %s", what, error)
+    elif not isinstance(error, I4VGenError):  # which needs no traceback
+        log.error(what, exc_info=error)
 
 
 def failure_words(error: Exception, words: str = strings.FAILED) -> str:

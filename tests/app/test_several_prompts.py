@@ -97,7 +97,7 @@ def test_a_bad_line_is_named_and_stays_and_the_good_ones_are_queued(studio):
     assert len(studio.wait_for(added)) == 2
 
 
-def test_a_disk_that_fills_up_keeps_the_lines_that_are_queued(studio, monkeypatch):
+def test_a_disk_that_fills_up_keeps_the_lines_that_are_queued(studio, monkeypatch, caplog):
     add = JobStore.add
 
     def full(self, name, owner, request):
@@ -109,7 +109,7 @@ def test_a_disk_that_fills_up_keeps_the_lines_that_are_queued(studio, monkeypatc
     added, box, said = studio.queue("a red rocket\na blue car\na red car")
     assert [each["prompt"] for each in added] == ["a red rocket"]
     assert box.splitlines() == ["a blue car", "a red car"]
-    assert "(the disk is full)" in said and "/srv" not in said
+    assert "(the disk is full)" in said and "/srv" not in said and "/srv/runs" in caplog.text
     assert len(studio.wait_for(added)) == 1
 
 

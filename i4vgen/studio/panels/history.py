@@ -19,7 +19,7 @@ from i4vgen.storage.runs import SavedRun, open_run
 from i4vgen.studio import layout, run_io, strings
 from i4vgen.studio.components.live import live_value
 from i4vgen.studio.context import AppContext, Page, check_idle, read_form
-from i4vgen.studio.errors import refusal, warn, words_of
+from i4vgen.studio.errors import log_for_operator, refusal, warn, words_of
 from i4vgen.studio.examples import Example, StoredRuns
 from i4vgen.studio.form import FIELDS, Form, from_query
 from i4vgen.studio.queueing import IN_BROWSER, QUICK
@@ -329,6 +329,7 @@ class HistoryPanel:
                 pack = partial(run_io.pack_animation, animation, context.recipes)
                 token = context.run_store.keep(pack, session.visitor)
             except (InvalidInputError, StorageError) as error:
+                log_for_operator(error, "a run was not kept")
                 warn(words_of(error))
                 break
             kept[at] = replace(animation, token=token)

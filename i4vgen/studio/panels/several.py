@@ -21,7 +21,7 @@ from i4vgen.studio import layout, run_io, strings
 from i4vgen.studio.captions import prompt_warnings
 from i4vgen.studio.components.queue import QueueList, QueueRow, queue_value
 from i4vgen.studio.context import AppContext, read_form
-from i4vgen.studio.errors import refusal, words_of
+from i4vgen.studio.errors import log_for_operator, refusal, words_of
 from i4vgen.studio.form import Form
 from i4vgen.studio.queueing import IN_BROWSER, QUICK
 from i4vgen.studio.remembering import REMEMBER, RememberedPrompt, remembered_run
@@ -212,6 +212,7 @@ class SeveralPanel:
             try:
                 run = self.add(visitor_of(request), form, prompt, [each["prompt"] for each in added])
             except (QueueFullError, StorageError) as error:
+                log_for_operator(error, "a prompt was not queued")
                 kept += prompts[number:]
                 notes.append(html.escape(words_of(error)))
                 break
