@@ -1,4 +1,4 @@
-# docker build -t i4vgen-studio . && docker run -p 7860:7860 -v i4vgen-models:/home/studio/.cache/huggingface i4vgen-studio
+# docker build -t i4vgen-studio . && docker run -p 127.0.0.1:7860:7860 -v i4vgen-models:/home/studio/.cache/huggingface i4vgen-studio
 # With an NVIDIA GPU: docker run --gpus all ... (docs/serving.md)
 FROM python:3.12-slim
 RUN useradd --create-home --uid 1000 studio

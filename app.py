@@ -98,15 +98,15 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="NAME",
-        help="a folder or hub id that visitors may name nevertheless, as a model, base or LoRA; repeatable",
+        help="let visitors use this folder or hub id as a model, base or LoRA; repeatable",
     )
     parser.add_argument(
         "--models-dir",
         action="append",
         default=[],
         metavar="DIR",
-        help="a folder with checkpoints/, loras/, animatediff_models/ and vae/, as ComfyUI has it, whose files"
-        f" the form offers, to visitors too; repeatable (default: ${library.ENVIRONMENT})",
+        help="a folder with checkpoints/, diffusion_models/, loras/, animatediff_models/ and vae/, as ComfyUI"
+        f" has it, whose files the form offers, to visitors too; repeatable (default: ${library.ENVIRONMENT})",
     )
     parser.add_argument(
         "--allow-origin",
@@ -128,7 +128,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         "--longest-run",
         type=positive,
         metavar="SECONDS",
-        help="the most time that one run may take, estimated from earlier runs of its model (default: any)",
+        help="the most time that a run may take, estimated from earlier runs of its model (default: no limit)",
     )
     parser.add_argument(
         "--waiting-per-visitor",

@@ -37,7 +37,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         "--compare",
         type=names,
         metavar="NAMES",
-        help=f"Also without I4VGen from the same seed: {', '.join(COMPARISONS)}, several with commas, or none.",
+        help=f"Other videos from the same seed: {', '.join(COMPARISONS)}, several with commas, or none.",
     )
     group = parser.add_argument_group("model")
     add = group.add_argument
@@ -60,15 +60,15 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         type=names,
         dest="rewards",
         metavar="NAMES",
-        help=f"Who judges the candidates: {', '.join(REWARDS)} or none; the first one selects.",
+        help=f"Models that score the candidates: {', '.join(REWARDS)} or none; the first selects the anchor.",
     )
     add(
         "--models-dir",
         action="append",
         dest="models_dirs",
         metavar="DIR",
-        help="A folder with checkpoints/, loras/, animatediff_models/ and vae/, whose files can then be named"
-        f" without it; can be given again (default: ${library.ENVIRONMENT}).",
+        help="A folder with checkpoints/, diffusion_models/, loras/, animatediff_models/ and vae/, whose files"
+        f" can then be named without it; can be given again (default: ${library.ENVIRONMENT}).",
     )
     group = parser.add_argument_group("machine")
     add = group.add_argument

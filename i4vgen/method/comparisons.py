@@ -103,7 +103,7 @@ COMPARISONS: dict[str, Comparison] = {
         Comparison(
             "freeinit",
             "FreeInit",
-            "same prompt, same seed, three passes",
+            "same prompt, same seed, its noise refined in three passes",
             lambda config: FREE_INIT_ITERATIONS * config.baseline_sampling.steps,
             free_init,
         ),

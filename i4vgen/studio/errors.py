@@ -37,7 +37,7 @@ def words_of(error: Exception) -> str:
     """Returns the message for an error."""
     match error:
         case VideoTooLargeError(height=height, width=width, most=most):
-            return f"height x width can be at most {most} pixels with this model here, not {height} x {width}"
+            return f"{height} x {width} is too large: this model's frames can have at most {most:,} pixels here"
         case TooMuchWorkError(times=times, most=most):
             return (
                 f"this run takes {times:.0f} times as long as the model's usual one, and this server makes runs"
@@ -45,17 +45,17 @@ def words_of(error: Exception) -> str:
             )
         case TooLongError(seconds=seconds, most=most):
             return (
-                f"this would take at least {math.ceil(seconds)} s here, and a run of this server may take"
+                f"this would take at least {math.ceil(seconds)} s here, and this server limits runs to"
                 f" {math.floor(most)} s: ask for fewer steps, candidates, anchors, frames or comparisons"
             )
         case QueueFullError(attended=True, per_visitor=None):
             return "Too many runs are waiting already. Try again in a few minutes."
         case QueueFullError(attended=True, per_visitor=most):
-            return f"{most} runs of yours are waiting or under way. Start another one when one of them is done."
+            return f"You already have {most} runs waiting or under way. Start another when one of them is done."
         case QueueFullError(per_visitor=None):
             return "Too many prompts are queued on this server. Queue the rest later."
         case QueueFullError(per_visitor=most):
-            return f"{most} prompts of yours are in the queue, the maximum. Queue the rest when some are done."
+            return f"You already have {most} prompts in the queue. Queue the rest when some are done."
         case ServerEndedError():
             return "The server stopped twice during this run. Queue it again, or ask for less."
         case WaitedTooLongError():

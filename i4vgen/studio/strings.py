@@ -15,10 +15,7 @@ SEVERAL = "Several prompts"
 GALLERY_EMPTY = "Your candidates will appear here, each with its score."
 NO_ANCHOR = "No anchor yet. Draw candidates or upload an image."
 CROWN = "\u265b"
-STORED = (
-    "A stored run, made by this app and not chosen for its result. Pick another anchor, animate it, or draw"
-    " candidates of your own."
-)
+STORED = "A stored run, not hand-picked. Pick another anchor, animate it, or draw candidates of your own."
 RESTORED = "The run is restored."
 LIVE_EMPTY = "The video appears here while it is being made."
 STARTING = "Getting the model ready\u2026"

@@ -93,7 +93,7 @@ def test_abandoned_runs_block_no_visitor_and_end(url, jobs, clock):
         calls.start("generate", calls.values("generate", LONG))
         wait_until(lambda waiting=waiting: len(jobs) == waiting)
     client = open_client(url)
-    with pytest.raises(AppError, match="3 runs of yours are waiting"):
+    with pytest.raises(AppError, match="You already have 3 runs waiting"):
         client.predict("a red rocket", api_name="/generate")
     assert client.predict(api_name="/click") == "here"
     clock[0] += LEASE + 1

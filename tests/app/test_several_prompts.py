@@ -126,7 +126,7 @@ def test_what_is_wrong_with_the_form_or_the_box_refuses_all_lines(studio):
 def test_a_visitor_queues_at_most_a_share_and_others_still_can(studio, release):
     most = PUBLIC.queued_per_visitor
     added, box, said = studio.queue("\n".join(f"a red car {'a ' * i}" for i in range(most + 2)))
-    assert len(added) == most and len(box.splitlines()) == 2 and f"{most} prompts of yours" in said
+    assert len(added) == most and len(box.splitlines()) == 2 and f"You already have {most} prompts" in said
     other = Tab(studio.tab.url, visitor="10.0.0.2", config=studio.tab.config)
     others, _, _ = studio.queue("a blue car", other)
     _, rows, _ = studio.look(others)
@@ -158,7 +158,9 @@ def test_a_prompt_that_the_server_does_not_know_is_said_to_be_lost_and_can_be_qu
     studio.wait_for(known)
     known.append({"run": studio.store.new_token(), "prompt": "a car that waited"})
     _, rows, finished = studio.look(known)
-    assert [row["prompt"] for row in rows] == ["a car that waited"] and "set up anew" in rows[0]["words"]
+    assert [row["prompt"] for row in rows] == ["a car that waited"] and "reset before this run" in rows[0][
+        "words"
+    ]
     assert [entry["run"] for entry in finished] == [known[0]["run"]]
     changes, box, _ = studio.send("on_again", known, "another")
     assert changes["over"] == [known[1]["run"]] and box == "another\na car that waited"
@@ -168,4 +170,4 @@ def test_where_runs_need_their_visitor_nothing_can_be_queued(runtime, monkeypatc
     monkeypatch.setattr(type(runtime), "unattended", False)
     demo = build_app(runtime)
     assert not any(getattr(each.fn, "__name__", "") == "on_queue" for each in demo.fns.values())
-    assert "lent only while its visitor" in str(demo.get_config_file()["components"])
+    assert "only while your page is open" in str(demo.get_config_file()["components"])

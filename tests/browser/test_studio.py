@@ -230,7 +230,7 @@ def test_what_the_server_does_not_know_any_more_is_said_and_can_be_queued_again(
             ["i4vgen-queue", [{"run": "x" * 16, "prompt": "a <b>car</b>"}]],
         )
         page.reload()
-        expect(page.locator("#queue li")).to_contain_text("the server was set up anew before its turn")
+        expect(page.locator("#queue li")).to_contain_text("the server was reset before this run")
         expect(page.locator("#queue .prompt")).to_have_text("a <b>car</b>")
         page.locator("#again").click()
         expect(page.locator("#queue li")).to_have_count(0)

@@ -109,7 +109,7 @@ def test_the_queue_is_bounded_per_visitor_and_in_all(queue, free, add):
     own = [add("a") for _ in range(3)]
     with pytest.raises(QueueFullError) as full:
         add("a")
-    assert words_of(full.value).startswith("3 prompts of yours are in the queue")
+    assert words_of(full.value).startswith("You already have 3 prompts in the queue")
     add("b")
     with pytest.raises(QueueFullError) as full:
         add("c")

@@ -106,7 +106,7 @@ SLOW_SESSIONS = {
 """Sessions that take up to minutes."""
 
 SERVERS = {
-    "python app.py --host 0.0.0.0 --auth USER:PASSWORD": "/",
+    "I4VGEN_AUTH=USER:PASSWORD python app.py --host 0.0.0.0": "/",
     "python app.py --models-dir ~/ComfyUI/models": "/config",
     "python app.py --mcp": "/gradio_api/mcp/schema",
 }
@@ -147,7 +147,7 @@ NOT_RUN = {
     # README.md, CONTRIBUTING.md
     "apt-get install make git python3-venv": PACKAGES,
     "docker build -t i4vgen-studio .": DOCKER,
-    "docker run -p 7860:7860 -v i4vgen-models:/home/studio/.cache/huggingface i4vgen-studio": DOCKER,
+    "docker run -p 127.0.0.1:7860:7860 -v i4vgen-models:/home/studio/.cache/huggingface i4vgen-studio": DOCKER,
     "docker stop": DOCKER,
     "docker ps": DOCKER,
     "make space SPACE=USER/NAME": SPACE,
@@ -167,7 +167,6 @@ NOT_RUN = {
     "pip install '.[excel]'": PACKAGES,
     "pip install s3fs": PACKAGES,
     "pip install vbench": PACKAGES,
-    "pip install torch --index-url https://download.pytorch.org/whl/cu126": PACKAGES,
     "vbench evaluate --videos_path study/vbench/i4vgen --dimension temporal_flickering --mode custom_input": (
         "needs the packages of VBench in an environment of their own"
     ),

@@ -73,7 +73,7 @@ class HistoryPanel:
             self.recall = gr.Button(visible="hidden", elem_id="recall")
             with gr.Row(elem_classes="tools"):
                 self.file = gr.UploadButton(
-                    "Open a run or a file of one", file_types=[*RUN_FILES], size="sm", elem_id="open-run"
+                    "Open a run or one of its files", file_types=[*RUN_FILES], size="sm", elem_id="open-run"
                 )
                 self.copy = layout.tool("Copy the link to this page", "copy-link", visible=True)
                 self.forget = layout.tool("Forget all", "forget")

@@ -43,8 +43,8 @@ HINT = (
     "survives a restart of the server."
 )
 NOT_HERE = (
-    "Prompts cannot be queued on this server: a GPU is lent only while its visitor is here. Run the studio on "
-    "a device of your own to queue them, or give a file of prompts to <code>python -m i4vgen batch</code>."
+    "This server provides a GPU only while your page is open, so prompts cannot be queued. To queue them, run "
+    "the studio on a device of your own, or give a file of prompts to <code>python -m i4vgen batch</code>."
 )
 
 

@@ -41,7 +41,7 @@ class VideoPanel:
             self.keep = gr.Radio(
                 [],
                 label="Keep",
-                info="What the GIF, the zip and the link to this page are of. All of them are in your runs.",
+                info="The GIF, the zip and the link to this page are of this video. All are in your runs.",
                 visible=False,
                 elem_id="keep",
                 elem_classes="saves",

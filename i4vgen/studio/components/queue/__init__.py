@@ -11,7 +11,7 @@ from i4vgen.studio import strings
 from i4vgen.studio.components.template import FileComponent
 from i4vgen.studio.errors import words_of
 
-LOST = "Lost: the server was set up anew before its turn, or had no room for the result. Queue it again."
+LOST = "Lost: the server was reset before this run, or had no room for the result. Queue it again."
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,9 @@ COLUMNS = {
         "How much of the anchor is found again in each frame, wherever it has moved to.",
     ),
     "subject_consistency": (
-        "Steadiness",
-        "How like the first frame, and the frame before, each frame is: VBench's subject consistency, with the "
-        "reward model's image features. It favours videos in which little happens.",
+        "Subject consistency",
+        "Similarity of each frame to the first and the previous one: VBench's definition, with the reward "
+        "model's image features. It favours videos in which little happens.",
     ),
 }
 """The label and the meaning of each metric except rewards, by name."""
@@ -38,7 +38,7 @@ COLUMNS = {
 BETTER = {
     "higher": ("\u2191", "Higher is better."),
     "lower": ("\u2193", "Lower is better."),
-    None: ("", "Neither is better: more means livelier."),
+    None: ("", "Neither is better: higher means livelier."),
 }
 """The arrow and the text for the better end of a metric."""
 
