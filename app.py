@@ -265,7 +265,11 @@ if __name__ == "__main__":
             auth=read_login(args.auth),
             ssr_mode=False,
             **launch_options(
-                args.allow_origin, private=not public, largest_upload=limits.largest_upload, streams=streams
+                args.allow_origin,
+                private=not public,
+                largest_upload=limits.largest_upload,
+                streams=streams,
+                run_store=run_store,
             ),
         )
     except OSError as error:  # all ports that Gradio tries are in use

@@ -21,6 +21,8 @@ PREFIX = "/gradio_api"
 
 CLOSED = (
     "/proxy=",  # fetches from other servers, for apps composed of other Spaces
+    "/file=http:",  # so do these two, and serve what they get as this app's own
+    "/file=https:",
     "/run/",  # bypasses the queue
     "/api/",
     "/heartbeat/",  # keeps a request open and deletes the session when it ends

@@ -115,6 +115,7 @@ def launch_options(
     private: bool = False,
     largest_upload: int = PRIVATE.largest_upload,
     streams: OpenStreams | None = None,
+    run_store: RunStore | None = None,
 ) -> dict:
     """Returns Gradio's launch arguments: the look of the page, its scripts, middleware and limits.
 
@@ -124,6 +125,8 @@ def launch_options(
         private: Whether only the owner may reach the app (`OwnPagesOnly`).
         largest_upload: Maximum size of an uploaded file in bytes.
         streams: The streams that clients hold open, the same object as in `build_app`.
+        run_store: The finished runs and the queue, the same object as in `build_app`. Gradio would serve their
+            files, because it serves the folder around them.
     """
     middleware = [
         Middleware(SafeHeaders, allowed_origins),
@@ -136,6 +139,7 @@ def launch_options(
     return {
         "app_kwargs": {"middleware": middleware},
         "max_file_size": largest_upload,
+        "blocked_paths": [str(run_store.root)] if run_store else [],
         "max_threads": MAX_EVENTS,
         "state_session_capacity": SESSIONS,
         "enable_monitoring": False,  # every visitor could open it

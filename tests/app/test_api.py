@@ -7,6 +7,10 @@ import asyncio
 import re
 import subprocess
 import sys
+import threading
+import time
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import gradio as gr
 import numpy as np
@@ -17,6 +21,7 @@ from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
 
+from i4vgen.errors import InvalidInputError
 from i4vgen.events import Progress
 from i4vgen.media import read_video
 from i4vgen.method.comparisons import COMPARISONS
@@ -26,7 +31,7 @@ from i4vgen.serving.jobs.queue import JobQueue
 from i4vgen.serving.limits import Budget
 from i4vgen.serving.offered_models import OfferedModels
 from i4vgen.storage.run_store import RunStore
-from i4vgen.studio.api import calls
+from i4vgen.studio.api import calls, sent_pictures
 from i4vgen.studio.api.endpoints import Endpoints, register
 from i4vgen.studio.api.signatures import endpoint
 from i4vgen.studio.recipes import Recipes
@@ -251,6 +256,58 @@ def test_no_client_reads_the_files_of_the_server(url, tmp_path, meta):
 def test_a_link_into_the_servers_network_is_not_followed(client):
     with pytest.raises(AppError, match=r"images\[0\] cannot be downloaded"):
         client.predict("a", ["http://127.0.0.1:9/secret.png"], api_name="/score")
+
+
+@pytest.fixture
+def linked(monkeypatch):
+    """linked(answer): the URL of a server, which the app takes for a public one."""
+    servers = []
+
+    async def verified(host: str) -> str:
+        return host
+
+    monkeypatch.setattr(sent_pictures.safehttpx, "async_validate_url", verified)
+
+    def serve(answer) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(200)
+                self.end_headers()
+                with suppress(OSError):  # the app has hung up
+                    answer(self.wfile)
+
+        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), Handler))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{servers[-1].server_port}/a.png"
+
+    yield serve
+    for each in servers:
+        each.shutdown()
+
+
+def test_a_linked_picture_is_read(linked):
+    picture = Image.new("RGB", (8, 8), "red")
+    assert sent_pictures.read_picture(linked(lambda file: picture.save(file, "png")), "it").size == (8, 8)
+
+
+def test_a_link_that_never_ends_is_given_up(linked, monkeypatch):
+    monkeypatch.setattr(sent_pictures, "DOWNLOAD_SECONDS", 0.5)
+
+    def drip(file) -> None:
+        while True:
+            file.write(b"x")
+            file.flush()
+            time.sleep(0.1)
+
+    with pytest.raises(InvalidInputError, match=r"cannot be downloaded from .*: it takes more than 0.5 s"):
+        sent_pictures.read_picture(linked(drip), "it")
+
+
+def test_a_link_to_a_huge_file_is_given_up(linked, monkeypatch):
+    monkeypatch.setattr(sent_pictures, "LARGEST_DOWNLOAD", 2**20)
+    endless = linked(lambda file: [file.write(bytes(2**16)) for _ in range(2**10)])
+    with pytest.raises(InvalidInputError, match="it has more than 1 MB"):
+        sent_pictures.read_picture(endless, "it")
 
 
 # The end of a run

@@ -309,6 +309,8 @@ def test_a_private_app_goes_by_no_name_that_others_can_point_at_it(host, private
         "proxy=http://127.0.0.1/",
         "proxy=https://a.hf.space/x",
         "proxy=%00",
+        "file=http://127.0.0.1/",
+        "file=https://a.hf.space/x.png",
         "heartbeat/a",
         "dev/reload",
         "deep_link?session_hash=a",

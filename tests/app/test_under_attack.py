@@ -41,6 +41,12 @@ def test_streams_of_unknown_sessions_end(server):
     assert server.tracebacks() == {}
 
 
+def test_the_queue_and_the_kept_runs_cannot_be_downloaded(server):
+    (database,) = server.folder.rglob("jobs-*.sqlite")
+    answer = httpx.get(f"{server.url}{API}/file={database}", timeout=PATIENCE)
+    assert answer.status_code == 403 and server.tracebacks() == {}
+
+
 def test_half_a_character_is_refused_in_words(server):
     tab = Tab(server.url)
     tab.join("on_prompt", ["\ud800"] * len(tab.events["on_prompt"]["inputs"]))

@@ -8,6 +8,7 @@ from typing import TypeGuard
 from urllib.parse import unquote
 
 import gradio as gr
+import httpx
 import safehttpx
 from PIL import Image
 
@@ -18,6 +19,12 @@ from i4vgen.studio import files
 
 OWN_FILE = "/gradio_api/file="
 """The part before the path in a link to a file that the app serves."""
+
+LARGEST_DOWNLOAD = 100 * 2**20
+"""Maximum bytes of a linked picture."""
+
+DOWNLOAD_SECONDS = 20.0
+"""Maximum time of a download, during which other runs wait."""
 
 Sent = gr.FileData | dict | str
 """A picture sent by a client, in one of the formats of `read_picture`."""
@@ -64,11 +71,35 @@ def linked_file(url: str, name: str) -> str:
     _, _, own = url.partition(OWN_FILE)
     if own and Path(unquote(own)).resolve().is_relative_to(files.cache()):
         return unquote(own)
+    path = files.new_path("picture")
     try:
-        answer = asyncio.run(safehttpx.get(url))  # refuses addresses inside the server's network
-        answer.raise_for_status()
-        path = files.new_path("picture")
-        path.write_bytes(answer.content)
-        return str(path)
-    except Exception as error:  # name resolution, refusal, timeout, status and others
+        asyncio.run(asyncio.wait_for(download(url, path), DOWNLOAD_SECONDS))
+    except asyncio.TimeoutError:
+        reason = f"it takes more than {DOWNLOAD_SECONDS:g} s"
+        raise InvalidInputError(f"{name} cannot be downloaded from {shown(url)}: {reason}") from None
+    except Exception as error:  # name resolution, refusal, status and others
         raise InvalidInputError(f"{name} cannot be downloaded from {shown(url)}: {error}") from None
+    return str(path)
+
+
+async def download(url: str, path: Path) -> None:
+    """Writes a public file of at most `LARGEST_DOWNLOAD` bytes to a path, as the server sends it.
+
+    Raises:
+        Exception: Of various types; the file cannot be downloaded or is too large.
+    """
+    host = httpx.URL(url).host
+    transport = safehttpx.AsyncSecureTransport(await safehttpx.async_validate_url(host))
+    plain = {"Accept-Encoding": "identity"}  # compressed bytes could grow without bounds
+    async with (
+        httpx.AsyncClient(transport=transport, headers=plain) as client,
+        client.stream("GET", url) as answer,
+    ):
+        answer.raise_for_status()
+        size = 0
+        with path.open("wb") as file:
+            async for part in answer.aiter_raw():
+                size += len(part)
+                if size > LARGEST_DOWNLOAD:
+                    raise InvalidInputError(f"it has more than {LARGEST_DOWNLOAD >> 20} MB")
+                file.write(part)
