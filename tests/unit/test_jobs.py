@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import sys
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 
@@ -168,6 +170,25 @@ def test_a_failure_is_told_and_the_rest_goes_on(desk):
     desk.release()
     assert job.wait(PATIENCE) and str(job.error) == "no space left" and job.place.error is job.error
     assert following.wait(PATIENCE) and following.error is None
+
+
+def test_a_failure_does_not_keep_what_the_job_worked_with(desk):
+    kept = []
+
+    def broken(_token):
+        model = Work([])
+        kept.append(weakref.ref(model))
+        yield 1
+        try:
+            raise RuntimeError("first")
+        except RuntimeError as error:
+            raise RuntimeError("second") from error
+
+    job = desk.queue.submit(Job("a", broken, desk.clock()))
+    desk.release()
+    assert job.wait(PATIENCE) and str(job.error) == "second"
+    gc.collect()
+    assert kept[0]() is None
 
 
 def test_every_step_runs_in_the_context_of_its_request(desk):

@@ -11,7 +11,9 @@ import os
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from itertools import chain
 
 from i4vgen.errors import I4VGenError
@@ -158,7 +160,8 @@ class JobQueue:
         """Runs jobs until none has arrived for `IDLE` seconds."""
         if sys.platform == "linux":  # threads there have a niceness of their own, which their threads inherit
             thread = os.PRIO_PROCESS, threading.get_native_id()
-            os.setpriority(*thread, os.getpriority(*thread) + NICENESS)
+            with suppress(OSError):  # in a sandbox
+                os.setpriority(*thread, os.getpriority(*thread) + NICENESS)
         while (handle := self._next()) is not None:
             self._update_waiting()
             result, error = None, None
@@ -168,6 +171,7 @@ class JobQueue:
                 error = failure
                 if not isinstance(failure, I4VGenError):  # expected errors need no traceback
                     log.debug("a job failed", exc_info=failure)
+                clear_variables(failure)
             with self._changed:
                 self._running.remove(handle)
                 handle.finish(result, error)
@@ -201,3 +205,13 @@ class JobQueue:
         finally:
             if isinstance(steps, Generator):
                 job.context.run(steps.close)
+
+
+def clear_variables(error: BaseException | None) -> None:
+    """Clears the variables in the frames of an error and its causes.
+
+    The handle of a failed job keeps the error, whose frames would keep the model and its latents.
+    """
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
