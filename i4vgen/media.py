@@ -25,7 +25,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngInfo
 
 from i4vgen.bounds import MAX_JPEG_PIXELS, MAX_PIXELS
-from i4vgen.errors import InvalidInputError
+from i4vgen.errors import InvalidInputError, reason_of
 
 # Otherwise imageio starts ffmpeg with a preexec_fn, which runs Python in a fork of this process and can hang if
 # other threads are running (github.com/imageio/imageio-ffmpeg/issues/58).
@@ -290,9 +290,11 @@ def write_video(
                 for frame in frames:
                     writer.append_data(np.pad(np.asarray(_enlarged(frame, factor)), padding, mode="edge"))
             if not is_whole(draft):  # imageio discards ffmpeg's exit status
-                raise InvalidInputError(f"{path} could not be written to the end: make room on the disk")
+                name = Path(path).name
+                raise InvalidInputError(f"{name} could not be written to the end: make room on the disk")
     except OSError as error:  # ffmpeg closed its pipe
-        raise InvalidInputError(f"{path} could not be written ({error}): make room on the disk") from error
+        reason = f"{Path(path).name} could not be written ({reason_of(error)})"
+        raise InvalidInputError(f"{reason}: make room on the disk") from error
 
 
 def is_whole(path: Path) -> bool:

@@ -55,4 +55,5 @@ class Slots:
         finally:
             self._present[visitor] -= 1
             if not self._present[visitor]:
-                del self._present[visitor], self._own[visitor]
+                del self._present[visitor]
+                self._own.pop(visitor, None)  # missing if the click was cancelled before its turn

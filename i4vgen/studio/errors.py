@@ -8,7 +8,7 @@ import math
 
 import gradio as gr
 
-from i4vgen.errors import I4VGenError, StorageError
+from i4vgen.errors import I4VGenError, StorageError, reason_of
 from i4vgen.serving.jobs.job import QueueFullError, WaitedTooLongError
 from i4vgen.serving.limits import TooLongError, TooMuchWorkError, VideoTooLargeError
 from i4vgen.serving.prompt_queue import ServerEndedError
@@ -62,6 +62,8 @@ def words_of(error: Exception) -> str:
             return "Its turn did not come within a day. Queue it again."
         case StorageError(reason=reason):  # not the folder: see `failure`
             return f"the server cannot use its files ({reason}). Try again later"
+        case OSError() if error.filename:  # nor the file
+            return f"the server cannot use its files ({reason_of(error)}). Try again later"
         case StoreFullError():
             return "The server has no room to keep another run for now: save what you want to keep."
     return str(error).strip().partition("\n")[0] or type(error).__name__

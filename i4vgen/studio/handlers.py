@@ -17,10 +17,10 @@ from typing import Any
 import gradio as gr
 from anyio.to_thread import run_sync
 
-from i4vgen.errors import I4VGenError
+from i4vgen.errors import I4VGenError, StorageError
 from i4vgen.serving.slots import Slots, TooManyClicksError
 from i4vgen.studio import strings
-from i4vgen.studio.errors import refusal, words_of
+from i4vgen.studio.errors import log_for_operator, refusal, words_of
 from i4vgen.studio.session import Session, Sessions, visitor_of
 
 log = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ def with_request(answer: Answer, handler: Callable[..., Any]) -> Answer:
 
 
 def guarded(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """Wraps a handler so that its `MALFORMED` errors become refusals."""
+    """Wraps a handler so that its expected errors become refusals."""
 
     @functools.wraps(handler)
     def call(*values: Any) -> Any:
@@ -91,6 +91,9 @@ def guarded(handler: Callable[..., Any]) -> Callable[..., Any]:
             return handler(*values)
         except gr.Error:  # already a refusal
             raise
+        except (StorageError, OSError) as error:  # not for what the visitor sent
+            log_for_operator(error, f"{handler.__name__} failed")
+            raise refusal(words_of(error)) from error
         except MALFORMED as error:
             # The debug log has the traceback, in case the page has a bug.
             log.warning("%s was given what the page does not send: %s", handler.__name__, error)

@@ -67,7 +67,12 @@ class Session:
     @property
     def is_empty(self) -> bool:
         """Whether the session has nothing to restore."""
-        return self.run is None and not self.candidate_set.candidates and not self.animations.animations
+        return (
+            self.run is None
+            and not self.candidate_set.candidates
+            and self.selection.picture is None
+            and not self.animations.animations
+        )
 
 
 class Sessions:
@@ -92,6 +97,8 @@ class Sessions:
         """Returns the session with this name, or a new one."""
         with self._lock:
             key = self._tabs.get(name, name)
+            if name in self._tabs:
+                self._tabs.move_to_end(name)
             _, session = self._sessions.pop(key, (0.0, None))
             session = session or Session()
             self._sessions[key] = self._now(), session
@@ -112,11 +119,20 @@ class Sessions:
             with self._lock:
                 self._tabs.pop(name, None)
                 self._tabs[name] = tab
-                while len(self._tabs) > 2 * SESSIONS:
-                    self._tabs.popitem(last=False)
                 if name in self._sessions and tab not in self._sessions:
                     self._sessions[tab] = self._sessions.pop(name)
+                self._forget_tabs()
         return self.of(name)
+
+    def _forget_tabs(self) -> None:
+        """Deletes surplus names, the oldest first, except of sessions with a queued or active run."""
+        extra = len(self._tabs) - 2 * SESSIONS
+        for name, tab in list(self._tabs.items()):
+            if extra <= 0:
+                break
+            if tab not in self._sessions or self._sessions[tab][1].phase == IDLE:
+                del self._tabs[name]
+                extra -= 1
 
     def _forget(self) -> None:
         """Deletes expired and surplus sessions, the oldest first, except those with a queued or active run."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+from pathlib import Path
 
 import gradio as gr
 import httpx
@@ -10,7 +12,7 @@ import pytest
 
 from i4vgen.errors import InvalidInputError
 from i4vgen.serving.limits import PUBLIC
-from i4vgen.serving.slots import AT_ONCE, AT_ONCE_PER_VISITOR, WAITING_PER_VISITOR
+from i4vgen.serving.slots import AT_ONCE, AT_ONCE_PER_VISITOR, WAITING_PER_VISITOR, Slots
 from i4vgen.studio import handlers
 from i4vgen.studio.app import build_app
 from i4vgen.studio.handlers import Handlers, guarded
@@ -178,6 +180,36 @@ def test_a_handler_that_fails_on_what_the_page_would_not_send_refuses_it(monkeyp
         guarded(handler)(["a"], None)
 
 
+def test_files_that_are_gone_are_told_without_their_folder(caplog):
+    def handler(path):
+        Path(path).read_bytes()
+
+    with pytest.raises(gr.Error, match=r"the server cannot use its files \(No such file") as told:
+        guarded(handler)("/srv/gone.mp4")
+    assert "/srv" not in told.value.message and "/srv/gone.mp4" in caplog.text
+
+
+def test_a_click_that_is_cancelled_before_its_turn_frees_its_slot():
+    slots = Slots()
+
+    async def cancel() -> None:
+        turn = asyncio.Lock()
+        await turn.acquire()
+
+        async def click() -> None:
+            async with slots.hold("a visitor", turn):
+                pass
+
+        waiting = asyncio.create_task(click())
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    asyncio.run(cancel())
+    assert not slots._present and not slots._own
+
+
 def test_a_run_that_was_started_before_the_page_had_loaded_stays_with_its_tab():
     sessions, tab = Sessions(), "0" * 32
     early = sessions.of("page")
@@ -185,6 +217,17 @@ def test_a_run_that_was_started_before_the_page_had_loaded_stays_with_its_tab():
     assert sessions.of("page") is sessions.attach("reloaded page", tab) is early
     sessions.of("another page")
     assert sessions.attach("another page", tab) is early, "what the tab has goes before"
+
+
+def test_a_tab_with_a_run_stays_however_many_pages_are_loaded():
+    sessions, tab = Sessions(), "f" * 32
+    busy = sessions.attach("busy", tab)
+    busy.run, busy.panel = Running(), "choose"
+    seen, token = sessions.attach("seen", "e" * 32), "{:032x}"
+    for number in range(3 * SESSIONS):
+        sessions.attach(str(number), token.format(number))
+        assert sessions.of("seen") is seen
+    assert sessions.of("busy") is busy is sessions.attach("reloaded", tab)
 
 
 class Running:
