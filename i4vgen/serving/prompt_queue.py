@@ -142,11 +142,11 @@ class PromptQueue:
         """
         with self._lock:
             for run in runs:
-                handle = self._queued.pop(run, None)
-                if handle is not None or self._failed.pop(run, None) is not None:
-                    self._store.remove(run)
-                if handle is not None:
+                if handle := self._queued.pop(run, None):
                     handle.stop()
+                elif self._failed.pop(run, None) is None:
+                    continue
+                self._store.remove(run)
 
     def look(self, runs: Iterable[str]) -> dict[str, Place]:
         """Returns the places of queued and failed prompts by name. Omits finished and unknown ones."""
@@ -173,7 +173,8 @@ class PromptQueue:
         while len(self._failed) > MAX_FAILURES:
             oldest = next(iter(self._failed))
             del self._failed[oldest]
-            self._store.remove(oldest)
+            with suppress(StorageError):
+                self._store.remove(oldest)
 
     def _job(self, name: str, plan: RunPlan, owner: str, lease: float) -> Job:
         clock = self.budget.clock(plan)

@@ -15,10 +15,11 @@ from __future__ import annotations
 import inspect
 import math
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, MutableMapping, Sequence
 from contextlib import closing
 from functools import partialmethod
 from typing import Any, ClassVar
+from weakref import WeakValueDictionary
 
 import spaces
 
@@ -60,7 +61,7 @@ class ZeroGPURuntime(Runtime):
     at_once = 4
     _device_lock = threading.Semaphore(at_once)
 
-    _known: ClassVar[dict[ModelSpec, ZeroGPURuntime]] = {}
+    _known: ClassVar[MutableMapping[ModelSpec, ZeroGPURuntime]] = WeakValueDictionary()
 
     def __init__(self, spec: ModelSpec | str | None = None, device: str | None = None):
         super().__init__(spec, device)

@@ -136,6 +136,19 @@ def test_leaving_during_the_run_frees_the_device(queue, add, run_store):
     assert not list(run_store.root.glob("draft-*"))
 
 
+def test_a_prompt_is_stopped_even_if_the_disk_is_full(queue, free, add, monkeypatch):
+    run = add()
+    handle = queue._queued[run]
+
+    def full(*_args):
+        raise StorageError("the disk is full")
+
+    monkeypatch.setattr(JobStore, "remove", full)
+    with pytest.raises(StorageError):
+        queue.leave([run])
+    assert handle.token.stopped
+
+
 def test_position_and_time_left_count_all_that_comes_before(queue, runtime, free, add, make_config):
     stages = stage_work(make_config(num_inference_steps=2), ["vanilla"], runtime.defaults, judged=True)
     for stage, work in stages.items():
