@@ -100,7 +100,7 @@ def build_app(
         animated, kept = video.connect(page)
         history.connect(demo, animated, kept)
         page.connect_stops()
-        endpoints.register(models, run_store, budget, recipes, jobs, streams)
+        endpoints.register(models, run_store, budget, recipes, jobs, streams, context.handlers.slots)
     refuse_bad_values(demo)
     # Runs wait in `jobs` and clicks in `Slots`, so Gradio's own queue is nearly always empty and its time
     # estimates are hidden.

@@ -12,6 +12,7 @@ from i4vgen.errors import I4VGenError, StorageError, reason_of
 from i4vgen.serving.jobs.job import QueueFullError, WaitedTooLongError
 from i4vgen.serving.limits import TooLongError, TooMuchWorkError, VideoTooLargeError
 from i4vgen.serving.prompt_queue import ServerEndedError
+from i4vgen.serving.slots import TooManyClicksError
 from i4vgen.storage.run_store import StoreFullError
 from i4vgen.studio import strings
 
@@ -48,6 +49,8 @@ def words_of(error: Exception) -> str:
                 f"this would take at least {math.ceil(seconds)} s here, and this server limits runs to"
                 f" {math.floor(most)} s: ask for fewer steps, candidates, anchors, frames or comparisons"
             )
+        case TooManyClicksError():
+            return "Too many clicks of yours are waiting already. Try again in a moment."
         case QueueFullError(attended=True, per_visitor=None):
             return "Too many runs are waiting already. Try again in a few minutes."
         case QueueFullError(attended=True, per_visitor=most):

@@ -68,8 +68,8 @@ class Handlers:
         try:
             async with self.slots.hold(visitor, turn):
                 return await run_sync(guarded(handler), *given)
-        except TooManyClicksError:
-            raise refusal("Too many clicks of yours are waiting already. Try again in a moment.") from None
+        except TooManyClicksError as error:
+            raise refusal(words_of(error)) from None
 
 
 def with_request(answer: Answer, handler: Callable[..., Any]) -> Answer:

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import AsyncExitStack
 from pathlib import Path
+from types import SimpleNamespace
 
 import gradio as gr
 import httpx
 import pytest
 
 from i4vgen.errors import InvalidInputError
+from i4vgen.serving.jobs.queue import JobQueue
 from i4vgen.serving.limits import PUBLIC
+from i4vgen.serving.middleware import OpenStreams
 from i4vgen.serving.slots import AT_ONCE, AT_ONCE_PER_VISITOR, WAITING_PER_VISITOR, Slots
 from i4vgen.studio import handlers
+from i4vgen.studio.api.calls import follow_call
 from i4vgen.studio.app import build_app
 from i4vgen.studio.handlers import Handlers, guarded
 from i4vgen.studio.queueing import MAX_EVENTS, QUICK
-from i4vgen.studio.session import SESSIONS, Session, Sessions
+from i4vgen.studio.session import SESSIONS, Session, Sessions, visitor_of
 from tests.support.gradio_protocol import API, Calls, Tab
 from tests.support.waiting import PATIENCE, wait_until
 
@@ -187,6 +192,24 @@ def test_files_that_are_gone_are_told_without_their_folder(caplog):
     with pytest.raises(gr.Error, match=r"the server cannot use its files \(No such file") as told:
         guarded(handler)("/srv/gone.mp4")
     assert "/srv" not in told.value.message and "/srv/gone.mp4" in caplog.text
+
+
+def test_calls_of_the_api_count_as_clicks_until_they_are_queued():
+    slots, request = Slots(), SimpleNamespace(session_hash="a", client=None)
+
+    async def call() -> None:
+        async with AsyncExitStack() as clicks:
+            for _ in range(AT_ONCE_PER_VISITOR):
+                await clicks.enter_async_context(slots.hold(visitor_of(request), asyncio.Lock()))
+            answers = follow_call(JobQueue(), OpenStreams(), slots, started.append, request, {})
+            assert await anext(answers) is None
+            waiting = asyncio.ensure_future(anext(answers))
+            await asyncio.sleep(0.1)
+            assert not waiting.done() and not started
+            waiting.cancel()
+
+    started: list = []
+    asyncio.run(call())
 
 
 def test_a_click_that_is_cancelled_before_its_turn_frees_its_slot():

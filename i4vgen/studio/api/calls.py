@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from i4vgen.serving.jobs.queue import JobQueue
 from i4vgen.serving.middleware import OpenStreams
 from i4vgen.serving.pace import RunClock
 from i4vgen.serving.runtime import StopToken
+from i4vgen.serving.slots import Slots
 from i4vgen.studio import strings
 from i4vgen.studio.errors import failure, words_of
 from i4vgen.studio.session import visitor_of
@@ -46,7 +48,12 @@ Method = Callable[..., Call]
 
 
 async def follow_call(
-    jobs: JobQueue, streams: OpenStreams, method: Method, request: gr.Request, arguments: Mapping[str, Any]
+    jobs: JobQueue,
+    streams: OpenStreams,
+    slots: Slots,
+    method: Method,
+    request: gr.Request,
+    arguments: Mapping[str, Any],
 ) -> AsyncIterator[object]:
     """Submits a call's run and follows it. Yields None at intervals, and the answer last.
 
@@ -60,7 +67,8 @@ async def follow_call(
     handle = None
     try:
         visitor = visitor_of(request)
-        call = await run_sync(partial(method, visitor=visitor, **arguments))
+        async with slots.hold(visitor, asyncio.Lock()):  # it may open pictures and runs, as clicks do
+            call = await run_sync(partial(method, visitor=visitor, **arguments))
         handle = jobs.submit(Job(visitor, partial(steps_of, call), call.clock, lease=LEASE))
         async for _ in handle.updates(lambda: streams.has_listener(request.session_hash)):
             report(call.clock.doing)

@@ -24,6 +24,7 @@ from i4vgen.serving.middleware import OpenStreams
 from i4vgen.serving.offered_models import OfferedModels
 from i4vgen.serving.pace import RunClock
 from i4vgen.serving.runtime import Runtime
+from i4vgen.serving.slots import Slots
 from i4vgen.storage.run_store import RunStore
 from i4vgen.storage.runs import RunFolder
 from i4vgen.studio.api.answers import (
@@ -308,6 +309,7 @@ def register(
     recipes: Recipes,
     jobs: JobQueue | None = None,
     streams: OpenStreams | None = None,
+    slots: Slots | None = None,
 ) -> None:
     """Adds the endpoints to the Blocks under construction.
 
@@ -318,9 +320,10 @@ def register(
         recipes: Makes the recipes of files.
         jobs: The device queue. By default a new one with the limits of `budget`.
         streams: The streams that clients hold open. By default a new `OpenStreams`.
+        slots: Limits concurrent work before a run, together with clicks. By default a new `Slots`.
     """
     endpoints = Endpoints(models, run_store, budget, recipes)
     jobs = JobQueue(budget.limits) if jobs is None else jobs
-    follow = partial(follow_call, jobs, streams or OpenStreams())
+    follow = partial(follow_call, jobs, streams or OpenStreams(), slots or Slots())
     for method in (endpoints.candidates, endpoints.animate, endpoints.generate, endpoints.score):
         gr.api(endpoint(method, follow), api_name=method.__name__, **AT_ONCE)
