@@ -125,13 +125,15 @@ scenes. A kind's word names many drawings, its members; a member's own name name
 - Settings: {", ".join(preset.settings)}.
 - Motions: {", ".join(preset.motions)}.
 
-`i4vgen.json` lists all {len(preset.words)} words that occur in its captions. Anything else it has never seen.
+`i4vgen.json` lists all {len(preset.words)} words that occur in its captions. It has seen no others.
 
 ## Training
 
 Trained on {preset.clips:,} rendered clips ({preset.num_frames} frames each), {device}, {date}.
 
 {table(["stage", "steps", "minutes"], training)}
+
+The motion modules went on from 2,434 steps of a trial model, which are not counted here.
 
 Schedule: linear, beta 0.00085 to {preset.beta_end:g}, noise prediction, loss weighted by
 min(SNR, 5) / SNR; captions
@@ -149,8 +151,8 @@ frequencies stand out from noise in proportion to the number of latents that the
 2301.11093).
 
 Under this schedule NI-VSDS takes steps of {STEP_SIZES[0]:g}, where AnimateDiff takes 10 three times and
-then 1. The regeneration runs {percent(P_RE)} of the sampler's steps, AnimateDiff's 100 %.
-`docs/evidence.md` has the sweep that decided it.
+then 1. The regeneration runs {percent(P_RE)} of the sampler's steps, as AnimateDiff's does.
+`docs/evidence.md` has the sweep that decided the step size.
 
 ## Measurements
 
@@ -169,9 +171,9 @@ settings
 {percent(1 / len(preset.motions))}.
 Reward: its mean, of videos over all frames; worst frame: the lowest of a video. Frame difference: mean
 absolute difference of neighbouring
-frames, of pixels from 0 to 1. Less is
-calmer; none at all is
-a still. Reconstruction by the VAE: {figures["vae"]["psnr_db"]:.1f} dB
+frames, of pixels from 0 to 1. Lower means less
+change; 0 is
+a still image. Reconstruction by the VAE: {figures["vae"]["psnr_db"]:.1f} dB
 on unseen renders (a linear decoder of the same latents: {figures["vae"]["patch_pca_psnr_db"]:.1f} dB).
 
 The reward was tried on renders that it had not seen. It

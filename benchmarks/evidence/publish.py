@@ -53,7 +53,7 @@ def short_table(summary: Mapping[str, Mapping]) -> str:
         ]
         for method in methods
     ]
-    return table(["", *titles, "seconds"], rows)
+    return table(["", *titles, "seconds (fastest)"], rows)
 
 
 def fill(text: str, name: str, content: str) -> str:

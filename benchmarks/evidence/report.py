@@ -94,7 +94,7 @@ def markdown(methods: list[str], summary: Mapping[str, Mapping], about: Mapping)
         ]
         for name in names
     ]
-    rows.append(["seconds", *(seconds_cell(summary[m]) for m in methods)])
+    rows.append(["seconds (fastest)", *(seconds_cell(summary[m]) for m in methods)])
     means = table(["", *(TITLES[m] for m in methods)], rows)
     return "\n\n".join([words, means, *leads(methods, summary, names)]) + "\n"
 
