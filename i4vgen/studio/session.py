@@ -10,6 +10,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import chain
 
 import gradio as gr
 
@@ -17,7 +18,10 @@ from i4vgen.serving.jobs.job import Handle
 from i4vgen.studio.state import AnchorSelection, AnimationSet, Baselines, CandidateSet
 
 SESSIONS = 300
-"""Maximum number of sessions of tabs and clients. A session with a run takes over a megabyte."""
+"""Maximum number of sessions of tabs and clients."""
+
+MAX_BYTES = 4 * 2**30
+"""Maximum size of their pictures, latents and videos in memory, apart from those of the latest session."""
 
 FORGET_AFTER = 24 * 3600
 """Seconds without a request after which a session is deleted."""
@@ -73,6 +77,17 @@ class Session:
             and self.selection.picture is None
             and not self.animations.animations
         )
+
+
+    @property
+    def num_bytes(self) -> int:
+        """The size of the pictures, latents and videos in memory."""
+        sets = [self.candidate_set, *(each.candidate_set for each in self.animations.animations)]
+        clips = chain(self.baselines.clips.values(), *(each.clips for each in self.animations.animations))
+        arrays = [clip.frames for clip in clips]
+        for candidate in chain.from_iterable(each.candidates for each in sets):
+            arrays += [candidate.image, candidate.latents]
+        return sum({id(array): array.nbytes for array in arrays}.values())
 
 
 class Sessions:
@@ -136,10 +151,12 @@ class Sessions:
 
     def _forget(self) -> None:
         """Deletes expired and surplus sessions, the oldest first, except those with a queued or active run."""
-        extra, since = len(self._sessions) - SESSIONS, self._now() - FORGET_AFTER
-        for name, (seen, session) in list(self._sessions.items()):
-            if extra <= 0 and seen > since:
-                break
-            if session.phase == IDLE:
+        sizes = {name: session.num_bytes for name, (_, session) in self._sessions.items()}
+        extra, surplus = len(sizes) - SESSIONS, sum(sizes.values()) - MAX_BYTES
+        since = self._now() - FORGET_AFTER
+        *others, _ = self._sessions.items()  # the latest is in use
+        for name, (seen, session) in others:
+            is_surplus = extra > 0 or (surplus > 0 and sizes[name] > 0)
+            if session.phase == IDLE and (is_surplus or seen <= since):
                 del self._sessions[name]
-                extra -= 1
+                extra, surplus = extra - 1, surplus - sizes[name]

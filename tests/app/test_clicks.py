@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import gradio as gr
 import httpx
+import numpy as np
 import pytest
 
 from i4vgen.errors import InvalidInputError
@@ -18,11 +20,13 @@ from i4vgen.serving.limits import PUBLIC
 from i4vgen.serving.middleware import OpenStreams
 from i4vgen.serving.slots import AT_ONCE, AT_ONCE_PER_VISITOR, WAITING_PER_VISITOR, Slots
 from i4vgen.studio import handlers
+from i4vgen.studio import session as session_store
 from i4vgen.studio.api.calls import follow_call
 from i4vgen.studio.app import build_app
 from i4vgen.studio.handlers import Handlers, guarded
 from i4vgen.studio.queueing import MAX_EVENTS, QUICK
 from i4vgen.studio.session import SESSIONS, Session, Sessions, visitor_of
+from i4vgen.studio.state import Baselines, Clip
 from tests.support.gradio_protocol import API, Calls, Tab
 from tests.support.waiting import PATIENCE, wait_until
 
@@ -259,7 +263,7 @@ class Running:
     is_over = False
 
 
-def test_the_oldest_tabs_are_forgotten_but_not_one_with_a_run():
+def test_the_oldest_tabs_are_forgotten_but_not_one_with_a_run(monkeypatch):
     now = [0.0]
     sessions = Sessions(now=lambda: now[0])
     busy, idle = sessions.of("busy"), sessions.of("idle")
@@ -269,6 +273,14 @@ def test_the_oldest_tabs_are_forgotten_but_not_one_with_a_run():
         sessions.of(str(number))
     assert sessions.of("busy") is busy and sessions.of("idle") is not idle
     kept = sessions.of("0")
+    clip = Clip("vanilla", "", 1, 8, 0.0, np.zeros((1, 8, 8, 3), np.uint8))
+    for name in ("1", "2"):
+        sessions.of(name).baselines = Baselines(clips={"vanilla": replace(clip, frames=clip.frames.copy())})
+    monkeypatch.setattr(session_store, "MAX_BYTES", sessions.of("2").num_bytes)
+    video = sessions.of("2").baselines
+    sessions.of("0")
+    assert not sessions.of("1").baselines.clips and sessions.of("2").baselines is video
+    assert sessions.of("0") is kept
     now[0] += 25 * 3600
     sessions.of("another")
     assert sessions.of("0") is not kept and sessions.of("busy") is busy
