@@ -20,11 +20,11 @@ from i4vgen.bounds import short_name
 from i4vgen.errors import ModelError
 from i4vgen.events import LoraFit
 from i4vgen.weights import families, hub
-from i4vgen.weights.lora_file import LoraFile, read_lora
+from i4vgen.weights.lora_file import PEFT_CONFIG, PEFT_WEIGHTS, LoraFile, read_lora
 from i4vgen.weights.names import HUB_FILE, MODEL_ID, SUFFIXES, is_single_file, split_weight
 
 # The file names of LoRAs in the diffusers layout, of guoyww's motion LoRAs and of peft.
-FILES = ("pytorch_lora_weights.safetensors", "diffusion_pytorch_model.safetensors", "adapter_model.safetensors")
+FILES = ("pytorch_lora_weights.safetensors", "diffusion_pytorch_model.safetensors", PEFT_WEIGHTS)
 
 # Replacements from diffusers' layer names to those of AnimateDiff's authors and of early diffusers.
 _MOTION = (
@@ -139,7 +139,7 @@ def source(repo_or_path: str) -> tuple[str, tuple[str, ...]]:
 
 
 def find(repo_or_path: str) -> Path:
-    """Returns the file of a LoRA, downloaded if necessary.
+    """Returns the file of a LoRA. It is downloaded if necessary, together with peft's configuration.
 
     Raises:
         ModelError: The LoRA is missing or cannot be downloaded, or its file is ambiguous.
@@ -147,6 +147,8 @@ def find(repo_or_path: str) -> Path:
     model, names = source(repo_or_path)
     for name in names:
         if (found := hub.file(model, name)) is not None:
+            if found.name == PEFT_WEIGHTS:  # `read_lora` reads the scale from the configuration
+                hub.file(model, name.removesuffix(PEFT_WEIGHTS) + PEFT_CONFIG)
             return found
     candidates = [file for end in SUFFIXES for file in sorted(Path(repo_or_path).glob(f"*{end}"))]
     if len(candidates) == 1:

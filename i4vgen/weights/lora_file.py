@@ -28,8 +28,8 @@ from i4vgen.bounds import short_name
 from i4vgen.errors import ModelError
 from i4vgen.weights import families, files, single_file
 
-PEFT_CONFIG = "adapter_config.json"
-"""The configuration file that peft saves next to the weights."""
+PEFT_WEIGHTS, PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+"""The weights that peft saves, and the configuration that it saves next to them."""
 
 # The endings of weight names after the layer's name, and the kind of weight that each one means. If the kind is
 # empty, it is the ending itself.

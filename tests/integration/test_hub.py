@@ -19,7 +19,9 @@ import huggingface_hub
 import pytest
 import torch
 from huggingface_hub import constants
+from safetensors.torch import save_file
 
+from i4vgen.backbones import lora
 from i4vgen.cli.main import main
 from i4vgen.config import GenerationConfig
 from i4vgen.errors import I4VGenError, ModelError
@@ -30,6 +32,7 @@ from i4vgen.models.loading import load_model
 from i4vgen.pipeline import I4VGenPipeline
 from i4vgen.serving.runtime import Runtime
 from i4vgen.weights import hub, hub_errors
+from i4vgen.weights.lora_file import read_lora
 from tests.conftest import ROOT
 from tests.support import layouts_original as original
 from tests.support.fake_hub import SHA, Answer, BrokenOff, FakeHub, HungUp
@@ -177,6 +180,18 @@ def test_a_pinned_revision_is_asked_for_by_its_commit(fake_hub):
     before = len(fake_hub.asked), len(fake_hub.api)
     assert fetch(f"{MODEL}@{SHA}") == []
     assert (len(fake_hub.asked), len(fake_hub.api)) == before, "a commit never changes: nothing is to be asked"
+
+
+@pytest.mark.parametrize("place", ["", "late/"])
+def test_a_lora_of_pefts_comes_with_the_configuration_beside_it(fake_hub, tmp_path, place):
+    folder = tmp_path / "lora" / place
+    folder.mkdir(parents=True)
+    weights = {f"base_model.model.a.lora_{end}.weight": torch.ones(4, 4) for end in "AB"}
+    save_file(weights, folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text('{"r": 4, "lora_alpha": 8}')
+    fake_hub.models["someone/lora"] = tmp_path / "lora"
+    found = lora.find("someone/lora" + (f"/{place}adapter_model.safetensors" if place else ""))
+    assert [layer.scale for layer in read_lora(found).layers] == [2]
 
 
 def test_what_is_not_on_the_hub(fake_hub):
