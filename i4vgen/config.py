@@ -84,9 +84,9 @@ class Parameter:
                 raise InvalidInputError(f"{name} must be one of {', '.join(self.choices)}, not {text!r}")
             return text
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        # Sliders and JSON send 25.0 for 25.
-        fits = number and math.isfinite(value) and (self.kind is float or value == int(value))
-        if not fits or not self.low <= value <= self.high:
+        # No bounds contain nan or an infinity. Sliders and JSON send 25.0 for 25.
+        fits = number and self.low <= value <= self.high and (self.kind is float or value == int(value))
+        if not fits:
             what = "number" if self.kind is float else "whole number"
             raise InvalidInputError(
                 f"{name} must be a {what} from {self.low} to {self.high}, not {shown(value)}"

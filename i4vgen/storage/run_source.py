@@ -10,8 +10,10 @@ from typing import Protocol
 from i4vgen.bounds import MAX_RUN_FILES
 from i4vgen.errors import InvalidInputError
 
-RECORD, ENTRY, MAX_COMMENT = 22, 128, 2**16
-"""Bytes of a zip file's end record, of a directory entry with an 82-byte name, and a bound on the comment."""
+RECORD, LOCATOR, ENTRY, MAX_COMMENT = 22, 20, 128, 2**16
+"""Bytes of a zip file's end record, of the ZIP64 locator before it, of a directory entry with an 82-byte name,
+and a bound on the comment.
+"""
 
 
 class RunSource(Protocol):
@@ -92,13 +94,13 @@ def has_too_many_files(path: Path) -> bool:
     """
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - MAX_COMMENT - RECORD))
+        file.seek(max(0, size - MAX_COMMENT - RECORD - LOCATOR))
         tail = file.read()
     at = len(tail) - RECORD
     if not (tail[at:].startswith(b"PK\5\6") and tail.endswith(b"\0\0")):
         at = tail.rfind(b"PK\5\6")
     directory_size = int.from_bytes(tail[at + 12 : at + 16], "little")
-    return directory_size > MAX_RUN_FILES * ENTRY or tail[max(0, at - 20) :].startswith(b"PK\6\7")
+    return directory_size > MAX_RUN_FILES * ENTRY or tail[max(0, at - LOCATOR) :].startswith(b"PK\6\7")
 
 
 def bounded(data: bytes, max_bytes: int, what: str) -> bytes:

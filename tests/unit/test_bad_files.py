@@ -182,6 +182,15 @@ def whole(tmp_path_factory, runtime) -> dict[str, bytes]:
         return {name: packed.read(name) for name in packed.namelist()}
 
 
+def zip64(data: bytes, comment: bytes) -> bytes:
+    """A zip file whose end is that of the ZIP64 format, as zip files of more than 4 GB have it."""
+    directory, end = data[:-22], data[-22:-2]
+    count, size, offset = struct.unpack("<HLL", end[10:])
+    record = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, count, count, size, offset)
+    locator = struct.pack("<4sLQL", b"PK\6\7", 0, len(directory), 1)
+    return directory + record + locator + end + struct.pack("<H", len(comment)) + comment
+
+
 def packed(files: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", compression) as out:
@@ -245,6 +254,7 @@ PACKED: dict[str, Callable[[Files], bytes]] = {
     "a candidate with a long note": lambda files: packed(
         files | {"candidates/00.png": PICTURES["a long note"]}
     ),
+    "ZIP64 under the longest comment": lambda files: zip64(packed(files), b"x" * 0xFFFF),
 }
 """What is no packed run."""
 
