@@ -17,7 +17,7 @@ from i4vgen.cli.options import (
 )
 from i4vgen.cli.output import accept_all_characters, warn
 from i4vgen.config import GenerationConfig, parameters
-from i4vgen.errors import InvalidInputError, ModelError, OutOfMemoryError, StorageError
+from i4vgen.errors import I4VGenError, OutOfMemoryError
 from i4vgen.serving.imports import gc_paused
 from i4vgen.serving.leaving import leave
 
@@ -69,12 +69,9 @@ def main(argv: list[str] | None = None) -> int:
 
             return run_batch(argv[1:])
         run(parse(argv))
-    except (InvalidInputError, ModelError, StorageError) as error:
+    except I4VGenError as error:
         warn(f"error: {error}")
-        return 2
-    except OutOfMemoryError as error:
-        warn(f"error: {error}")
-        return 1
+        return 1 if isinstance(error, OutOfMemoryError) else 2
     except KeyboardInterrupt:
         warn("stopped")
         return STOPPED
@@ -97,6 +94,7 @@ def run(args: argparse.Namespace) -> None:
         from i4vgen.media import fit_picture, open_picture, pixels_sha256
         from i4vgen.method.anchor import check_choice
         from i4vgen.method.comparisons import find_comparisons
+        from i4vgen.method.search import check_search
         from i4vgen.pipeline import Anchor
         from i4vgen.serving.run_to_folder import run_to_folder
         from i4vgen.serving.runtime import Runtime
@@ -120,6 +118,7 @@ def run(args: argparse.Namespace) -> None:
             warn("this is not the picture that the run was animated from")
     elif anchor is None and earlier:
         anchor = earlier.chosen()
+    check_search(config, is_given=anchor is not None)
     if not isinstance(anchor, Anchor):
         check_choice(anchor, config, judged=runtime.judged)
     compare = args.compare

@@ -461,7 +461,14 @@ def _takes(entry: ModelEntry, option: str) -> bool:
 
 
 def of_variant(entry: ModelEntry, variant: str) -> ModelEntry:
-    """Returns the entry with the file patterns of a variant of the weights, such as "fp16"."""
+    """Returns the entry with the file patterns of a variant of the weights, such as "fp16".
+
+    Raises:
+        InvalidInputError: The model has no variants.
+        ModelError: The model's model_index.json, which determines its class, cannot be read.
+    """
+    if "variant" not in signature(entry.backbone.from_pretrained).parameters:
+        raise InvalidInputError(f"{entry.title} has no variants of its weights: leave variant out")
 
     def renamed(pattern: str) -> str:
         pattern = pattern.replace(".safetensors.index.json", f".safetensors.index.{variant}.json")

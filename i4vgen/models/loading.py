@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from inspect import signature
 from typing import Any
 
 import torch
@@ -93,17 +92,16 @@ def load_model(
         device: The device for `pick_device`.
         dtype: The dtype of the backbone's networks; None selects the fastest on the device.
         compiled: Whether to compile the networks.
-        variant: The preferred variant of the weights, such as "fp16".
+        variant: The preferred variant of the weights, such as "fp16", if the model has any
+            (`catalog.of_variant`).
 
     Raises:
-        InvalidInputError: The device is not available, or the model has no variants.
+        InvalidInputError: The device is not available.
         ModelError: A part is missing or damaged.
     """
     device = pick_device(device)
     options: dict[str, Any] = {"loras": entry.loras} if entry.loras else {}
     if variant:
-        if "variant" not in signature(entry.backbone.from_pretrained).parameters:
-            raise InvalidInputError(f"{entry.title} has no variants of its weights: leave variant out")
         options["variant"] = variant
     backbone = entry.backbone.from_pretrained(
         **entry.sources, **options, device=device, dtype=dtype or hub.fastest_dtype(device, entry.backbone.half)

@@ -261,6 +261,8 @@ def test_a_file_that_makes_no_sense_is_refused_as_a_whole(tmp_path, name, text, 
         ("a.jsonl", '\n{"prompt": "a car"\n', 2, "is not JSON"),
         ("a.jsonl", '["a car"]\n', 1, "must be a JSON object"),
         ("a.jsonl", '{"prompt": 3}\n', 1, "prompt must be text"),
+        ("a.jsonl", '{"prompt": "a car", "anchor_image": ["a.png"]}\n', 1, "anchor_image must be text"),
+        ("a.jsonl", '{"prompt": "a car", "anchor_image": 0}\n', 1, "anchor_image must be text, not 0"),
         ("a.jsonl", '{"prompt": "a car", "num_frames": 900}\n', 1, "at most 8 for this model"),
     ],
 )

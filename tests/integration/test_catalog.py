@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from PIL import Image
@@ -17,6 +18,7 @@ from i4vgen.config import GenerationConfig
 from i4vgen.errors import I4VGenError, InvalidInputError
 from i4vgen.models import catalog
 from i4vgen.models.catalog import MODELS, ModelEntry, ModelSpec
+from i4vgen.pipeline import I4VGenPipeline
 from i4vgen.serving.runtime import Runtime
 from i4vgen.studio.app import build_app
 from tests.support.gradio_protocol import open_client
@@ -162,6 +164,12 @@ def test_what_a_model_does_not_take_is_refused(model, option):
         InvalidInputError, match=rf"{model} does not take --(lora|base): use it with animatediff"
     ):
         catalog.find(ModelSpec(model, **option))
+
+
+def test_a_model_without_variants_is_told_so_before_it_is_downloaded(monkeypatch):
+    monkeypatch.setattr("i4vgen.models.loading.download_model", Mock(side_effect=AssertionError("downloads")))
+    with pytest.raises(InvalidInputError, match="LaVie has no variants of its weights: leave variant out"):
+        I4VGenPipeline.from_pretrained("lavie", device="cpu", variant="fp16")
 
 
 def test_another_base_and_other_rewards_take_the_place_of_the_models_own():

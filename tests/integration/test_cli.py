@@ -7,12 +7,14 @@ import resource
 import shutil
 import subprocess
 import sys
+from unittest.mock import Mock
 
 import pytest
 from PIL import Image
 
 from i4vgen.cli.listeners import warn_of_words
 from i4vgen.cli.main import main
+from i4vgen.errors import I4VGenError, OutOfMemoryError
 from i4vgen.media import read_video
 from i4vgen.weights.hub import fastest_dtype
 from tests.conftest import ROOT
@@ -281,6 +283,15 @@ def test_a_run_that_cannot_start_leaves_the_earlier_one_alone(cli, tmp_path):
     before = bytes_of(tmp_path / "run")
     assert cli(*RUN, "--out", "run", "--anchor", "99")[0] == 2
     assert bytes_of(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(I4VGenError("its worker died"), 2), (OutOfMemoryError("too little memory"), 1)]
+)
+def test_every_error_of_the_package_is_one_line(monkeypatch, capsys, error, status):
+    monkeypatch.setattr("i4vgen.cli.main.run", Mock(side_effect=error))
+    assert main(["a rocket"]) == status
+    assert capsys.readouterr().err == f"i4vgen: error: {error}\n"
 
 
 def test_a_device_that_is_not_there(capsys):

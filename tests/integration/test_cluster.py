@@ -14,11 +14,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest.mock import Mock
 
 import psutil
 import pytest
 import ray
 from ray.cluster_utils import Cluster
+from ray.exceptions import ActorDiedError, RayTaskError
 
 from benchmarks import cluster as cluster_benchmark
 from i4vgen.cli.batch import cluster as ray_cluster
@@ -31,7 +33,7 @@ from i4vgen.cli.batch.summary import SummaryRow
 from i4vgen.cli.batch.tasks import plan
 from i4vgen.cli.batch.worker import Site, Worker
 from i4vgen.cli.main import main
-from i4vgen.errors import InvalidInputError
+from i4vgen.errors import I4VGenError, InvalidInputError
 from i4vgen.events import Candidate, Progress, Result, Selected
 from i4vgen.models.catalog import ENVIRONMENT, default_model
 from i4vgen.storage.drafts import draft_folder, is_draft, remove_abandoned
@@ -130,6 +132,31 @@ def test_a_head_that_does_not_answer(command):
         where = f"127.0.0.1:{silent.getsockname()[1]}"
         status, _, err = command("prompt\na car\n", "--out", "study", "--ray", where)
     assert status == 2 and "there is no Ray cluster to join" in err and err.count("\n") == 1
+
+
+def died(cause: ModuleNotFoundError | None) -> ActorDiedError:
+    """What Ray says of a worker whose constructor raised an error, or that died later."""
+    if cause is None:
+        return ActorDiedError()
+    traceback = f"ray::Worker.__init__()\n  File ...\nModuleNotFoundError: {cause}\n"
+    return ActorDiedError(RayTaskError("Worker.__init__", traceback, cause, "ray::Worker", 1, "10.0.0.1"))
+
+
+@pytest.mark.parametrize(
+    ("cause", "words"),
+    [
+        (
+            ModuleNotFoundError("No module named 'i4vgen'"),
+            r"cannot start \(ModuleNotFoundError: .* on all nodes",
+        ),
+        (None, "its worker died 4 times, perhaps out of memory"),
+    ],
+)
+def test_a_worker_that_dies_is_told_from_one_that_cannot_start(monkeypatch, cause, words):
+    monkeypatch.setattr(ray, "get", Mock(side_effect=died(cause)))
+    with pytest.raises(I4VGenError, match=words) as error:
+        ray_cluster._check_prepared(ray_cluster._Call(None, None, None))
+    assert "\n" not in str(error.value)
 
 
 # A worker

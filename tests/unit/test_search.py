@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -119,9 +120,15 @@ def test_a_folder_keeps_every_video_and_each_can_be_made_again(tiny_model_dir, t
     assert (tmp_path / "again" / "i4vgen.mp4").read_bytes() == trial.read_bytes()
 
 
-def test_an_anchor_of_ones_own_beside_it_is_refused_before_anything_is_loaded(tiny_model_dir, capsys):
+def test_an_anchor_of_ones_own_beside_it_is_refused_before_anything_is_loaded(
+    tiny_model_dir, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    for name in ("download_model", "load_model"):
+        monkeypatch.setattr(f"i4vgen.serving.runtime.{name}", Mock(side_effect=AssertionError(name)))
     asked = ["a red car", "--animate-best", "2", "--model", str(tiny_model_dir), "--device", "cpu"]
     assert main([*asked, "--anchor", "1"]) == 2
     error = capsys.readouterr().err
     assert "animate_best 2 tries the best candidates, but the anchor is given" in error
     assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())

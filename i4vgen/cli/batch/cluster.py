@@ -28,7 +28,7 @@ from i4vgen.serving.runtime import Runtime
 
 try:
     import ray
-    from ray.exceptions import RayError, RayTaskError
+    from ray.exceptions import RayActorError, RayError, RayTaskError
     from ray.util.queue import Queue
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 except ModuleNotFoundError as error:
@@ -311,6 +311,7 @@ def _result(call: _Call) -> None:
 
     Raises:
         Exception: The error raised in the worker.
+        ModelError: The worker cannot start.
         I4VGenError: The worker died at every attempt.
     """
     try:
@@ -318,6 +319,8 @@ def _result(call: _Call) -> None:
     except RayTaskError as error:
         raise error.cause from error
     except RayError as error:
+        if isinstance(error, RayActorError) and error.actor_init_failed:
+            raise _cannot_start(str(error).strip().splitlines()[-1]) from None  # after the worker's traceback
         reason = f"its worker died {RETRIES + 1} times, perhaps out of memory ({_line(error)})"
         raise I4VGenError(reason) from None
 
@@ -333,8 +336,11 @@ def _check_prepared(call: _Call) -> None:
     except I4VGenError:
         raise
     except Exception as error:
-        reason = f"a worker cannot start ({_line(error)}): is i4vgen installed on all nodes?"
-        raise ModelError(reason) from error
+        raise _cannot_start(_line(error)) from error
+
+
+def _cannot_start(reason: str) -> ModelError:
+    return ModelError(f"a worker cannot start ({reason}): is i4vgen installed on all nodes?")
 
 
 def _line(error: Exception) -> str:

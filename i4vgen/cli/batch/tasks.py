@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from i4vgen.bounds import check_text
 from i4vgen.cli.batch.prompts import CHOICES, PromptLine
 from i4vgen.cli.options import names
 from i4vgen.config import GenerationConfig
@@ -165,7 +166,8 @@ def _task(line: int, values: Mapping[str, Any], runtime: Runtime) -> Task:
     elif anchor is not None:
         raise InvalidInputError("anchor and anchor_image exclude each other: give one of them")
     else:
-        digest = pixels_sha256(fit_picture(open_picture(picture), config.height, config.width))
+        image = open_picture(check_text("anchor_image", picture))
+        digest = pixels_sha256(fit_picture(image, config.height, config.width))
     spec, files = runtime.portable_spec
     return Task(
         line,
