@@ -21,9 +21,11 @@ from i4vgen.backbones.lora import fuse_loras
 from i4vgen.backbones.memory import Memory
 from i4vgen.backbones.own_settings import read_config, read_vae_config, vae_place
 from i4vgen.backbones.stable_diffusion import StableDiffusionBackbone
+from i4vgen.bounds import short_name, shown
 from i4vgen.config import Defaults
 from i4vgen.errors import ModelError
 from i4vgen.weights import hub
+from i4vgen.weights.families import STABLE_DIFFUSION
 from i4vgen.weights.vocabulary import Vocabulary
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -211,7 +213,8 @@ def _motion_config(model: str, motion_adapter: str | None) -> dict | None:
     Returns None if there is no adapter because the UNet contains the motion modules.
 
     Raises:
-        ModelError: The chosen adapter has no configuration, or the model has no motion modules.
+        ModelError: The chosen adapter has no configuration, the model has no motion modules, or the network is
+            no motion adapter.
     """
     repo_or_path, subfolder = _motion_place(model, motion_adapter)
     config = hub.read_json(repo_or_path, f"{subfolder}/config.json".lstrip("/"))
@@ -221,6 +224,11 @@ def _motion_config(model: str, motion_adapter: str | None) -> dict | None:
         )
     if config is None and not _has_motion(read_config(model, "unet")):
         raise ModelError(f"{model} has no motion_adapter/: add one to the model's name, as in BASE+ADAPTER")
+    if config is not None and (kind := config.get("_class_name")) != "MotionAdapter":
+        raise ModelError(
+            f"{short_name(f'{repo_or_path}/{subfolder}')} is {shown(kind)}, not a MotionAdapter: use a motion"
+            f" module for {STABLE_DIFFUSION}"
+        )
     return config
 
 

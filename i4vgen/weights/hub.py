@@ -29,7 +29,7 @@ from huggingface_hub.errors import RemoteEntryNotFoundError
 from safetensors import SafetensorError
 from tqdm import tqdm
 
-from i4vgen.bounds import short_name
+from i4vgen.bounds import short_name, shown
 from i4vgen.errors import ModelError
 from i4vgen.weights import clip, files, hub_errors, single_file
 from i4vgen.weights.names import HUB_FILE, MODEL_ID, is_hub_file, is_single_file
@@ -266,8 +266,8 @@ def read_json(model: str, path: str) -> dict | None:
         path: The path of the JSON file within the model.
 
     Raises:
-        ModelError: The model does not exist or cannot be downloaded, the file cannot be read or is not valid
-            JSON, or a single file is damaged or of an unsupported kind.
+        ModelError: The model does not exist or cannot be downloaded, the file cannot be read or is not a JSON
+            object, or a single file is damaged or of an unsupported kind.
     """
     if is_single_file(model):
         return single_file.read_config(local_file(model), path)
@@ -275,9 +275,12 @@ def read_json(model: str, path: str) -> dict | None:
     if json_file is None:
         return None
     try:
-        return json.loads(files.read_bytes(json_file))
+        values = json.loads(files.read_bytes(json_file))
     except ValueError as error:
         raise ModelError(f"{json_file} is not valid JSON ({error}): download the model again") from error
+    if not isinstance(values, dict):
+        raise ModelError(f"{json_file} must be a JSON object, not {shown(values)}: download the model again")
+    return values
 
 
 def load(cls: type[T], model: str, subfolder: str, dtype: torch.dtype, variant: str | None = None) -> T:

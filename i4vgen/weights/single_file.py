@@ -268,7 +268,6 @@ def _groups(channels: list[int]) -> int:
 
 def _unet_config(shapes: Shapes) -> dict[str, Any]:
     shapes = _under(shapes, UNET)
-    config = dict(UNET_CONFIG)
     ops = sorted(int(m[1]) for name in shapes if (m := re.match(r"input_blocks\.(\d+)\.0\.op\.weight", name)))
     whole = _count(shapes, r"input_blocks\.(\d+)\.")
     per_level = ops[0] if ops else whole or 3  # input blocks per level: its layers and its downsampler
@@ -278,17 +277,17 @@ def _unet_config(shapes: Shapes) -> dict[str, Any]:
         widths = [shapes[f"{block}.0.out_layers.3.weight"][0] for block in blocks]
         attends = [any(name.startswith(f"{block}.1.") for name in shapes) for block in blocks]
     else:
-        widths, attends = config["block_out_channels"], [True, True, True, False]
+        widths, attends = UNET_CONFIG["block_out_channels"], [True, True, True, False]
         per_level = 3
     context = next((s[1] for name, s in shapes.items() if name.endswith("attn2.to_k.weight")), None)
     down = ["CrossAttnDownBlock2D" if attend else "DownBlock2D" for attend in attends]
     up = ["CrossAttnUpBlock2D" if attend else "UpBlock2D" for attend in reversed(attends)]
-    return config | {
+    return UNET_CONFIG | {
         "block_out_channels": widths,
         "layers_per_block": per_level - 1,
         "down_block_types": down,
         "up_block_types": up,
-        "cross_attention_dim": context or config["cross_attention_dim"],
+        "cross_attention_dim": context or UNET_CONFIG["cross_attention_dim"],
         "norm_num_groups": _groups(widths),
         "use_linear_projection": any(
             name.endswith(".proj_in.weight") and len(s) == 2 for name, s in shapes.items()
@@ -298,19 +297,18 @@ def _unet_config(shapes: Shapes) -> dict[str, Any]:
 
 def _vae_config(shapes: Shapes) -> dict[str, Any]:
     shapes = _under(shapes, FIRST_STAGE)
-    config = dict(VAE_CONFIG)
     down, layer = ("down_blocks", "resnets") if _is_diffusers_vae(shapes) else ("down", "block")
     levels = _count(shapes, rf"encoder\.{down}\.(\d+)\.")
     firsts = [f"encoder.{down}.{level}.{layer}.0.conv1.weight" for level in range(levels)]
     widths = [shapes[name][0] for name in firsts if name in shapes]
     if not levels or len(widths) < levels:
-        widths = config["block_out_channels"]
-    return config | {
+        widths = VAE_CONFIG["block_out_channels"]
+    return VAE_CONFIG | {
         "block_out_channels": widths,
         "down_block_types": ["DownEncoderBlock2D"] * len(widths),
         "up_block_types": ["UpDecoderBlock2D"] * len(widths),
         "layers_per_block": _count(shapes, rf"encoder\.{down}\.0\.{layer}\.(\d+)\.")
-        or config["layers_per_block"],
+        or VAE_CONFIG["layers_per_block"],
         "norm_num_groups": _groups(widths),
     }
 
@@ -322,22 +320,22 @@ def _is_diffusers_vae(names: Iterable[str]) -> bool:
 
 def _text_config(shapes: Shapes) -> dict[str, Any]:
     shapes = _under(shapes, TEXT, "text_model.")
-    config = dict(TEXT_CONFIG)
-    width = _size(shapes, "embeddings.token_embedding.weight", 1, config["hidden_size"])
-    return config | {
+    width = _size(shapes, "embeddings.token_embedding.weight", 1, TEXT_CONFIG["hidden_size"])
+    return TEXT_CONFIG | {
         "hidden_size": width,
         "projection_dim": width,
         "num_attention_heads": max(1, width // 64),
-        "vocab_size": _size(shapes, "embeddings.token_embedding.weight", 0, config["vocab_size"]),
+        "vocab_size": _size(shapes, "embeddings.token_embedding.weight", 0, TEXT_CONFIG["vocab_size"]),
         "max_position_embeddings": _size(shapes, "embeddings.position_embedding.weight", 0, 77),
-        "num_hidden_layers": _count(shapes, r"encoder\.layers\.(\d+)\.") or config["num_hidden_layers"],
-        "intermediate_size": _size(shapes, "encoder.layers.0.mlp.fc1.weight", 0, config["intermediate_size"]),
+        "num_hidden_layers": _count(shapes, r"encoder\.layers\.(\d+)\.") or TEXT_CONFIG["num_hidden_layers"],
+        "intermediate_size": _size(
+            shapes, "encoder.layers.0.mlp.fc1.weight", 0, TEXT_CONFIG["intermediate_size"]
+        ),
     }
 
 
 def _motion_config(shapes: Shapes) -> dict[str, Any]:
     shapes = {name.removeprefix("module."): shape for name, shape in shapes.items()}
-    config = dict(MOTION_CONFIG)
     levels = _count(shapes, r"down_blocks\.(\d+)\.")
     widths = [
         shape[0]
@@ -348,14 +346,14 @@ def _motion_config(shapes: Shapes) -> dict[str, Any]:
         )
     ]
     if len(widths) < max(levels, 1):
-        widths = config["block_out_channels"]
+        widths = MOTION_CONFIG["block_out_channels"]
     frames = [shape[1] for name, shape in shapes.items() if name.endswith(".pe") and len(shape) == 3]
-    return config | {
+    return MOTION_CONFIG | {
         "block_out_channels": widths,
         "motion_layers_per_block": _count(shapes, r"down_blocks\.0\.motion_modules\.(\d+)\.")
-        or config["motion_layers_per_block"],
+        or MOTION_CONFIG["motion_layers_per_block"],
         "motion_norm_num_groups": _groups(widths),
-        "motion_max_seq_length": max(frames, default=config["motion_max_seq_length"]),
+        "motion_max_seq_length": max(frames, default=MOTION_CONFIG["motion_max_seq_length"]),
         "use_motion_mid_block": any(name.startswith("mid_block.") for name in shapes),
     }
 
@@ -368,19 +366,18 @@ def _wan_shapes(shapes: Shapes) -> Shapes:
 
 def _wan_config(shapes: Shapes) -> dict[str, Any]:
     shapes = _wan_shapes(shapes)
-    config = dict(WAN_CONFIG)
     width, channels, *patch = shapes["patch_embedding.weight"]
     if any("k_img." in name or name.startswith("img_emb.") for name in shapes):
         raise ModelError(
             "this Wan transformer is image-to-video with CLIP: use a text-to-video one, or TI2V-5B"
         )
-    return config | {
+    return WAN_CONFIG | {
         "patch_size": patch,
-        "num_attention_heads": max(1, width // config["attention_head_dim"]),
+        "num_attention_heads": max(1, width // WAN_CONFIG["attention_head_dim"]),
         "in_channels": channels,
         "out_channels": shapes["head.head.weight"][0] // math.prod(patch),
-        "text_dim": _size(shapes, "text_embedding.0.weight", 1, config["text_dim"]),
-        "freq_dim": _size(shapes, "time_embedding.0.weight", 1, config["freq_dim"]),
+        "text_dim": _size(shapes, "text_embedding.0.weight", 1, WAN_CONFIG["text_dim"]),
+        "freq_dim": _size(shapes, "time_embedding.0.weight", 1, WAN_CONFIG["freq_dim"]),
         "ffn_dim": _size(shapes, "blocks.0.ffn.0.weight", 0, 4 * width),
         "num_layers": _count(shapes, r"blocks\.(\d+)\."),
     }

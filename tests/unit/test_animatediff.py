@@ -198,6 +198,8 @@ def truncate(file):
         (lambda m: truncate(m / "text_encoder" / "model.safetensors"), "cannot load .*text_encoder"),
         (lambda m: shutil.rmtree(m / "tokenizer"), "cannot load .*tokenizer"),
         (lambda m: (m / "i4vgen.json").write_text("{"), "not valid JSON"),
+        (lambda m: (m / "i4vgen.json").write_text("[]"), "i4vgen.json must be a JSON object, not .*: download"),
+        (lambda m: (m / "motion_adapter" / "config.json").write_text("{}"), "is None, not a MotionAdapter"),
         (lambda m: shutil.rmtree(m / "motion_adapter"), "motion_adapter"),
     ],
 )
@@ -206,6 +208,12 @@ def test_damaged_models_are_named_in_one_line(model, damage, words):
     with pytest.raises(ModelError, match=words) as error:
         AnimateDiffBackbone.from_pretrained(str(model))
     assert "\n" not in str(error.value)
+
+
+def test_another_network_in_place_of_the_motion_adapter_is_named(model):
+    words = "^vae is 'AutoencoderKL', not a MotionAdapter: use a motion module for Stable Diffusion 1.5$"
+    with pytest.raises(ModelError, match=words):
+        AnimateDiffBackbone.read_defaults(str(model), str(model / "vae"))
 
 
 def test_incomplete_weights_never_start_half_random(model):
