@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from i4vgen.config import GenerationConfig
-from i4vgen.events import Candidate, Event, Result, Selected, Trial, latest
+from i4vgen.events import Candidate, Event, Result, Selected, Trial
 from i4vgen.method.anchor import Anchor
 
 
@@ -45,18 +45,18 @@ def collect(config: GenerationConfig, events: Iterable[Event], given: Anchor | N
         events: The events of `I4VGenPipeline.run`.
         given: The anchor, if it was not chosen among the candidates.
     """
-    candidates: list[Candidate] = []
+    candidates: dict[int | None, Candidate] = {}
     videos: dict[str, Result] = {}
     trials: list[Trial] = []
     for event in events:
         match event:
             case Candidate():
-                candidates = latest([*candidates, event])
+                candidates[event.index] = event  # finished candidates replace their sketches
             case Selected(index, image, reason, latents):
-                scores = next((each.scores for each in candidates if each.index == index), {})
-                anchor = Anchor(image, latents, index, reason, given.scores if given else scores)
+                scores = given.scores if given else candidates[index].scores
+                anchor = Anchor(image, latents, index, reason, scores)
             case Trial():
                 trials.append(event)
             case Result():
                 videos[event.name] = event
-    return I4VGenOutput(config, candidates, anchor, videos, trials)
+    return I4VGenOutput(config, list(candidates.values()), anchor, videos, trials)
