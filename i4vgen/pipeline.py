@@ -382,6 +382,7 @@ class I4VGenPipeline:
         entry = catalog.find(spec)
         if variant:
             entry = catalog.of_variant(entry, variant)
+        device = loading.pick_device(device)
         loading.download_in_terminal(entry)
         return cls(*loading.load_model(entry, device, dtype, compiled, variant))
 

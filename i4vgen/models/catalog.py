@@ -74,7 +74,6 @@ class ModelEntry:
         takes: The options that users may set: names from `REPLACEMENTS`, and "loras".
         licence: The licences of the parts; empty if unknown.
         download: Size of the parts in GB, without reward models; 0 if unknown or not downloaded.
-        memory: Estimated GPU memory at the default settings, in GB; 0 if unknown.
         work: The work of denoising a latent frame, relative to AnimateDiff's at the same size in pixels, as
             measured by `python -m benchmarks.speed --flops`.
         loras: The chosen LoRAs.
@@ -88,7 +87,6 @@ class ModelEntry:
     takes: tuple[str, ...] = ()
     licence: str = ""
     download: float = 0.0
-    memory: float = 0.0
     work: float = 1.0
     loras: tuple[str, ...] = ()
     about: str = ""
@@ -180,7 +178,6 @@ WAN_2_2 = ModelEntry(
     takes=("loras",),
     licence="Apache-2.0",
     download=36.0,
-    memory=30,
     work=2.8,
     about=UNTUNED,
 )
@@ -192,8 +189,7 @@ MODELS = {
         {"model": POCKET},
         ("own",),
         licence="Apache-2.0",
-        memory=1,
-        about="All videos of a comparison come from the same weights and the same noise. The noise schedule"
+            about="All videos of a comparison come from the same weights and the same noise. The noise schedule"
         " ends earlier than AnimateDiff's, which would leave no trace of an anchor in pictures this small.",
     ),
     "animatediff": ModelEntry(
@@ -204,8 +200,7 @@ MODELS = {
         takes=ON_STABLE_DIFFUSION,
         licence="CreativeML OpenRAIL-M (Stable Diffusion), Apache-2.0 (AnimateDiff)",
         download=6.1,
-        memory=10,
-    ),
+        ),
     "lavie": ModelEntry(
         "LaVie",
         "i4vgen.backbones.lavie.backbone:LaVieBackbone",
@@ -214,8 +209,7 @@ MODELS = {
         takes=("vae",),
         licence="CreativeML OpenRAIL-M (Stable Diffusion); LaVie: free for research",
         download=4.5,
-        memory=10,
-    ),
+        ),
     "sparsectrl": ModelEntry(
         "SparseCtrl",
         "i4vgen.backbones.sparsectrl:SparseCtrlBackbone",
@@ -224,8 +218,7 @@ MODELS = {
         takes=ON_STABLE_DIFFUSION,
         licence="CreativeML OpenRAIL-M (Stable Diffusion), Apache-2.0 (AnimateDiff)",
         download=7.9,
-        memory=12,
-    ),
+        ),
     "wan": ModelEntry(
         "Wan 2.1",
         WAN,
@@ -234,8 +227,7 @@ MODELS = {
         takes=("loras",),
         licence="Apache-2.0",
         download=30.7,
-        memory=20,
-        work=4.8,
+            work=4.8,
         about=UNTUNED,
     ),
     "wan-5b": WAN_2_2,
@@ -527,7 +519,7 @@ def _find_single_file(model: str) -> ModelEntry:
     _check_kind(model, "model")
     parts["motion_adapter"] = ADAPTER_2
     takes = tuple(option for option in ON_STABLE_DIFFUSION if option != "base")
-    return ModelEntry(title, ANIMATEDIFF, parts, ("image_reward",), takes=takes, memory=10)
+    return ModelEntry(title, ANIMATEDIFF, parts, ("image_reward",), takes=takes)
 
 
 def _check_kind(model: str, option: str) -> None:
