@@ -189,7 +189,7 @@ MODELS = {
         {"model": POCKET},
         ("own",),
         licence="Apache-2.0",
-            about="All videos of a comparison come from the same weights and the same noise. The noise schedule"
+        about="All videos of a comparison come from the same weights and the same noise. The noise schedule"
         " ends earlier than AnimateDiff's, which would leave no trace of an anchor in pictures this small.",
     ),
     "animatediff": ModelEntry(
@@ -200,7 +200,7 @@ MODELS = {
         takes=ON_STABLE_DIFFUSION,
         licence="CreativeML OpenRAIL-M (Stable Diffusion), Apache-2.0 (AnimateDiff)",
         download=6.1,
-        ),
+    ),
     "lavie": ModelEntry(
         "LaVie",
         "i4vgen.backbones.lavie.backbone:LaVieBackbone",
@@ -209,7 +209,7 @@ MODELS = {
         takes=("vae",),
         licence="CreativeML OpenRAIL-M (Stable Diffusion); LaVie: free for research",
         download=4.5,
-        ),
+    ),
     "sparsectrl": ModelEntry(
         "SparseCtrl",
         "i4vgen.backbones.sparsectrl:SparseCtrlBackbone",
@@ -218,7 +218,7 @@ MODELS = {
         takes=ON_STABLE_DIFFUSION,
         licence="CreativeML OpenRAIL-M (Stable Diffusion), Apache-2.0 (AnimateDiff)",
         download=7.9,
-        ),
+    ),
     "wan": ModelEntry(
         "Wan 2.1",
         WAN,
@@ -227,7 +227,7 @@ MODELS = {
         takes=("loras",),
         licence="Apache-2.0",
         download=30.7,
-            work=4.8,
+        work=4.8,
         about=UNTUNED,
     ),
     "wan-5b": WAN_2_2,

@@ -124,7 +124,7 @@ class PageRun:
         plan: Plans the run. Raises `InvalidInputError`, `ModelError` or `gr.Error` if it cannot be started.
         steps: Yields the page updates, until the run is done or its token is stopped.
         begin: Returns the updates, besides the candidates, for a page that starts to follow the run.
-        end: Returns further updates at the end of the run.
+        end: Returns further updates at the end of the run, also if it fails or is refused.
     """
 
     buttons: RunButtons
@@ -267,6 +267,7 @@ class Page:
         candidates_status: Shows the progress of the candidates.
         video_view: Shows an `AnimationSet`.
         runs: The last connected run of each kind, by the name of its buttons.
+        starts: The events that check and follow a run that its buttons start, by the name of the buttons.
         run_outputs: The components that runs update.
     """
 
@@ -280,6 +281,7 @@ class Page:
     candidates_status: LiveView
     video_view: View
     runs: dict[str, PageRun] = field(default_factory=dict)
+    starts: dict[str, tuple[Dependency, Dependency]] = field(default_factory=dict)
     run_outputs: dict[Component, None] = field(default_factory=dict)
 
     @property
@@ -345,7 +347,8 @@ class Page:
                 async with session.lock:
                     await run_sync(self.submit, session, run, values)
             except gr.Error as refused:
-                yield self.to_idle(session) | {run.status: live_value(refused.message)}
+                ended = self.to_idle(session) | await run_sync(run.end, session)
+                yield ended | {run.status: live_value(refused.message)}
                 raise
             async for changes in self.follow(session, run, request):
                 yield changes
@@ -361,7 +364,10 @@ class Page:
         shown = dict.fromkeys([*outputs, run.status, *self.every_button, *self.candidates_view.outputs])
         self.run_outputs.update(shown)
         shows_progress: dict[str, Any] = {"show_progress_on": run.status, "show_progress": "minimal"}
-        return checked.success(work, form, [*shown], **shows_progress, **AT_ONCE, **IN_BROWSER)
+        followed = checked.success(work, form, [*shown], **shows_progress, **AT_ONCE, **IN_BROWSER)
+        if triggers is run.buttons.triggers:
+            self.starts[run.buttons.name] = checked, followed
+        return followed
 
     def submit(self, session: Session, run: PageRun, values: dict) -> None:
         """Submits a run of a tab.
@@ -422,7 +428,8 @@ class Page:
                     shown[run.status] = shown[run.status] | {"beat": time.monotonic()}
                 yield {component: copy(value) for component, value in shown.items()}  # Gradio edits updates
         except Exception as error:
-            yield shown | self.to_idle(session) | {run.status: live_value(failure_words(error))}
+            shown |= self.to_idle(session) | await run_sync(run.end, session)
+            yield shown | {run.status: live_value(failure_words(error))}
             raise failure(error) from error
 
     def last_words(self, session: Session) -> dict:

@@ -78,7 +78,6 @@ class Session:
             and not self.animations.animations
         )
 
-
     @property
     def num_bytes(self) -> int:
         """The size of the pictures, latents and videos in memory."""

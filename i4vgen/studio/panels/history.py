@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -147,22 +147,26 @@ class HistoryPanel:
             (self.gallery.select, self.on_history, self.memory),
             (self.file.upload, self.on_file, self.file),
         ):
-            self.write_link(opens(for_tab(handler), {given, *form}, self.restored, **QUICK))
+            self.write_link(opens(for_tab(handler), {given, *form}, self.restored, **QUICK).success)
         self.copy.click(None, None, None, js=call("copyLink"), **IN_BROWSER)
-        # A new run is not the one in the address.
-        starts = [*page.drawing.triggers, *page.animating.triggers]
-        self.write_link(gr.on(starts, plain(forget_token), None, context.run_token, **QUICK))
-        self.write_link(kept)
-        added = []
+        self.write_link(kept.success)
+        # A new run is not the one in the address. That one returns if the new run fails or ends without videos.
+        without_run = call("writeLink", list(FIELDS), "")
+        for started, _ in page.starts.values():
+            started.success(None, fields, None, js=without_run, **IN_BROWSER)
+        _, drawn = page.starts[page.drawing.name]
+        drawn.success(plain(forget_token), None, context.run_token, **QUICK)
+        self.write_link(drawn.failure)
+        remembered = [self.remember_after(ended) for ended in (animated.success, animated.failure)]
+        for each in remembered:
+            self.write_link(each.success)
+        found = self.remember_after(returned.success)
+        inputs = [self.newest, context.run_token, *fields]
+        new_link = call("writeNewLink", list(FIELDS))
+        found.success(None, inputs, None, js=new_link, **IN_BROWSER)
         add = {"js": call("addRuns", REMEMBER), **IN_BROWSER}
-        for ended in (animated, returned):
-            remembered = ended.success(for_tab(self.remember), None, [context.run_token, self.newest], **QUICK)
-            inputs = [self.newest, context.run_token, *fields]
-            link = call("writeNewLink", list(FIELDS))
-            remembered.success(None, inputs, None, js=link, **IN_BROWSER)
-            added.append(remembered.success(None, self.newest, self.memory, **add))
         for changed in (
-            *added,
+            *[each.success(None, self.newest, self.memory, **add) for each in (*remembered, found)],
             page.collected.change(None, page.collected, self.memory, **add),
             self.forget.click(None, None, self.memory, js=call("forgetRuns"), **IN_BROWSER),
             self.recall.click(None, None, self.memory, js=call("recallRuns"), **IN_BROWSER),
@@ -177,10 +181,23 @@ class HistoryPanel:
         shown = [component for view in views for component in view.outputs]
         return [context.run_token, *shown, page.candidates_status, page.animating.go]
 
-    def write_link(self, event: Dependency) -> None:
-        """Writes the run and the form into the address bar after an event succeeds."""
+    def write_link(self, then: Callable) -> None:
+        """Writes the run and the form into the address bar after an event.
+
+        Args:
+            then: `success` or `failure` of the event.
+        """
         inputs = [self.context.run_token, *self.page.form.values()]
-        event.success(None, inputs, None, js=call("writeLink", list(FIELDS)), **IN_BROWSER)
+        then(None, inputs, None, js=call("writeLink", list(FIELDS)), **IN_BROWSER)
+
+    def remember_after(self, then: Callable) -> Dependency:
+        """Stores the tab's new finished runs after an event.
+
+        Args:
+            then: `success` or `failure` of the event.
+        """
+        outputs = [self.context.run_token, self.newest]
+        return then(self.context.handlers.for_tab(self.remember), None, outputs, **QUICK)
 
     def on_memory(self, _request: gr.Request, memory: list) -> dict:
         """Shows the stored runs after this tab or another one has changed them."""
@@ -341,7 +358,7 @@ class HistoryPanel:
 
 
 def forget_token(_request: gr.Request) -> str:
-    """Clears the run's token when another run is started."""
+    """Clears the run's token when other candidates have been drawn."""
     return ""
 
 

@@ -93,7 +93,7 @@ class VideoPanel:
             context.plan_animation,
             self.animate,
             begin=lambda session: {self.player: session.animations.clips} | self.show_report(AnimationSet()),
-            end=lambda session: self.show_report(session.animations),
+            end=lambda session: {self.player: session.animations.clips} | self.show_report(session.animations),
         )
         outputs = [self.player, *self.report_outputs]
         ended = page.connect_run(run, buttons.triggers, outputs, clear=self.show_report(AnimationSet()))
@@ -112,8 +112,11 @@ class VideoPanel:
         )
         animations = AnimationSet()
         for step in steps:
-            animations = session.animations = step.animations
-            session.baselines, session.made_here = step.baselines, True
+            animations, session.baselines = step.animations, step.baselines
+            # The new animations replace the earlier ones when their first video is finished, so the earlier
+            # ones stay if the run fails or is stopped before that.
+            if animations.videos:
+                session.animations, session.made_here = animations, True
             yield {self.live: step.live} | ({} if step.clips is None else {self.player: step.clips})
         if animations.videos:  # measured last, while the visitor watches the videos
             session.animations = replace(animations, animations=measure_all(animations))

@@ -1,0 +1,224 @@
+"""A run that is refused, fails or is stopped hides no earlier videos, and leaves their link in the address."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from gradio_client.utils import apply_diff
+
+from i4vgen.serving.jobs.job import QueueFullError
+from i4vgen.serving.jobs.queue import JobQueue
+from i4vgen.storage.run_store import RunStore
+from i4vgen.studio import animating, files
+from i4vgen.studio.app import build_app
+from tests.support.gradio_protocol import API, Tab, json_body, read_stream
+
+SETTINGS = {"prompt": "a red rocket", "Candidates": 2, "Denoising steps": 2}
+SAVES = ("save-side", "save-gif", "save-all")
+
+
+class Page(Tab):
+    """A tab that shows what it receives, and fires the events that follow an event, as a browser does.
+
+    Attributes:
+        link: The run in the address bar; empty without one.
+    """
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.link = ""
+        self.shown = {each["id"]: {"value": None} | each["props"] for each in self.config["components"]}
+        self.names = {
+            props[kind]: id
+            for kind in ("label", "elem_id")
+            for id, props in self.shown.items()
+            if kind in props
+        }
+        self.token, self.newest = self.events["remember"]["outputs"]
+        for name, value in SETTINGS.items():
+            self[name]["value"] = value
+        self.fire(self.events["on_load"])
+
+    def __getitem__(self, name: str) -> dict:
+        """What a component shows, by its id or label."""
+        return self.shown[self.names[name]]
+
+    @property
+    def results(self) -> tuple:
+        """What the page shows of the finished videos."""
+        saves = tuple(self[save]["visible"] for save in SAVES)
+        return self["player"]["value"], self["report"]["value"], saves
+
+    def click(self, button: str) -> bool:
+        """Clicks a button. Returns whether all went well."""
+        target = [self.names[button], "click"]
+        done = [self.fire(each) for each in self.events.values() if target in each["targets"]]
+        return all(done)
+
+    def reload(self) -> None:
+        self.fire(self.events["on_load"])
+
+    def fire(self, event: dict, **more: object) -> bool:
+        """Fires an event and those that follow it. Returns whether all went well."""
+        is_done = self.ask(event, **more) if event["backend_fn"] else self.run_script(event)
+        follows = "trigger_only_on_success" if is_done else "trigger_only_on_failure"
+        followers = [each for each in self.events.values() if each["trigger_after"] == event["id"]]
+        followers.sort(key=lambda each: each["backend_fn"])  # scripts do not wait for the server
+        return all([is_done, *[self.fire(each) for each in followers if each[follows]]])
+
+    def run_script(self, event: dict) -> bool:
+        """Does what the page's scripts do to the link."""
+        ((name, first),) = re.findall(r"studio\.(\w+)\((.*)\.\.\.values\)$", event["js"])
+        values = json.loads(f"[{first.rstrip(', ')}]") + [self.shown[each]["value"] for each in event["inputs"]]
+        if name == "writeLink":
+            self.link = values[1]
+        elif name == "writeNewLink" and values[1]:
+            self.link = values[2]
+        return True
+
+    def ask(self, event: dict, **more: object) -> bool:
+        """Sends an event to the server and shows its answers. Returns whether it was answered without error."""
+        data = [self.shown[each]["value"] for each in event["inputs"]]
+        body = {"fn_index": event["id"], "data": data, "session_hash": self.session}
+        self.http.post(f"{self.url}{API}/queue/join", **json_body(body | more)).raise_for_status()
+        latest: list = []
+        with self.http.stream("GET", f"{self.url}{API}/queue/data?session_hash={self.session}") as stream:
+            for _, message in read_stream(stream.iter_lines()):
+                if message["msg"] == "process_generating":
+                    given = message["output"]["data"]
+                    pairs = zip(latest, given, strict=True)
+                    latest = [apply_diff(*pair) for pair in pairs] if latest else given
+                elif message["msg"] == "process_completed":
+                    latest = message["output"]["data"] if message["success"] else latest
+                    break
+        for component, value in zip(event["outputs"], latest, strict=bool(latest)):
+            is_update = isinstance(value, dict) and value.get("__type__") == "update"
+            self.shown[component] |= value if is_update else {"value": value}
+        return message["success"]
+
+
+@pytest.fixture(scope="module")
+def url(runtime, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("studio")
+    (folder / "examples.json").write_text(json.dumps([{"prompt": "a red rocket", "seed": 7}]))
+    demo = build_app(runtime, folder / "examples.json", RunStore(folder / "runs"))
+    demo.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False)
+    yield demo.local_url
+    demo.close()
+
+
+@pytest.fixture(scope="module")
+def finished(url) -> Page:
+    """A page with finished videos. Tests leave them there."""
+    return finish(Page(url))
+
+
+@pytest.fixture
+def page(finished) -> Page:
+    """The finished page, with the link to its run."""
+    player, report, saves = finished.results
+    assert player and report and saves == (True, True, True)
+    assert finished.link and finished.link == finished.shown[finished.token]["value"]
+    finished.reload()
+    return finished
+
+
+def finish(page: Page) -> Page:
+    assert page.click("generate") and not page.link
+    assert page.click("animate")
+    return page
+
+
+def full_queue(*_given):
+    raise QueueFullError(attended=True, per_visitor=3)
+
+
+def full_disk(*_given):
+    raise OSError(28, "No space left on device")
+
+
+def expect_unchanged(page: Page, before: tuple, link: str) -> None:
+    assert page.results == before and page.link == link and page["animate"]["interactive"]
+    page.reload()
+    assert page.results == before and page.shown[page.token]["value"] == link
+
+
+@pytest.mark.parametrize("button", ["generate", "animate"])
+def test_a_click_that_is_refused_keeps_the_link(page, button):
+    before, link, steps = page.results, page.link, page["Denoising steps"]["value"]
+    page["Denoising steps"]["value"] = None
+    assert not page.click(button)
+    page["Denoising steps"]["value"] = steps
+    expect_unchanged(page, before, link)
+
+
+@pytest.mark.parametrize("button", ["generate", "animate"])
+def test_a_full_queue_hides_nothing(page, button, monkeypatch):
+    before, link = page.results, page.link
+    monkeypatch.setattr(JobQueue, "submit", full_queue)
+    assert not page.click(button)
+    expect_unchanged(page, before, link)
+
+
+def test_a_full_queue_keeps_the_link_of_an_opened_run(page, url, monkeypatch):
+    other = Page(url)
+    (memory,) = other.events["on_memory"]["inputs"]
+    settings = {"prompt": "a red rocket", "seed": 3, "model": "pocket"}
+    other.shown[memory]["value"] = [{"run": page.link, "settings": settings}]
+    assert other.fire(other.events["on_history"], event_data={"index": 0, "value": None})
+    before, link = other.results, other.link
+    assert before[1] and link == page.link
+    monkeypatch.setattr(JobQueue, "submit", full_queue)
+    assert not other.click("animate")
+    assert other.results == before and other.link == other.shown[other.token]["value"] == link
+
+
+@pytest.mark.parametrize(("button", "failing"), [("generate", "save_picture"), ("animate", "save_anchor")])
+def test_a_run_that_fails_before_its_first_result_hides_nothing(page, button, failing, monkeypatch):
+    before, link = page.results, page.link
+    monkeypatch.setattr(files, failing, full_disk)
+    assert not page.click(button)
+    expect_unchanged(page, before, link)
+
+
+@pytest.mark.parametrize("early", [True, False], ids=["before the model is loaded", "before the first video"])
+def test_an_animation_that_is_stopped_before_its_first_video_hides_nothing(page, early, monkeypatch):
+    before, link, tokens = page.results, page.link, []
+    animate, save_anchor = animating.animate, files.save_anchor
+
+    def begin(plan, candidate_set, anchors, known, token, *more):
+        tokens.append(token)
+        if early:
+            token.stop()
+        return animate(plan, candidate_set, anchors, known, token, *more)
+
+    def stop(*given):
+        tokens[-1].stop()
+        return save_anchor(*given)
+
+    monkeypatch.setattr(animating, "animate", begin)
+    monkeypatch.setattr(files, "save_anchor", stop)
+    assert page.click("animate") and tokens[-1].stopped
+    expect_unchanged(page, before, link)
+
+
+def test_an_animation_that_fails_between_its_videos_shows_and_keeps_the_finished_ones(url, monkeypatch):
+    page = finish(Page(url))
+    earlier, save_clip, saved = page.link, files.save_clip, []
+
+    def save(result, recipe):
+        saved.append(result.name)
+        return full_disk() if result.name == "vanilla" else save_clip(result, recipe)
+
+    monkeypatch.setattr(files, "save_clip", save)
+    page["Denoising steps"]["value"] = 3
+    assert not page.click("animate") and saved == ["ni_vsds", "i4vgen", "vanilla"]
+    (kept,) = page.shown[page.newest]["value"]
+    assert page.link == kept["run"] != earlier
+    (player, _, saves), shown = page.results, page.results
+    assert [pane["name"] for pane in player["panes"]] == ["anchor", "ni_vsds", "i4vgen"]
+    assert saves == (True, True, True)
+    page.reload()
+    assert page.results == shown
