@@ -90,7 +90,7 @@ SLOW_SESSIONS = {
     "evidence": Session(
         {
             "python -m benchmarks.evidence --help": "",
-            "python -m benchmarks.evidence --seeds 2 --methods vanilla,i4vgen --candidates 16": (
+            "python -m benchmarks.evidence --seeds 4 --methods vanilla,i4vgen --candidates 16": (
                 "--model {tiny} --prompts 2 --seeds 1 --candidates 4"
             ),
             "python -m benchmarks.evidence.sweep --step-sizes 0.3,0.5,0.8 --p-re 0.85,1": (
