@@ -107,6 +107,7 @@ SLOW_SESSIONS = {
 
 SERVERS = {
     "I4VGEN_AUTH=USER:PASSWORD python app.py --host 0.0.0.0": "/",
+    "python app.py --host 0.0.0.0 --no-public": "/",
     "python app.py --models-dir ~/ComfyUI/models": "/config",
     "python app.py --mcp": "/gradio_api/mcp/schema",
 }
