@@ -208,7 +208,7 @@ def test_a_picture_of_ones_own_needs_no_candidates(client, run_store, picture, t
         ("candidates", {"prompt": " "}, "prompt is empty"),
         ("candidates", {"prompt": "a", "num_candidates": 99}, "from 1 to 64, not 99"),
         ("candidates", {"prompt": "a", "num_frames": 99}, "at most 8 for this model"),
-        ("candidates", {"prompt": "a", "height": 2048}, "is too large: frames of this model"),
+        ("candidates", {"prompt": "a", "height": 2048}, "is too large: this model's frames"),
         ("candidates", {"prompt": "a", "model": "/etc"}, "/etc has no unet"),
         ("candidates", {"prompt": "a", "rewards": ["taste"]}, "no reward 'taste'"),
         ("candidates", {"prompt": "a", "model": "pocket", "loras": ["x"]}, "does not take --lora"),

@@ -26,7 +26,7 @@ from i4vgen.studio.app import build_app
 from i4vgen.studio.handlers import Handlers, guarded
 from i4vgen.studio.queueing import MAX_EVENTS, QUICK
 from i4vgen.studio.session import SESSIONS, Session, Sessions, visitor_of
-from i4vgen.studio.state import Baselines, Clip
+from i4vgen.studio.state import Baselines, CandidateSet, Clip
 from tests.support.gradio_protocol import API, Calls, Tab
 from tests.support.waiting import PATIENCE, wait_until
 
@@ -73,9 +73,9 @@ class Studio:
         self.tabs: dict[str, Tab] = {}
 
     def note(self, session: Session, number: int) -> list:
-        seen = session.candidate_set if isinstance(session.candidate_set, list) else []
-        session.candidate_set = [*seen, number]
-        return session.candidate_set
+        seen = session.candidate_set.stars
+        session.candidate_set = CandidateSet(stars=seen | {number})
+        return sorted(session.candidate_set.stars)
 
     def hold(self, session: Session, number: int) -> list:
         self.gate.wait()
