@@ -21,7 +21,7 @@ SESSIONS = 300
 """Maximum number of sessions of tabs and clients."""
 
 MAX_BYTES = 4 * 2**30
-"""Maximum size of their pictures, latents and videos in memory, apart from those of the latest session."""
+"""Maximum size of their pictures, latents and videos in memory, when another session begins."""
 
 FORGET_AFTER = 24 * 3600
 """Seconds without a request after which a session is deleted."""
@@ -114,7 +114,9 @@ class Sessions:
             if name in self._tabs:
                 self._tabs.move_to_end(name)
             _, session = self._sessions.pop(key, (0.0, None))
-            session = session or Session()
+            if session is None:
+                self._free_memory()
+                session = Session()
             self._sessions[key] = self._now(), session
             self._forget()
             return session
@@ -150,12 +152,22 @@ class Sessions:
 
     def _forget(self) -> None:
         """Deletes expired and surplus sessions, the oldest first, except those with a queued or active run."""
-        sizes = {name: session.num_bytes for name, (_, session) in self._sessions.items()}
-        extra, surplus = len(sizes) - SESSIONS, sum(sizes.values()) - MAX_BYTES
-        since = self._now() - FORGET_AFTER
-        *others, _ = self._sessions.items()  # the latest is in use
-        for name, (seen, session) in others:
-            is_surplus = extra > 0 or (surplus > 0 and sizes[name] > 0)
-            if session.phase == IDLE and (is_surplus or seen <= since):
+        extra, since = len(self._sessions) - SESSIONS, self._now() - FORGET_AFTER
+        for name, (seen, session) in list(self._sessions.items()):
+            if extra <= 0 and seen > since:
+                break
+            if session.phase == IDLE:
                 del self._sessions[name]
-                extra, surplus = extra - 1, surplus - sizes[name]
+                extra -= 1
+
+    def _free_memory(self) -> None:
+        """Deletes idle sessions, the oldest first, until the others fit into `MAX_BYTES`.
+
+        Measuring all of them takes milliseconds, so it is done for new sessions and not for every click.
+        """
+        sizes = {name: session.num_bytes for name, (_, session) in self._sessions.items()}
+        surplus = sum(sizes.values()) - MAX_BYTES
+        for name, (_, session) in list(self._sessions.items()):
+            if surplus > 0 and sizes[name] and session.phase == IDLE:
+                del self._sessions[name]
+                surplus -= sizes[name]

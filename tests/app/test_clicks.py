@@ -278,7 +278,7 @@ def test_the_oldest_tabs_are_forgotten_but_not_one_with_a_run(monkeypatch):
         sessions.of(name).baselines = Baselines(clips={"vanilla": replace(clip, frames=clip.frames.copy())})
     monkeypatch.setattr(session_store, "MAX_BYTES", sessions.of("2").num_bytes)
     video = sessions.of("2").baselines
-    sessions.of("0")
+    sessions.of("a new page")
     assert not sessions.of("1").baselines.clips and sessions.of("2").baselines is video
     assert sessions.of("0") is kept
     now[0] += 25 * 3600
