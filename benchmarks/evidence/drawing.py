@@ -19,7 +19,7 @@ from benchmarks.evidence.methods import Comparison
 from i4vgen.config import GenerationConfig
 from i4vgen.errors import InvalidInputError
 from i4vgen.media import whole_file
-from i4vgen.models.portable import identify
+from i4vgen.models.portable import files_in, identify
 from i4vgen.serving.runtime import Runtime
 from pocket.world import Shown
 from training.loop import device_name
@@ -68,10 +68,10 @@ def weights_of(runtime: Runtime) -> dict[str, str]:
     digests = {}
     for part, source in runtime.entry.sources.items():
         place = Path(source)
-        for file in [place] if place.is_file() else sorted(place.rglob("*")):
-            path = file.relative_to(place)
-            if file.is_file() and file.suffix != ".md" and not any(name.startswith(".") for name in path.parts):
-                digests[(Path(part) / path).as_posix()] = identify(file).sha256
+        for file in [place] if place.is_file() else files_in(place):
+            if file.suffix != ".md":
+                path = Path(part) / file.relative_to(place)
+                digests[path.as_posix()] = identify(file).sha256
     return digests
 
 

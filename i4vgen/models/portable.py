@@ -130,11 +130,16 @@ def _identify_file(path: Path) -> FileId:
     return FileId(digest.hexdigest(), size)
 
 
+def files_in(folder: Path) -> Iterator[Path]:
+    """Yields the files of a folder and its subfolders in order, without hidden ones."""
+    for file in sorted(folder.rglob("*")):
+        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(folder).parts):
+            yield file
+
+
 def _identify_folder(path: Path) -> FileId:
     digest, total = hashlib.sha256(), 0
-    for file in sorted(path.rglob("*")):
-        if not file.is_file() or any(part.startswith(".") for part in file.relative_to(path).parts):
-            continue
+    for file in files_in(path):
         size = file.stat().st_size
         with file.open("rb") as opened:
             ends = opened.read(END)

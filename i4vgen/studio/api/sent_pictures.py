@@ -15,12 +15,13 @@ from PIL import Image
 from i4vgen.bounds import shown
 from i4vgen.errors import InvalidInputError
 from i4vgen.media import PictureError, open_picture
+from i4vgen.serving.limits import PUBLIC
 from i4vgen.studio import files
 
 OWN_FILE = "/gradio_api/file="
 """The part before the path in a link to a file that the app serves."""
 
-LARGEST_DOWNLOAD = 100 * 2**20
+LARGEST_DOWNLOAD = PUBLIC.largest_upload
 """Maximum bytes of a linked picture."""
 
 DOWNLOAD_SECONDS = 20.0
@@ -74,11 +75,11 @@ def linked_file(url: str, name: str) -> str:
     path = files.new_path("picture")
     try:
         asyncio.run(asyncio.wait_for(download(url, path), DOWNLOAD_SECONDS))
-    except asyncio.TimeoutError:
-        reason = f"it takes more than {DOWNLOAD_SECONDS:g} s"
-        raise InvalidInputError(f"{name} cannot be downloaded from {shown(url)}: {reason}") from None
     except Exception as error:  # name resolution, refusal, status and others
-        raise InvalidInputError(f"{name} cannot be downloaded from {shown(url)}: {error}") from None
+        path.unlink(missing_ok=True)
+        is_slow = isinstance(error, asyncio.TimeoutError)
+        reason = f"it takes more than {DOWNLOAD_SECONDS:g} s" if is_slow else error
+        raise InvalidInputError(f"{name} cannot be downloaded from {shown(url)}: {reason}") from None
     return str(path)
 
 
