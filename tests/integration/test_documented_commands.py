@@ -85,7 +85,7 @@ def test_servers(command, path, folder, environment):
     log = folder / "log.txt"
     with log.open("w") as file:
         server = subprocess.Popen(
-            f"exec {command} --model pocket",
+            f"exec env {command} --model pocket",
             shell=True,
             cwd=folder,
             env=environment | {"PYTHONUNBUFFERED": "1", "TMPDIR": str(folder)},
