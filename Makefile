@@ -10,8 +10,9 @@ BIN := $(VENV)/bin
 demo: $(VENV)/demo
 	$(BIN)/python app.py
 
-# In the order of the files: the long ones come first, and the many short ones of tests/unit fill up the end.
-PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# In the order of the files: the long ones come first, and the many short ones of tests/unit fill up the end. The longest
+# tests are listed, so that one that has become slow is noticed.
+PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 40
 
 test: $(VENV)/test
 	tests/ensure-chromium
