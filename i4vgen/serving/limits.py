@@ -96,6 +96,7 @@ class RunPlan:
         draws: Number of candidates to draw.
         anchors: Number of anchors to animate. Those that `animate_best` selects count as one.
         compare: The names of the comparisons. All anchors share them, except with image-to-video models.
+        reused: Those of the comparisons that the first anchor needs no new video for.
     """
 
     runtime: Runtime
@@ -103,6 +104,7 @@ class RunPlan:
     draws: int = 0
     anchors: int = 0
     compare: Collection[str] = ()
+    reused: Collection[str] = ()
 
     @classmethod
     def whole(cls, runtime: Runtime, config: GenerationConfig, compare: Collection[str] = ()) -> RunPlan:
@@ -121,7 +123,7 @@ class RunPlan:
         times = dict.fromkeys(stages, self.anchors) | {"candidates": min(self.draws, 1)}
         if not self.runtime.entry.backbone.image_to_video:
             times |= dict.fromkeys(stages.keys() & COMPARISONS.keys(), min(self.anchors, 1))
-        return stages, times
+        return stages, times | {name: times[name] - 1 for name in self.reused}
 
 
 @dataclass(frozen=True)

@@ -77,12 +77,12 @@ def animate(
         The state of the page after each step.
     """
     started = time.perf_counter()
-    known = _usable(known, _key(plan, anchors[0]))
+    known = reusable(plan, anchors[0], known)
     own = {"ni_vsds": plan.config.ni_vsds_steps, "regeneration": plan.config.regeneration_steps}
     steps = {name: COMPARISONS[name].steps(plan.config) for name in plan.compare}
     missing = {name: count for name, count in steps.items() if name not in known.clips}
     later = own | (steps if plan.runtime.entry.backbone.image_to_video else {})
-    tracker = RunProgress(own | missing, *[later] * (len(anchors) - 1))
+    tracker = RunProgress(clock, own | missing, *[later] * (len(anchors) - 1))
     finished, animation = AnimationSet(), None
     for part, anchor in enumerate(anchors):
         if token.stopped:
@@ -117,7 +117,7 @@ def _animate_one(
 ) -> Iterator[AnimationStep]:
     """Animates one anchor. The steps contain only the animation of this anchor."""
     runtime, config = plan.runtime, plan.config
-    known = _usable(known, _key(plan, anchor))
+    known = reusable(plan, anchor, known)
     missing = [name for name in plan.compare if name not in known.clips]
     shown = {name: clip for name, clip in known.clips.items() if name in plan.compare}
     strip, facts, trace = "", "", []
@@ -156,11 +156,11 @@ def _animate_one(
             case Stage(name, total):
                 tracker.begin(name, total)
                 trace = []
-            case Progress(stage, number, _, timestep, seconds, weight, update):
+            case Progress(stage, number, _, timestep, _, weight, update):
                 if weight is not None and update is not None:  # update is None without previews
                     trace.append(update)
                     facts = f"t = {timestep:.4g} \u00b7 weight {weight:.3f} \u00b7 update {update:.4f}"
-                if tracker.step(stage, number, seconds):
+                if tracker.step(stage, number):
                     yield show()
             case Preview():
                 strip = pictures.film_strip(event.frames)
@@ -174,13 +174,10 @@ def _animate_one(
                 yield show(with_clips="i4vgen" in shown)
 
 
-def _key(plan: RunPlan, anchor: Anchor) -> tuple:
+def reusable(plan: RunPlan, anchor: Anchor, known: Baselines) -> Baselines:
+    """Returns the comparisons that an anchor can share: none if their key differs or a file is missing."""
     is_shown = plan.runtime.entry.backbone.image_to_video
-    return baseline_key(plan.runtime.spec, plan.config, anchor if is_shown else None)
-
-
-def _usable(known: Baselines, key: tuple) -> Baselines:
-    """Returns the baselines, or empty ones if their key differs or a file is missing."""
+    key = baseline_key(plan.runtime.spec, plan.config, anchor if is_shown else None)
     if known.key != key or not all(Path(clip.path).is_file() for clip in known.clips.values()):
         return Baselines(key)
     return known

@@ -72,9 +72,9 @@ def anchor_caption(candidate_set: CandidateSet, selection: AnchorSelection) -> s
 def label_of_clip(clip: Clip) -> str:
     """Returns the label of a clip."""
     if clip.anchor is None:
-        return strings.clip_label(clip.name)
+        return strings.label(clip.name)
     if clip.name in COMPARISONS:
-        return f"{strings.clip_label(clip.name)}, candidate {clip.anchor + 1}"
+        return f"{strings.label(clip.name)}, candidate {clip.anchor + 1}"
     return f"Candidate {clip.anchor + 1}"
 
 
@@ -88,7 +88,7 @@ def hint_of_clip(clip: Clip) -> str:
             "i4vgen": "from your anchor",
             "ni_vsds": "before regeneration",
         }[clip.name]
-    parts = [strings.clip_label("i4vgen")]
+    parts = [strings.label("i4vgen")]
     if clip.scores:
         reward, worst = (strings.score(next(iter(each.values()), None)) for each in (clip.scores, clip.worst))
         parts.append(f"reward {reward}, worst frame {worst}")

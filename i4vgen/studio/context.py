@@ -24,6 +24,7 @@ from i4vgen.serving.prompt_queue import PromptQueue
 from i4vgen.serving.runtime import StopToken
 from i4vgen.storage.run_store import RunStore
 from i4vgen.studio import strings
+from i4vgen.studio.animating import reusable
 from i4vgen.studio.components.live import LiveView, live_value
 from i4vgen.studio.errors import failure, failure_words, refusal, words_of
 from i4vgen.studio.form import SETTINGS, Form
@@ -246,7 +247,9 @@ class AppContext:
             _, spec = candidate_set.asked
             form = form.with_spec(self.models.runtime_for(spec).spec).with_values(fixed)
         plan = self.plan_run(form.with_values({"animate_best": 1}), len(anchors))  # each anchor is a run
-        return replace(plan, config=replace(plan.config, **fixed), draws=0)
+        plan = replace(plan, config=replace(plan.config, **fixed), draws=0)
+        known = reusable(plan, anchors[0], tab.baselines).clips
+        return replace(plan, reused=[name for name in plan.compare if name in known])
 
 
 @dataclass(frozen=True)

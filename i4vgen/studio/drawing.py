@@ -27,7 +27,7 @@ def draw(
     config, _ = candidate_set.asked
     started, first = time.perf_counter(), candidate_set.next_index
     before, asked = len(candidate_set.candidates), config.num_candidates - first
-    tracker = RunProgress({"candidates": 0})
+    tracker = RunProgress(clock, {"candidates": 0})
     status = live_value(strings.STARTING, fraction=0.0)
     yield candidate_set, status
     scored_prompt = candidate_set.scored_prompt
@@ -39,8 +39,8 @@ def draw(
                 yield candidate_set, status
             case Stage(name, total):
                 tracker.begin(name, total)
-            case Progress(stage, step, _, _, seconds):
-                if tracker.step(stage, step, seconds):
+            case Progress(stage, step):
+                if tracker.step(stage, step):
                     status = live_value(tracker.words(), fraction=tracker.fraction)
                     yield candidate_set, status
             case Candidate():

@@ -38,7 +38,7 @@ def before_and_after(animation: Animation | None, recipes: Recipes) -> str:
     prompt = html.escape(animation.config.prompt)
     alt = f"{prompt}: the same model and noise, without I4VGen on the left and with it on the right"
     labels = "".join(
-        f'<span class="{name}"><b>{strings.clip_label(name)}</b> {hint}</span>'
+        f'<span class="{name}"><b>{strings.label(name)}</b> {hint}</span>'
         for name, hint in ((BEFORE, "the model as it is"), (AFTER, "the same model, same noise"))
     )
     width, height = moving[0].size

@@ -1,34 +1,31 @@
-"""Tracks the progress of a run and estimates the time left. Does not import Gradio."""
+"""Words and bars for the progress of a run. Does not import Gradio."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from statistics import median
 
-from i4vgen.method.comparisons import COMPARISONS
+from i4vgen.serving.pace import RunClock
 from i4vgen.studio import strings
-
-WINDOW = 8
-"""Number of latest steps whose median duration is the pace."""
 
 SHOW_EVERY = 0.1
 """Minimum seconds between two progress updates. Steps can be faster than a browser draws."""
 
 
 class RunProgress:
-    """Tracks the progress of a run through its stages, for one anchor or several in turn.
+    """Follows a run through its stages, for one anchor or several in turn.
 
     Args:
+        clock: The clock of the run, which follows the same events.
         plans: The number of steps by stage, one mapping per anchor. A `Stage` event may correct a number.
     """
 
-    def __init__(self, *plans: Mapping[str, int]) -> None:
+    def __init__(self, clock: RunClock, *plans: Mapping[str, int]) -> None:
+        self._clock = clock
         self._plans = [dict(plan) for plan in plans]
         self._done = [dict.fromkeys(plan, 0) for plan in plans]
         self._part = 0
         self.stage: str | None = None
-        self._paces: dict[str, list[float]] = {}
         self._shown = 0.0
 
     def begin_part(self, part: int) -> None:
@@ -41,35 +38,20 @@ class RunProgress:
         self._plans[self._part][stage] = total
         self._done[self._part][stage] = 0
 
-    def step(self, stage: str, step: int, seconds: float) -> bool:
-        """Records a denoising step and its duration. Returns whether to show it now."""
+    def step(self, stage: str, step: int) -> bool:
+        """Records a denoising step. Returns whether to show it now."""
         self.stage = stage
         self._done[self._part][stage] = step
-        self._paces.setdefault(stage, []).append(seconds)
         now = time.monotonic()
         if step > 1 and now - self._shown < SHOW_EVERY:
             return False
         self._shown = now
         return True
 
-    def seconds_left(self) -> float | None:
-        """Estimates the seconds until the last planned stage ends; None before the first step."""
-        measured = {stage: median(paces[-WINDOW:]) for stage, paces in self._paces.items()}
-        if not measured:
-            return None
-        slowest = max(measured.values())
-        ahead = zip(self._plans[self._part :], self._done[self._part :], strict=True)
-        return sum(
-            (total - done[stage]) * measured.get(stage, slowest)
-            for plan, done in ahead
-            for stage, total in plan.items()
-        )
-
     @property
     def fraction(self) -> float:
-        """The completed share of all planned steps, 0 to 1."""
-        total = sum(sum(plan.values()) for plan in self._plans)
-        return sum(sum(done.values()) for done in self._done) / total if total else 0.0
+        """The completed share of the run, 0 to 1."""
+        return self._clock.fraction
 
     @property
     def total(self) -> int:
@@ -80,7 +62,7 @@ class RunProgress:
         """Returns the progress line."""
         if self.stage is None:
             return strings.STARTING
-        done, left = self._done[self._part][self.stage], strings.seconds_left(self.seconds_left())
+        done, left = self._done[self._part][self.stage], strings.seconds_left(self._clock.seconds_left)
         words = f"{strings.stage(self.stage)}: step {done} of {self.total}, {left}"
         return f"Anchor {self._part + 1} of {len(self._plans)}. {words}" if len(self._plans) > 1 else words
 
@@ -90,16 +72,9 @@ class RunProgress:
         return [
             {
                 "name": stage,
-                "label": stage_label(stage),
+                "label": strings.label(stage),
                 "fraction": done[stage] / total if total else 0.0,
                 "now": stage == self.stage,
             }
             for stage, total in self._plans[self._part].items()
         ]
-
-
-def stage_label(name: str) -> str:
-    """Returns the short label of a stage."""
-    if name in COMPARISONS:
-        return COMPARISONS[name].label
-    return {"ni_vsds": "NI-VSDS", "regeneration": "Regeneration"}.get(name, name)

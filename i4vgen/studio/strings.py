@@ -37,9 +37,9 @@ def animate(count: int) -> str:
     return f"Animate {count} anchors" if count > 1 else "Animate this anchor"
 
 
-def clip_label(name: str) -> str:
-    """Returns the label of a video or of the anchor."""
-    labels = {"anchor": "Anchor", "i4vgen": "I4VGen", "ni_vsds": "NI-VSDS"}
+def label(name: str) -> str:
+    """Returns the short label of a video, a stage or the anchor."""
+    labels = {"anchor": "Anchor", "i4vgen": "I4VGen", "ni_vsds": "NI-VSDS", "regeneration": "Regeneration"}
     return COMPARISONS[name].label if name in COMPARISONS else labels[name]
 
 

@@ -19,13 +19,14 @@ from PIL import Image
 
 from i4vgen.bounds import MAX_JSON
 from i4vgen.errors import InvalidInputError
-from i4vgen.events import Candidate, Result
+from i4vgen.events import Candidate, Progress, Result, Stage
 from i4vgen.media import read_comment
 from i4vgen.method.search import video_score
 from i4vgen.models.catalog import ModelSpec
 from i4vgen.pipeline import Anchor
 from i4vgen.serving.limits import Budget, RunPlan
 from i4vgen.serving.offered_models import OfferedModels
+from i4vgen.serving.pace import Pace, RunClock
 from i4vgen.serving.run_to_folder import run_to_folder
 from i4vgen.serving.runtime import StopToken
 from i4vgen.storage.run_store import RunStore
@@ -340,34 +341,47 @@ def test_the_examples_are_ones_that_the_form_takes(runtime):
 # Progress
 
 
-def test_the_tracker_tells_the_time_left_from_measured_steps():
-    tracker = RunProgress({"ni_vsds": 4, "vanilla": 10})
-    assert tracker.words() == strings.STARTING and tracker.seconds_left() is None
-    tracker.begin("ni_vsds", 4)
-    assert "estimating the time left" in tracker.words()
-    assert tracker.step("ni_vsds", 1, 3.0)
-    assert not tracker.step("ni_vsds", 2, 3.0), "steps that come too fast are counted, but not shown one by one"
-    assert tracker.seconds_left() == pytest.approx((2 + 10) * 3.0)
-    assert "step 2 of 4, about 36 s left" in tracker.words()
-    assert tracker.fraction == pytest.approx(2 / 14)
-    tracker.begin("vanilla", 10)
-    tracker.step("vanilla", 1, 1.0)
-    assert [stage["now"] for stage in tracker.stages()] == [False, True]
+def new_clock(stages, times=None):
+    return RunClock(Pace(), "pocket", stages, stages, times)
 
 
-def test_the_tracker_counts_what_further_anchors_take():
-    tracker = RunProgress({"ni_vsds": 4, "vanilla": 10}, {"ni_vsds": 4})
-    tracker.begin("ni_vsds", 4)
-    tracker.step("ni_vsds", 4, 2.0)
-    tracker.begin("vanilla", 10)
-    tracker.step("vanilla", 10, 1.0)
-    assert tracker.seconds_left() == pytest.approx(4 * 2.0) and tracker.fraction == pytest.approx(14 / 18)
-    assert tracker.words().startswith("Anchor 1 of 2. ")
-    tracker.begin_part(1)
-    assert [stage["fraction"] for stage in tracker.stages()] == [0]
-    tracker.begin("ni_vsds", 4)
-    tracker.step("ni_vsds", 1, 2.0)
-    assert "Anchor 2 of 2" in tracker.words() and "step 1 of 4, about 6 s left" in tracker.words()
+def test_the_progress_line_counts_steps_and_tells_the_time_left():
+    clock = new_clock({"ni_vsds": 4, "vanilla": 10})
+    progress = RunProgress(clock, {"ni_vsds": 4, "vanilla": 10})
+    assert progress.words() == strings.STARTING
+    progress.begin("ni_vsds", 4)
+    assert "estimating the time left" in progress.words()
+    assert progress.step("ni_vsds", 1)
+    assert not progress.step("ni_vsds", 2), "steps that come too fast are counted, but not shown one by one"
+    clock.follow(Stage("ni_vsds", 4))
+    for step in (1, 2):
+        clock.follow(Progress("ni_vsds", step, 4, 0.0, 3.0))
+    assert "step 2 of 4" in progress.words() and "estimating" not in progress.words()
+    assert progress.fraction == clock.fraction == pytest.approx(2 / 14)
+    progress.begin("vanilla", 10)
+    progress.step("vanilla", 1)
+    assert [stage["now"] for stage in progress.stages()] == [False, True]
+
+
+def test_the_progress_line_says_which_anchor_it_is():
+    plans = {"ni_vsds": 4, "vanilla": 10}, {"ni_vsds": 4}
+    progress = RunProgress(new_clock({"ni_vsds": 4, "vanilla": 10}, {"ni_vsds": 2, "vanilla": 1}), *plans)
+    progress.begin("ni_vsds", 4)
+    progress.step("ni_vsds", 4)
+    assert progress.words().startswith("Anchor 1 of 2. ")
+    assert [stage["fraction"] for stage in progress.stages()] == [1, 0]
+    progress.begin_part(1)
+    assert [stage["fraction"] for stage in progress.stages()] == [0]
+    progress.begin("ni_vsds", 4)
+    progress.step("ni_vsds", 1)
+    assert "Anchor 2 of 2" in progress.words() and "step 1 of 4" in progress.words()
+
+
+def test_a_video_that_is_reused_takes_no_time(runtime):
+    plan = RunPlan(runtime, request_of(runtime), anchors=2, compare=("vanilla",))
+    stages, times = plan.stages()
+    assert times["vanilla"] == 1 and times["ni_vsds"] == 2
+    assert replace(plan, reused=["vanilla"]).stages() == (stages, times | {"vanilla": 0})
 
 
 def test_durations_are_said_as_people_say_them():
@@ -511,7 +525,8 @@ def test_several_anchors_become_one_grid_and_a_run_each(runtime, tmp_path):
     config = request_of(runtime)
     candidate_set, _ = drawn(runtime, CandidateSet(config, runtime.spec))
     anchors = make_anchors(candidate_set, AnchorSelection(0, others=(2,)))
-    plan, clock = RunPlan(runtime, config, anchors=2, compare=["vanilla"]), clock_of(runtime, candidate_set)
+    plan = RunPlan(runtime, config, anchors=2, compare=["vanilla"])
+    clock = Budget().clock(plan)
     *steps, last = animating.animate(plan, candidate_set, anchors, Baselines(), StopToken(), clock, Recipes())
     stages = [[stage["name"] for stage in step.live["stages"]] for step in steps]
     assert stages[0] == ["ni_vsds", "regeneration", "vanilla"] and stages[-1] == ["ni_vsds", "regeneration"]

@@ -64,7 +64,7 @@ def report_value(
     """
     if not videos:
         return None
-    labels = labels or {name: strings.clip_label(name) for name in videos}
+    labels = labels or {name: strings.label(name) for name in videos}
     measured = [measures[name] for name in videos]
     columns, figures = [], []
     is_steady = any(measure.steadiness for measure in measured)
