@@ -56,7 +56,7 @@ class Cost:
 
 def measure(pipeline: I4VGenPipeline, config: GenerationConfig) -> dict[str, Cost]:
     """Measures one run, stage by stage."""
-    flops = count_flops(pipeline.backbone, config, judged=bool(pipeline.rewards))
+    flops = count_flops(pipeline.backbone, config, has_reward=bool(pipeline.rewards))
     cuda = pipeline.backbone.device.type == "cuda"
     costs, stage, start = {}, "", 0.0
     for event in pipeline.run(config, None if pipeline.rewards else 0):
@@ -86,7 +86,7 @@ def preview_cost(pipeline: I4VGenPipeline, config: GenerationConfig) -> float:
 
 
 @torch.inference_mode()
-def count_flops(backbone: Backbone, config: GenerationConfig, judged: bool) -> dict[str, float]:
+def count_flops(backbone: Backbone, config: GenerationConfig, has_reward: bool) -> dict[str, float]:
     """Counts the denoiser's FLOPs per stage: those of one call times the number of calls.
 
     The network is counted uncompiled: torch does not compile while FLOPs are counted.
@@ -105,7 +105,7 @@ def count_flops(backbone: Backbone, config: GenerationConfig, judged: bool) -> d
     at_once = min(config.candidate_batch_size, config.num_candidates)
     image = call(at_once, 1) / at_once
     return {
-        "candidates": image * config.image_steps(config.num_candidates, judged),
+        "candidates": image * config.image_steps(config.num_candidates, has_reward),
         "ni_vsds": video * config.ni_vsds_steps,
         "regeneration": video * config.regeneration_steps,
         "vanilla": video * config.baseline_sampling.steps,
@@ -220,7 +220,7 @@ def report(args: argparse.Namespace) -> dict:
 
 def show_flops(model: str, config: GenerationConfig) -> None:
     """Prints the FLOPs of a full-size model, counted on the meta device."""
-    flops = count_flops(random_weights.backbone(model, "meta"), config, judged=True)
+    flops = count_flops(random_weights.backbone(model, "meta"), config, has_reward=True)
     print(f"{model}: {describe(config.to_dict())}")
     for name, count in flops.items():
         print(f"  {name:14} {count / 1e12:10.1f} TFLOP")

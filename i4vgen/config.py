@@ -299,20 +299,20 @@ class GenerationConfig:
         """The average number of baseline steps per step of I4VGen."""
         return Fraction(self.num_inference_steps, self.sampling.steps)
 
-    def candidate_rounds(self, count: int, judged: bool) -> list[Round]:
+    def candidate_rounds(self, count: int, has_reward: bool) -> list[Round]:
         """Returns the rounds that denoise `count` candidates. The best of each round advance to the next.
 
         Args:
             count: The number of candidates.
-            judged: Whether there is a reward model. Without one, all candidates are finished.
+            has_reward: Whether there is a reward model. Without one, all candidates are finished.
         """
-        if self.preset == "faithful" or not judged:
+        if self.preset == "faithful" or not has_reward:
             return [Round(count, self.sampling.steps)]
         return fast_rounds(count, self.sampling.steps)
 
-    def image_steps(self, count: int, judged: bool) -> int:
+    def image_steps(self, count: int, has_reward: bool) -> int:
         """Returns the number of denoising steps in all `candidate_rounds`, summed over the candidates."""
-        return sum(candidates * steps for candidates, steps in self.candidate_rounds(count, judged))
+        return sum(candidates * steps for candidates, steps in self.candidate_rounds(count, has_reward))
 
     @property
     def ni_vsds_steps(self) -> int:
@@ -359,7 +359,7 @@ class GenerationConfig:
         if self.sampler not in defaults.samplers:
             known = ", ".join(defaults.samplers)
             raise InvalidInputError(f"sampler must be one of {known} for this model, not {shown(self.sampler)}")
-        finished = self.candidate_rounds(self.num_candidates, judged=True)[-1].candidates
+        finished = self.candidate_rounds(self.num_candidates, has_reward=True)[-1].candidates
         if self.animate_best > finished:
             raise InvalidInputError(
                 f"animate_best must be at most {finished}, as many candidates as preset {self.preset} finishes,"

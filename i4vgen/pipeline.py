@@ -42,7 +42,7 @@ from i4vgen.method.search import best_anchors, check_search, split_result, trial
 from i4vgen.method.tracking import ONLY, StageTracker, Turn, decode, track_video
 from i4vgen.presets import joint_step_sizes
 from i4vgen.rewards.base import Reward
-from i4vgen.rewards.scoring import judge_video, judged, score_images
+from i4vgen.rewards.scoring import judge_results, judge_video, score_images
 
 __all__ = ["Anchor", "I4VGenPipeline"]
 
@@ -107,9 +107,9 @@ class I4VGenPipeline:
         comparisons = find_comparisons(compare)
         check_search(config, is_given=anchor is not None)
         if not isinstance(anchor, Anchor):
-            check_choice(anchor, config, judged=bool(self.rewards))
+            check_choice(anchor, config, has_reward=bool(self.rewards))
         inputs = self.prepare(config)
-        watch = partial(judged, self.rewards if judge else (), config.prompt)
+        watch = partial(judge_results, self.rewards if judge else (), config.prompt)
         if config.animate_best > 1:
             candidates = yield from self.draw_candidates(inputs)
             inputs = yield from self._animate_best(
@@ -205,7 +205,7 @@ class I4VGenPipeline:
         config = inputs.config
         prompt = scored_prompt or config.prompt
         drawing = CandidateLatents(self.backbone, inputs, first)
-        rounds = config.candidate_rounds(len(drawing.indices), judged=bool(self.rewards))
+        rounds = config.candidate_rounds(len(drawing.indices), has_reward=bool(self.rewards))
         size, remaining = config.candidate_batch_size, config.sampling.steps
         tracker = StageTracker("candidates", sum(steps * math.ceil(count / size) for count, steps in rounds))
         yield tracker.begin()

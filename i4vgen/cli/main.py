@@ -120,7 +120,7 @@ def run(args: argparse.Namespace) -> None:
         anchor = earlier.chosen()
     check_search(config, is_given=anchor is not None)
     if not isinstance(anchor, Anchor):
-        check_choice(anchor, config, judged=runtime.judged)
+        check_choice(anchor, config, has_reward=runtime.has_reward)
     compare = args.compare
     if compare is None:
         compare = earlier.compare if earlier else ()

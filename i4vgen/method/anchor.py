@@ -82,18 +82,18 @@ class Anchor:
         )
 
 
-def check_choice(choice: int | None, config: GenerationConfig, judged: bool) -> None:
+def check_choice(choice: int | None, config: GenerationConfig, has_reward: bool) -> None:
     """Checks a choice before the candidates are drawn.
 
     Args:
         choice: The index of a candidate; None leaves the choice to the reward model.
         config: The run's configuration.
-        judged: Whether there is a reward model.
+        has_reward: Whether there is a reward model.
 
     Raises:
         InvalidInputError: The choice is not the index of a candidate, or is None without a reward model.
     """
-    if choice is None and not judged:
+    if choice is None and not has_reward:
         raise InvalidInputError(
             "this model has no reward model: pick the anchor by its index or bring a picture"
         )

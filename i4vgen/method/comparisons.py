@@ -128,7 +128,7 @@ def find_comparisons(names: str | Iterable[str]) -> list[Comparison]:
 
 
 def stage_work(
-    config: GenerationConfig, compare: Iterable[str], defaults: Defaults, judged: bool
+    config: GenerationConfig, compare: Iterable[str], defaults: Defaults, has_reward: bool
 ) -> dict[str, int]:
     """Returns the work of each stage: latent frames passed through the network, times the pixels of a frame.
 
@@ -138,7 +138,7 @@ def stage_work(
         config: The run's configuration.
         compare: Names from `COMPARISONS`.
         defaults: The model's defaults.
-        judged: Whether there is a reward model. Without one, presets finish all candidates.
+        has_reward: Whether there is a reward model. Without one, presets finish all candidates.
     """
     steps = {
         "ni_vsds": config.animate_best * config.ni_vsds_steps,
@@ -146,21 +146,21 @@ def stage_work(
     }
     steps |= {comparison.name: comparison.steps(config) for comparison in find_comparisons(compare)}
     latent_frames = defaults.latent_frames(config.num_frames)
-    frames = {"candidates": config.image_steps(config.num_candidates, judged)}
+    frames = {"candidates": config.image_steps(config.num_candidates, has_reward)}
     frames |= {stage: count * latent_frames for stage, count in steps.items()}
     passes = 2 if config.guidance_scale > 1 else 1
     return {stage: passes * count * config.height * config.width for stage, count in frames.items()}
 
 
 def work(
-    config: GenerationConfig, compare: Iterable[str], defaults: Defaults, judged: bool, anchors: int = 1
+    config: GenerationConfig, compare: Iterable[str], defaults: Defaults, has_reward: bool, anchors: int = 1
 ) -> int:
     """Returns the maximum work of a whole run, in the unit of `stage_work`.
 
     Args:
-        config, compare, defaults, judged: The arguments of `stage_work`.
+        config, compare, defaults, has_reward: The arguments of `stage_work`.
         anchors: The number of anchors to animate. Each is counted with its own comparisons, because those
             of image-to-video models depend on the anchor.
     """
-    stages = stage_work(config, compare, defaults, judged)
+    stages = stage_work(config, compare, defaults, has_reward)
     return stages.pop("candidates") + anchors * sum(stages.values())

@@ -76,7 +76,7 @@ def judge_video(
     )
 
 
-def judged(
+def judge_results(
     rewards: Sequence[Reward], prompt: str, events: Generator[Event, None, T], anchor: np.ndarray | None = None
 ) -> Generator[Event, None, T]:
     """Yields the events, with every `Result` scored, and returns the value of `events`.

@@ -119,7 +119,7 @@ class RunPlan:
     def stages(self) -> tuple[dict[str, int], dict[str, int]]:
         """Returns the work of one pass through each stage, and the number of passes by stage."""
         config = replace(self.config, num_candidates=self.draws or 1)
-        stages = stage_work(config, self.compare, self.runtime.defaults, self.runtime.judged)
+        stages = stage_work(config, self.compare, self.runtime.defaults, self.runtime.has_reward)
         times = dict.fromkeys(stages, self.anchors) | {"candidates": min(self.draws, 1)}
         if not self.runtime.entry.backbone.image_to_video:
             times |= dict.fromkeys(stages.keys() & COMPARISONS.keys(), min(self.anchors, 1))
@@ -145,12 +145,12 @@ class Budget:
             VideoTooLargeError: A frame has too many pixels.
             TooMuchWorkError: The run is too much work.
         """
-        defaults, judged, most = plan.runtime.defaults, plan.runtime.judged, self.limits.largest_run
+        defaults, has_reward, most = plan.runtime.defaults, plan.runtime.has_reward, self.limits.largest_run
         check_size(plan.config, defaults)
         if most is None:
             return
-        asked = work(plan.config, plan.compare, defaults, judged, max(plan.anchors, 1))
-        times = asked / work(default_run(defaults), ("vanilla",), defaults, judged)
+        asked = work(plan.config, plan.compare, defaults, has_reward, max(plan.anchors, 1))
+        times = asked / work(default_run(defaults), ("vanilla",), defaults, has_reward)
         if times > most:
             raise TooMuchWorkError(times, most)
 
@@ -172,7 +172,7 @@ class Budget:
     def clock(self, plan: RunPlan) -> RunClock:
         """Returns a clock for a run."""
         defaults = plan.runtime.defaults
-        whole = stage_work(default_run(defaults), COMPARISONS, defaults, plan.runtime.judged)
+        whole = stage_work(default_run(defaults), COMPARISONS, defaults, plan.runtime.has_reward)
         stages, times = plan.stages()
         return RunClock(self.pace, plan.model, stages, {name: work / 2 for name, work in whole.items()}, times)
 

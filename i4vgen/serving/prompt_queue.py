@@ -148,7 +148,7 @@ class PromptQueue:
                     continue
                 self._store.remove(run)
 
-    def look(self, runs: Iterable[str]) -> dict[str, Place]:
+    def places_of(self, runs: Iterable[str]) -> dict[str, Place]:
         """Returns the places of queued and failed prompts by name. Omits finished and unknown ones."""
         with self._lock:
             self._settle()

@@ -94,7 +94,7 @@ class Runtime:
         return self.entry.backbone.read_defaults(**self.entry.sources)
 
     @cached_property
-    def judged(self) -> bool:
+    def has_reward(self) -> bool:
         """Whether the model has a reward model.
 
         Raises:

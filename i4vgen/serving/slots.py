@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 
 from i4vgen.errors import I4VGenError
 
-AT_ONCE = 16
+RUNNING = 16
 """Maximum number of running clicks: a picture can use half a gigabyte of memory."""
 
-AT_ONCE_PER_VISITOR = 4
+RUNNING_PER_VISITOR = 4
 
 WAITING = 256
 """Maximum number of waiting and running clicks."""
@@ -30,9 +30,9 @@ class Slots:
 
     def __init__(self) -> None:
         self._present: Counter[str] = Counter()
-        self._all = asyncio.Semaphore(AT_ONCE)
+        self._all = asyncio.Semaphore(RUNNING)
         self._own: defaultdict[str, asyncio.Semaphore] = defaultdict(
-            lambda: asyncio.Semaphore(AT_ONCE_PER_VISITOR)
+            lambda: asyncio.Semaphore(RUNNING_PER_VISITOR)
         )
 
     @asynccontextmanager

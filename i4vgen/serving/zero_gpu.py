@@ -123,7 +123,7 @@ def duration(spec: ModelSpec, method: str, arguments: dict[str, Any]) -> int:
     if method == "score":
         return STARTING
     model = ZeroGPURuntime.known(spec)
-    known = {"defaults": model.defaults, "judged": model.judged, "work": model.entry.work}
+    known = {"defaults": model.defaults, "has_reward": model.has_reward, "work": model.entry.work}
     seconds = estimate(method, **arguments, **known)
     return min(math.ceil(seconds), LONGEST)
 
@@ -164,7 +164,7 @@ def estimate(
     first: int = 0,
     name: str = "",
     defaults: Defaults = AS_ANIMATEDIFF,
-    judged: bool = True,
+    has_reward: bool = True,
     work: float = 1.0,
     **_others: object,
 ) -> float:
@@ -176,7 +176,7 @@ def estimate(
     Args:
         method: The name of the method.
         defaults: The defaults of the model.
-        judged: Whether the model has a reward model.
+        has_reward: Whether the model has a reward model.
         work: The work of denoising a frame of latents (`ModelEntry.work`).
     """
     steps = config.sampling.steps
@@ -188,8 +188,10 @@ def estimate(
     videos += [COMPARISONS[each].steps(config) for each in (*compare, name) if each in COMPARISONS]
 
     calls = steps * math.ceil(candidates / config.candidate_batch_size) + sum(videos)
-    frames = config.image_steps(candidates, judged) + sum(videos) * defaults.latent_frames(config.num_frames)
-    decoded = candidates * len(config.candidate_rounds(candidates, judged)) + len(videos) * config.num_frames
+    latent_frames = defaults.latent_frames(config.num_frames)
+    frames = config.image_steps(candidates, has_reward) + sum(videos) * latent_frames
+    rounds = len(config.candidate_rounds(candidates, has_reward))
+    decoded = candidates * rounds + len(videos) * config.num_frames
     if config.guidance_scale > 1:  # classifier-free guidance
         frames *= 2
     size = config.height * config.width / 512**2

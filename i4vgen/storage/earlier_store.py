@@ -7,7 +7,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from i4vgen.storage.private import PRIVATE, app_folder
+from i4vgen.storage.private import OWNER_ONLY, app_folder
 
 
 def adopt_earlier_runs(root: Path) -> None:
@@ -25,7 +25,7 @@ def adopt_earlier_runs(root: Path) -> None:
             place = root / path.relative_to(earlier)
             with suppress(OSError):  # another app may be moving them at the same time
                 if path.is_file() and _is_mine(path, path.parent, earlier) and not place.exists():
-                    place.parent.mkdir(mode=PRIVATE, exist_ok=True)
+                    place.parent.mkdir(mode=OWNER_ONLY, exist_ok=True)
                     shutil.move(path, place)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from i4vgen.errors import StorageError, reason_of
 
-PRIVATE = 0o700
+OWNER_ONLY = 0o700
 """The permissions of a folder that only its owner may use."""
 
 
@@ -32,7 +32,7 @@ def make_private(folder: Path) -> Path:
     """
     remedy = "set GRADIO_TEMP_DIR to a folder of your own"
     try:
-        folder.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+        folder.mkdir(mode=OWNER_ONLY, parents=True, exist_ok=True)
         owners = {folder.lstat().st_uid, folder.stat().st_uid}  # the owners of a link and of its target
     except OSError as error:
         reason = reason_of(error)
@@ -41,5 +41,5 @@ def make_private(folder: Path) -> Path:
         reason = "belongs to another user"
         raise StorageError(f"the folder {folder} {reason}: {remedy}", f"a folder {reason}")
     with suppress(OSError):  # some file systems have no permissions
-        folder.chmod(PRIVATE)
+        folder.chmod(OWNER_ONLY)
     return folder

@@ -13,7 +13,7 @@ from pathlib import Path
 from i4vgen.errors import InvalidInputError
 from i4vgen.storage.drafts import draft_folder, is_draft, remove_abandoned
 from i4vgen.storage.earlier_store import adopt_earlier_runs
-from i4vgen.storage.private import PRIVATE, app_folder, make_private
+from i4vgen.storage.private import OWNER_ONLY, app_folder, make_private
 from i4vgen.storage.run_file import RunFile
 from i4vgen.storage.run_place import writing_to
 from i4vgen.storage.runs import SavedRun, open_run
@@ -101,7 +101,7 @@ class RunStore:
             pack(draft)
             self._make_room(draft.stat().st_size, owner)
             place = self.root / owner / draft.name
-            place.parent.mkdir(mode=PRIVATE, exist_ok=True)
+            place.parent.mkdir(mode=OWNER_ONLY, exist_ok=True)
             draft.replace(place)
         return token
 

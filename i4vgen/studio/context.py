@@ -205,7 +205,7 @@ class AppContext:
             ModelError: The model's files are missing, damaged or of an unsupported kind.
             LookupError: There has been no run yet.
         """
-        config, spec = candidate_set.asked
+        config, spec = candidate_set.request
         self.budget.check(RunPlan(self.models.runtime_for(spec), config))
         _, most, _ = SETTINGS["num_inference_steps"].range
         if config.num_inference_steps > most:
@@ -244,7 +244,7 @@ class AppContext:
             raise refusal("Choose an anchor first: draw candidates or upload an image.")
         if candidate_set.candidates:
             self.check_candidates(candidate_set)
-            _, spec = candidate_set.asked
+            _, spec = candidate_set.request
             form = form.with_spec(self.models.runtime_for(spec).spec).with_values(fixed)
         plan = self.plan_run(form.with_values({"animate_best": 1}), len(anchors))  # each anchor is a run
         plan = replace(plan, config=replace(plan.config, **fixed), draws=0)

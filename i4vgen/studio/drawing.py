@@ -19,12 +19,12 @@ from i4vgen.studio.state import CandidateSet
 def draw(
     runtime: Runtime, candidate_set: CandidateSet, token: StopToken, clock: RunClock, recipes: Recipes
 ) -> Iterator[tuple[CandidateSet, dict]]:
-    """Draws the candidates of `candidate_set.asked` that are missing, and scores them like the others.
+    """Draws the candidates of `candidate_set.request` that are missing, and scores them like the others.
 
     Yields:
         The candidates so far and the status (`live_value`).
     """
-    config, _ = candidate_set.asked
+    config, _ = candidate_set.request
     started, first = time.perf_counter(), candidate_set.next_index
     before, asked = len(candidate_set.candidates), config.num_candidates - first
     tracker = RunProgress(clock, {"candidates": 0})

@@ -36,7 +36,7 @@ class Recipes:
 
     def of_candidates(self, candidate_set: CandidateSet) -> Recipe | None:
         """Returns the recipe of a set of candidates; None without `metadata`."""
-        config, _ = candidate_set.asked
+        config, _ = candidate_set.request
         return self.of(config, candidate_set.made)
 
     def of_animation(self, animation: Animation) -> Recipe | None:

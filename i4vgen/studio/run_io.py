@@ -59,7 +59,7 @@ def pack_candidates(
         _record(folder, candidate_set)
         if anchor := make_anchor(candidate_set, selection):
             folder.record(Selected(anchor.index, np.asarray(anchor.image), anchor.reason))
-        config, _ = candidate_set.asked
+        config, _ = candidate_set.request
         folder.finish(config, (), candidate_set.made, _stars(candidate_set))
         return folder.pack(path)
 

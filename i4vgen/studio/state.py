@@ -47,7 +47,7 @@ class CandidateSet:
     by_score: bool = False
 
     @property
-    def asked(self) -> tuple[GenerationConfig, ModelSpec]:
+    def request(self) -> tuple[GenerationConfig, ModelSpec]:
         """The configuration and the model of the run that draws the candidates.
 
         Raises:

@@ -18,7 +18,7 @@ from i4vgen.errors import InvalidInputError
 from i4vgen.serving.jobs.queue import JobQueue
 from i4vgen.serving.limits import PUBLIC
 from i4vgen.serving.middleware import OpenStreams
-from i4vgen.serving.slots import AT_ONCE, AT_ONCE_PER_VISITOR, WAITING_PER_VISITOR, Slots
+from i4vgen.serving.slots import RUNNING, RUNNING_PER_VISITOR, WAITING_PER_VISITOR, Slots
 from i4vgen.studio import handlers
 from i4vgen.studio import session as session_store
 from i4vgen.studio.api.calls import follow_call
@@ -121,17 +121,17 @@ def test_rapid_clicks_lose_nothing_of_each_other(studio):
 
 
 def test_no_visitor_takes_all_that_runs_at_once(studio):
-    for number in range(AT_ONCE):
+    for number in range(RUNNING):
         studio.click(f"greedy{number}", "hold", number)
-    studio.gate.expect(AT_ONCE_PER_VISITOR)
+    studio.gate.expect(RUNNING_PER_VISITOR)
     studio.click("modest", "look", 7, visitor="10.0.0.2")
     assert studio.answers("modest") == [[7]]
-    assert studio.gate.count == AT_ONCE_PER_VISITOR
-    for number in range(2 * AT_ONCE):
+    assert studio.gate.count == RUNNING_PER_VISITOR
+    for number in range(2 * RUNNING):
         studio.click(f"many{number}", "hold", number, visitor=f"10.0.1.{number}")
-    studio.gate.expect(AT_ONCE - AT_ONCE_PER_VISITOR)
+    studio.gate.expect(RUNNING - RUNNING_PER_VISITOR)
     studio.click("late", "look", 8, visitor="10.0.0.2")
-    assert studio.gate.count == AT_ONCE
+    assert studio.gate.count == RUNNING
     studio.gate.open.set()
     assert studio.answers("late") == [[8]]
 
@@ -203,7 +203,7 @@ def test_calls_of_the_api_count_as_clicks_until_they_are_queued():
 
     async def call() -> None:
         async with AsyncExitStack() as clicks:
-            for _ in range(AT_ONCE_PER_VISITOR):
+            for _ in range(RUNNING_PER_VISITOR):
                 await clicks.enter_async_context(slots.hold(visitor_of(request), asyncio.Lock()))
             answers = follow_call(JobQueue(), OpenStreams(), slots, started.append, request, {})
             assert await anext(answers) is None

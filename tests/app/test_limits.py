@@ -143,7 +143,7 @@ def test_a_run_of_too_many_seconds_is_refused_once_such_runs_were_measured(runti
     budget = Budget(Limits(longest_run=39))
     for _ in range(3):
         budget.check_time(RunPlan(runtime, usual, draws=16, anchors=4, compare=("vanilla",)))
-        for stage, work in stage_work(usual, ("vanilla",), runtime.defaults, judged=True).items():
+        for stage, work in stage_work(usual, ("vanilla",), runtime.defaults, has_reward=True).items():
             budget.pace.record(RunPlan(runtime, usual).model, stage, work, 10)
     allowed = (
         {"draws": usual.num_candidates},
@@ -177,7 +177,7 @@ def test_without_a_reward_the_work_is_that_of_all_candidates_to_the_end(runtime,
 def test_what_runs_take_is_measured_stage_by_stage(runtime, make_config, tmp_path):
     budget, config = Budget(), make_config()
     endpoints = Endpoints(OfferedModels(runtime), RunStore(tmp_path), budget, Recipes())
-    stages = stage_work(config, ("vanilla",), runtime.defaults, judged=True)
+    stages = stage_work(config, ("vanilla",), runtime.defaults, has_reward=True)
     settings = {name: getattr(config, name) for name in SETTINGS_OF["generate"]}
     stopped = endpoints.generate(compare=["vanilla"], visitor="a", **settings).events
     while not isinstance(next(stopped), Progress):

@@ -81,7 +81,7 @@ def add(queue, runtime, make_config):
 
 
 def positions(queue: PromptQueue, *runs: str) -> list[int | None]:
-    places = queue.look(runs)
+    places = queue.places_of(runs)
     return [places[run].position if run in places else None for run in runs]
 
 
@@ -89,7 +89,7 @@ def test_runs_are_made_in_their_order_and_kept_under_the_names_that_were_given(q
     runs = [add(prompt=prompt) for prompt in ("a red rocket", "a blue car")]
     assert positions(queue, *runs) == [1, 2] and run_store.open(runs[0]) is None
     free()
-    wait_until(lambda: not queue.look(runs))
+    wait_until(lambda: not queue.places_of(runs))
     saved = [run_store.open(run) for run in runs]
     assert [run.config.prompt for run in saved] == ["a red rocket", "a blue car"]
     assert [kept.path.stem for kept in run_store.runs()] == runs
@@ -121,17 +121,17 @@ def test_the_queue_is_bounded_per_visitor_and_in_all(queue, free, add):
 def test_a_prompt_is_seen_and_taken_out_by_its_name_alone(queue, free, add):
     run = add("a")
     queue.leave(["x" * 16, "", run + "x"])
-    assert queue.look(["x" * 16, "", run[:-1]]) == {} and positions(queue, run) == [1]
+    assert queue.places_of(["x" * 16, "", run[:-1]]) == {} and positions(queue, run) == [1]
     queue.leave([run])
-    assert queue.look([run]) == {}
+    assert queue.places_of([run]) == {}
 
 
 def test_leaving_during_the_run_frees_the_device(queue, add, run_store):
     long, next_one = add(num_inference_steps=500, prompt="a red car"), add("b")
-    wait_until(lambda: (place := queue.look([long]).get(long)) and place.fraction > 0)
-    assert queue.look([long])[long].position == 0 and positions(queue, next_one) == [1]
+    wait_until(lambda: (place := queue.places_of([long]).get(long)) and place.fraction > 0)
+    assert queue.places_of([long])[long].position == 0 and positions(queue, next_one) == [1]
     queue.leave([long])
-    wait_until(lambda: not queue.look([long, next_one]))
+    wait_until(lambda: not queue.places_of([long, next_one]))
     assert run_store.open(long) is None and run_store.open(next_one) is not None
     assert not list(run_store.root.glob("draft-*"))
 
@@ -150,7 +150,7 @@ def test_a_prompt_is_stopped_even_if_the_disk_is_full(queue, free, add, monkeypa
 
 
 def test_position_and_time_left_count_all_that_comes_before(queue, runtime, free, add, make_config):
-    stages = stage_work(make_config(num_inference_steps=2), ["vanilla"], runtime.defaults, judged=True)
+    stages = stage_work(make_config(num_inference_steps=2), ["vanilla"], runtime.defaults, has_reward=True)
     for stage, work in stages.items():
         queue.budget.pace.record(RunPlan.whole(runtime, make_config()).model, stage, work, 10.0)
     watched = Job(
@@ -159,33 +159,33 @@ def test_position_and_time_left_count_all_that_comes_before(queue, runtime, free
     queue.jobs.submit(watched)
     runs = [add(), add(), add("b", num_candidates=6)]
     assert positions(queue, *runs) == [1, 4, 3]
-    places = queue.look(runs)
+    places = queue.places_of(runs)
     assert [places[run].seconds_left for run in runs] == [None] * 3, "of the run under way nothing is known"
     free()
-    wait_until(lambda: not queue.look(runs))
+    wait_until(lambda: not queue.places_of(runs))
 
 
 def test_a_failure_is_told_with_its_reason_and_the_rest_goes_on(queue, add, run_store, monkeypatch):
     monkeypatch.setattr("i4vgen.storage.run_store.KEEP_BYTES", 0)
     first, second = add(), add()
     wait_until(lambda: positions(queue, first, second) == [None, None])
-    place = queue.look([first])[first]
+    place = queue.places_of([first])[first]
     assert "no room" in words_of(place.error)
     queue.leave([first])
-    assert queue.look([first]) == {} and run_store.runs() == []
+    assert queue.places_of([first]) == {} and run_store.runs() == []
 
 
 def test_what_waits_for_too_long_is_given_up(queue, free, add, monkeypatch):
     monkeypatch.setattr(prompt_queue, "MAX_WAIT", -1)
     run = add()
-    assert "within a day" in words_of(queue.look([run])[run].error)
+    assert "within a day" in words_of(queue.places_of([run])[run].error)
 
 
 def test_failures_are_not_collected_for_ever(queue, free, add, monkeypatch):
     monkeypatch.setattr(prompt_queue, "MAX_FAILURES", 1)
     monkeypatch.setattr(prompt_queue, "MAX_WAIT", -1)
     runs = [add(), add()]
-    assert list(queue.look(runs)) == runs[1:]
+    assert list(queue.places_of(runs)) == runs[1:]
 
 
 # Restarts
@@ -196,11 +196,11 @@ def test_what_waits_is_taken_up_by_the_next_server_and_by_one_alone(queue, free,
     queue.leave(runs[2:])
     beside = open_queue(run_store, runtime)
     beside.resume()
-    assert beside.look(runs) == {}, "the server that has them is alive"
+    assert beside.places_of(runs) == {}, "the server that has them is alive"
     queue.close()  # as its end does
     restarted = open_queue(run_store, runtime)
     restarted.resume()
-    wait_until(lambda: not restarted.look(runs))
+    wait_until(lambda: not restarted.places_of(runs))
     assert sorted(kept.path.stem for kept in run_store.runs()) == sorted(runs[:2])
     assert run_store.open(runs[0]).config.prompt == "a red car"
     for each in (beside, restarted):
@@ -210,11 +210,11 @@ def test_what_waits_is_taken_up_by_the_next_server_and_by_one_alone(queue, free,
 def test_a_failure_is_still_told_after_a_restart(queue, add, run_store, runtime, monkeypatch):
     monkeypatch.setattr("i4vgen.storage.run_store.KEEP_BYTES", 0)
     run = add()
-    wait_until(lambda: positions(queue, run) == [None] and queue.look([run]))
+    wait_until(lambda: positions(queue, run) == [None] and queue.places_of([run]))
     queue.close()
     restarted = open_queue(run_store, runtime)
     restarted.resume()
-    assert "no room" in words_of(restarted.look([run])[run].error)
+    assert "no room" in words_of(restarted.places_of([run])[run].error)
     restarted.close()
 
 
@@ -226,12 +226,12 @@ def test_a_full_disk_is_told_without_the_servers_folder_after_a_restart_too(
 
     monkeypatch.setattr(RunFolder, "_write_image", full)
     run = add()
-    wait_until(lambda: positions(queue, run) == [None] and queue.look([run]))
+    wait_until(lambda: positions(queue, run) == [None] and queue.places_of([run]))
     queue.close()
     restarted = open_queue(run_store, runtime)
     restarted.resume()
     for each in (queue, restarted):
-        words = words_of(each.look([run])[run].error)
+        words = words_of(each.places_of([run])[run].error)
         assert "(No space left on device)" in words and str(run_store.root) not in words
     restarted.close()
 
@@ -241,7 +241,7 @@ def test_a_model_that_is_not_offered_any_more_is_a_failure_in_words(queue, free,
     queue.close()
     restarted = open_queue(run_store, Runtime("pocket"), allowed=())
     restarted.resume()
-    assert "there is no model" in words_of(restarted.look([run])[run].error)
+    assert "there is no model" in words_of(restarted.places_of([run])[run].error)
     restarted.close()
 
 
@@ -308,7 +308,7 @@ def test_after_a_kill_every_prompt_has_one_result_or_is_told_to_be_stopped(
     (stored,) = queue._store.jobs()
     queue.resume()
     wait_until(lambda: not len(queue.jobs))
-    places = queue.look([stored.name])
+    places = queue.places_of([stored.name])
     told = [words_of(place.error) for place in places.values()]
     made = [kept.path.stem for kept in run_store.runs()]
     assert (made, told) in [([stored.name], []), ([], [words_of(prompt_queue.ServerEndedError())])]
@@ -324,7 +324,7 @@ def test_a_run_tells_how_long_it_takes(runtime, make_config, monkeypatch):
     now = [100.0]
     monkeypatch.setattr("i4vgen.serving.pace.time.monotonic", lambda: now[0])
     config = make_config()
-    stages = stage_work(config, ["vanilla"], runtime.defaults, judged=True)
+    stages = stage_work(config, ["vanilla"], runtime.defaults, has_reward=True)
     known = Pace()
     known.record("pocket", "vanilla", sum(stages.values()), 60.0)
     clock, usual = (RunClock(pace, "pocket", stages, stages) for pace in (Pace(), known))

@@ -173,11 +173,11 @@ def test_the_parts_of_a_run_add_up(zero_gpu, picture):
 
 
 def test_without_a_reward_the_fast_preset_asks_for_more_time(zero_gpu):
-    judged, not_judged = (
+    has_reward, without_reward = (
         zero_gpu.duration(ModelSpec("pocket", rewards=rewards), "candidates", {"config": big(preset="fast")})
         for rewards in (None, ())
     )
-    assert judged < not_judged < zero_gpu.LONGEST
+    assert has_reward < without_reward < zero_gpu.LONGEST
 
 
 def test_a_comparison_asks_for_the_time_of_its_steps(zero_gpu, monkeypatch):

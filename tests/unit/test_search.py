@@ -71,9 +71,9 @@ def test_stages_count_the_steps_of_all_that_are_tried(events, config, runtime):
         steps = [event.step for event in only(events, Progress) if event.stage == name]
         assert steps == list(range(1, total + 1))
     once = stage_work(
-        type(config).from_dict(config.to_dict() | {"animate_best": 1}), [], runtime.defaults, judged=True
+        type(config).from_dict(config.to_dict() | {"animate_best": 1}), [], runtime.defaults, has_reward=True
     )
-    work = stage_work(config, [], runtime.defaults, judged=True)
+    work = stage_work(config, [], runtime.defaults, has_reward=True)
     assert work == once | {stage: K * once[stage] for stage in ("ni_vsds", "regeneration")}
 
 

@@ -116,8 +116,8 @@ class BatchBar(BatchLines):
             runtime: The runtime of the model.
         """
         super().__init__(tasks, made)
-        defaults, judged = runtime.defaults, runtime.judged
-        self.stages = {task.name: stage_work(task.config, task.compare, defaults, judged) for task in tasks}
+        defaults, has_reward = runtime.defaults, runtime.has_reward
+        self.stages = {task.name: stage_work(task.config, task.compare, defaults, has_reward) for task in tasks}
         self.bar: tqdm | None = None
         self.under_way: dict[str, float] = {}  # work done per run: a cluster makes several at once
 

@@ -162,7 +162,7 @@ def _task(line: int, values: Mapping[str, Any], runtime: Runtime) -> Task:
     digest = None
     check_search(config, is_given=anchor is not None or picture is not None)
     if picture is None:
-        check_choice(anchor, config, judged=runtime.judged)
+        check_choice(anchor, config, has_reward=runtime.has_reward)
     elif anchor is not None:
         raise InvalidInputError("anchor and anchor_image exclude each other: give one of them")
     else:

@@ -90,7 +90,7 @@ class Handle:
 
     Attributes:
         job: The job.
-        turn: The scheduling round of the job. A visitor has at most one job of each kind per round.
+        round: The scheduling round of the job. A visitor has at most one job of each kind per round.
         snapshot: The latest item of the job; None before the first.
         result: The return value of the finished job.
         error: The error that ended the job, if any.
@@ -98,22 +98,24 @@ class Handle:
         token: Tells the job to stop.
     """
 
-    def __init__(self, job: Job, turn: int, now: Callable[[], float], look: Callable[[Handle], Place]) -> None:
+    def __init__(
+        self, job: Job, round: int, now: Callable[[], float], find_place: Callable[[Handle], Place]
+    ) -> None:
         """Creates the handle of a submitted job.
 
         Args:
             job: The job.
-            turn: The scheduling round of the job.
+            round: The scheduling round of the job.
             now: Returns the current time in seconds.
-            look: Returns the place of a job.
+            find_place: Returns the place of a job.
         """
-        self.job, self.turn = job, turn
+        self.job, self.round = job, round
         self.snapshot: object = None
         self.result: object = None
         self.error: Exception | None = None
         self.abandoned = False
         self.token = StopToken()
-        self._now, self._look = now, look
+        self._now, self._find_place = now, find_place
         self._expires = now() + job.lease
         self._over = threading.Event()
         self._lock = threading.Lock()
@@ -129,7 +131,7 @@ class Handle:
 
     @property
     def place(self) -> Place:
-        return self._look(self)
+        return self._find_place(self)
 
     def renew(self) -> None:
         """Renews the lease."""
@@ -139,7 +141,7 @@ class Handle:
         """Stops the job: immediately if it is waiting, otherwise after the current step."""
         self.abandoned = True
         self.token.stop()
-        self._look(self)  # drops the job if it is waiting
+        self._find_place(self)  # drops the job if it is waiting
         self._notify()
 
     def wait(self, timeout: float | None = None) -> bool:

@@ -49,7 +49,7 @@ class JobQueue:
         self._waiting: list[Handle] = []  # in order of submission
         self._running: list[Handle] = []
         self._busy_workers = 0
-        self._turns = {True: 0, False: 0}  # round of the last started job, by `attended`
+        self._rounds = {True: 0, False: 0}  # round of the last started job, by `attended`
         self._attended_was_last = False
 
     def submit(self, job: Job, accepted: bool = False) -> Handle:
@@ -68,8 +68,8 @@ class JobQueue:
             own = [each for each in same if each.job.owner == job.owner]
             if not accepted:
                 self._check_limits(job, len(own), len(same))
-            turn = 1 + max((each.turn for each in own), default=self._turns[job.attended])
-            handle = Handle(job, turn, self._now, self.look)
+            scheduled = 1 + max((each.round for each in own), default=self._rounds[job.attended])
+            handle = Handle(job, scheduled, self._now, self.place_of)
             self._waiting.append(handle)
             if self._busy_workers < self._workers:
                 self._busy_workers += 1
@@ -88,7 +88,7 @@ class JobQueue:
         if same >= in_all:
             raise QueueFullError(job.attended)
 
-    def look(self, handle: Handle) -> Place:
+    def place_of(self, handle: Handle) -> Place:
         """Returns the place of a job."""
         with self._changed:
             self._drop_expired()
@@ -108,7 +108,7 @@ class JobQueue:
     def _order(self) -> list[Handle]:
         """Returns the waiting jobs in starting order."""
         kinds: dict[bool, list[Handle]] = {True: [], False: []}
-        for handle in sorted(self._waiting, key=lambda each: each.turn):
+        for handle in sorted(self._waiting, key=lambda each: each.round):
             kinds[handle.job.attended].append(handle)
         order, attended = [], not self._attended_was_last
         while any(kinds.values()):
@@ -185,7 +185,10 @@ class JobQueue:
                     handle = order[0]
                     self._waiting.remove(handle)
                     self._running.append(handle)
-                    self._attended_was_last, self._turns[handle.job.attended] = handle.job.attended, handle.turn
+                    self._attended_was_last, self._rounds[handle.job.attended] = (
+                        handle.job.attended,
+                        handle.round,
+                    )
                     return handle
                 if not self._changed.wait(IDLE):
                     self._busy_workers -= 1  # under the lock, so that the next submitted job starts a worker

@@ -156,7 +156,7 @@ def animated(run: str, folder: RunFolder, made: Made) -> Animated:
     return {"run": run, "anchor": anchor, "videos": videos, "seconds": dict(folder.seconds)}
 
 
-def judged(answer: Animated, made: Made) -> AnimatedOfSeveral:
+def of_several(answer: Animated, made: Made) -> AnimatedOfSeveral:
     """Adds the scores of the I4VGen video's frames to an answer."""
     result = next(event for event, _ in made if isinstance(event, Result) and event.name == "i4vgen")
     score = next(iter(result.scores.values()), None)

@@ -37,7 +37,7 @@ from i4vgen.studio.api.answers import (
     animated,
     best_of,
     drawn,
-    judged,
+    of_several,
 )
 from i4vgen.studio.api.calls import Call, follow_call
 from i4vgen.studio.api.model_choice import OWN_MODEL, ModelChoice
@@ -137,7 +137,7 @@ class Endpoints:
                         ]
                     token = self._keep(folder, config, names, runtime, visitor, saved.stars)
                     answer = animated(token, folder, made)
-                    answers.append(judged(answer, made) if several else answer)
+                    answers.append(of_several(answer, made) if several else answer)
             if searches:
                 answers.sort(
                     key=lambda answer: video_score(answer["scores"], answer["worst"]) or 0.0, reverse=True

@@ -227,7 +227,7 @@ class CandidatesPanel:
             LookupError: No candidates have been drawn or opened yet.
         """
         self.context.check_candidates(tab.candidate_set)
-        config, spec = tab.candidate_set.asked
+        config, spec = tab.candidate_set.request
         return RunPlan(self.context.models.runtime_for(spec), config)
 
     def draw(self, run: StartedRun) -> Iterator[dict]:
@@ -358,7 +358,7 @@ class CandidatesPanel:
 
     def save_set(self, session: Session) -> str:
         """Packs the curated candidates and returns the path of the zip file."""
-        config, _ = session.candidate_set.asked
+        config, _ = session.candidate_set.request
         path = files.new_path(files.download_name(config, "candidates", "zip"))
         run_io.pack_candidates(session.candidate_set, session.selection, self.context.recipes, path)
         return str(path)

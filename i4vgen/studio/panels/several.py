@@ -143,7 +143,7 @@ class SeveralPanel:
         """Updates the list and collects finished runs."""
         rows, finished, over, more = [], [], [], False
         remembered = read_known(known)
-        places = self.prompts.look([each.run for each in remembered])
+        places = self.prompts.places_of([each.run for each in remembered])
         for each in remembered:
             place = places.get(each.run)
             if place is None and len(finished) == COLLECT_AT_ONCE and self.context.run_store.path(each.run):
@@ -260,7 +260,7 @@ class SeveralPanel:
     def on_again(self, _request: gr.Request, known: list, lines: str) -> dict:
         """Moves failed and lost prompts back into the box."""
         remembered = read_known(known)
-        places = self.prompts.look([each.run for each in remembered])
+        places = self.prompts.places_of([each.run for each in remembered])
         runs = self.context.run_store
         failed = [
             each
