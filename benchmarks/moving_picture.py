@@ -124,12 +124,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--prompt", help="default: that of the first of examples.json")
     parser.add_argument("--model", default="pocket")
+    parser.add_argument("--themes", nargs="+", choices=THEMES, default=THEMES)
     parser.add_argument("--out", type=Path, default=FOLDER)
     parser.add_argument("--quality", type=int, default=75)
     args = parser.parse_args()
     prompt = args.prompt or read_examples(EXAMPLES)[0].prompt
     with running_app("--model", args.model) as url, running_browser() as browser:
-        for theme in THEMES:
+        for theme in args.themes:
             # Reduced motion: the player waits to be told each frame.
             options = {"viewport": VIEWPORT, "reduced_motion": "reduce"}
             with quiet_page(browser, f"{url}/?__theme={theme}", **options) as page:

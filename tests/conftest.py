@@ -115,9 +115,15 @@ def write_tiny_model(folder: Path) -> None:
     (folder / "i4vgen.json").write_text(json.dumps(defaults))
 
 
+def pytest_collection() -> None:
+    """Collects no garbage while the test modules import what they need."""
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
     """Leaves a million objects of the imported libraries out of every later garbage collection."""
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

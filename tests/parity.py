@@ -260,14 +260,18 @@ def compare(path: str) -> dict[str, float]:
     forward = backbone.predict(recording["init_noise"], backbone.level(500), unconditional, guidance_scale=1)
     errors["one forward pass"] = error(forward.output, recording["unet_out_t500_uncond"])
 
-    chain = list(pipeline.run(config, compare=()))
+    chain = []
+    for event in pipeline.run(config, compare=()):
+        chain.append(event)
+        if isinstance(event, Selected):
+            break  # the stages behind it are compared on their own
     candidates = np.stack([event.latents for event in chain if isinstance(event, Candidate)])
     errors["candidates"] = error(candidates, recording["candidates"])
     inputs = pipeline.prepare(config)
     errors["NI-VSDS"] = error(video(pipeline.distill(inputs, recording["anchor"])), recording["ni_vsds"])
     errors["regeneration"] = error(video(pipeline.regenerate(inputs, recording["ni_vsds"])), recording["final"])
 
-    index = next(event.index for event in chain if isinstance(event, Selected))
+    index = chain[-1].index
     wanted = recording.config["anchor_index"]
     errors[f"anchor {index}, theirs {wanted}"] = 0.0 if index == wanted else float("inf")
     return errors

@@ -24,15 +24,14 @@ from i4vgen.models.catalog import POCKET
 from pocket.presets import PRESETS, Preset
 from training.data import draw_all, render
 
-CLIPS = 200
 COMPONENTS = 50  # before t-SNE, as is usual
 COLOURS = {"noise": "#8a8f94", "real": "#2f9e6e", "noised": "#3b6fd4"}
 STEPS = 25
 
 
-def real_latents(backbone: AnimateDiffBackbone, preset: Preset) -> torch.Tensor:
-    """Held-out clips as the model sees them, [N, C, F, h, w]."""
-    clips = draw_all(partial(render, preset, "judge-test"), CLIPS, "drawing real clips")
+def real_latents(backbone: AnimateDiffBackbone, preset: Preset, count: int) -> torch.Tensor:
+    """Held-out clips as the model sees them, [count, C, F, h, w]."""
+    clips = draw_all(partial(render, preset, "judge-test"), count, "drawing real clips")
     return torch.stack(
         [torch.cat([backbone.encode(frame) for frame in clip.frames], dim=2)[0] for clip in clips]
     )
@@ -54,8 +53,8 @@ def embed(*groups: torch.Tensor) -> list[np.ndarray]:
     return np.split(points, np.cumsum([len(group) for group in groups])[:-1])
 
 
-def draw(path: Path, backbone: AnimateDiffBackbone, preset: Preset) -> None:
-    latents = real_latents(backbone, preset)
+def draw(path: Path, backbone: AnimateDiffBackbone, preset: Preset, count: int) -> None:
+    latents = real_latents(backbone, preset, count)
     generator = torch.Generator().manual_seed(0)
     pure, added = torch.randn(2, *latents.shape, generator=generator)
     schedules = {
@@ -81,10 +80,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.evidence.noise_map", description=__doc__)
     parser.add_argument("--model", default=POCKET.repo_or_path)
     parser.add_argument("--preset", choices=PRESETS, default="cpu", help="the world of the model")
+    parser.add_argument("--clips", type=int, default=200, help="more than 50 (default 200)")
     parser.add_argument("--out", type=Path, default=Path("docs/noise_map.svg"))
     args = parser.parse_args()
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    draw(args.out, AnimateDiffBackbone.from_pretrained(args.model), PRESETS[args.preset])
+    draw(args.out, AnimateDiffBackbone.from_pretrained(args.model), PRESETS[args.preset], args.clips)
     print(args.out)
 
 

@@ -20,12 +20,19 @@ class Interval:
 
 
 def bootstrap(
-    count: int, figure: Callable[[np.ndarray], float], resamples: int = RESAMPLES, seed: int = 0
+    count: int, figure: Callable[[np.ndarray], np.ndarray], resamples: int = RESAMPLES, seed: int = 0
 ) -> Interval:
-    """95 % percentile interval of a figure of prompts. figure: of the numbers of the prompts that are drawn."""
-    rng = np.random.default_rng(seed)
-    values = [figure(rng.integers(count, size=count)) for _ in range(resamples)]
-    low, high = np.nanpercentile(values, (2.5, 97.5))
+    """95 % percentile interval of a figure of prompts.
+
+    Args:
+        count: The number of prompts.
+        figure: Gets the numbers of the prompts that are drawn, [..., count], and returns the figure of each
+            draw, [...].
+        resamples: The number of draws.
+        seed: Of the draws.
+    """
+    drawn = np.random.default_rng(seed).integers(count, size=(resamples, count))
+    low, high = np.nanpercentile(figure(drawn), (2.5, 97.5))
     return Interval(float(figure(np.arange(count))), float(low), float(high))
 
 
@@ -34,7 +41,7 @@ def mean_of(values: np.ndarray) -> Interval:
     by_prompt = np.array([np.nanmean(row) for row in values if not np.isnan(row).all()])
     if not len(by_prompt):
         return Interval(np.nan, np.nan, np.nan)
-    return bootstrap(len(by_prompt), lambda prompts: float(by_prompt[prompts].mean()))
+    return bootstrap(len(by_prompt), lambda prompts: by_prompt[prompts].mean(-1))
 
 
 def wins(values: np.ndarray, against: np.ndarray) -> float:

@@ -143,8 +143,11 @@ def instruction(name: str) -> str:
     "sent",
     [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.Signals[instruction("STOPSIGNAL")]],
 )
-def test_docker_stop_ends_the_app_with_a_run_under_way(first_process, sent):
+def test_docker_stop_ends_the_app_with_a_run_under_way(first_process, sent, monkeypatch):
     url, unshare, app = first_process
+    check = re.search(r"HEALTHCHECK .*CMD (.*)", DOCKERFILE)[1].replace("python", sys.executable, 1)
+    monkeypatch.setenv("GRADIO_SERVER_PORT", url.rpartition(":")[2])
+    assert subprocess.run(check, shell=True).returncode == 0
     client = open_client(url)
     job = client.submit("a rocket", num_candidates=64, num_inference_steps=100, api_name="/candidates")
     wait_until(lambda: job.done() or job.status().progress_data)
@@ -152,17 +155,7 @@ def test_docker_stop_ends_the_app_with_a_run_under_way(first_process, sent):
     app.send_signal(sent)
     unshare.wait(PATIENCE)
     assert not app.is_running() and job.exception(PATIENCE), "the run was not waited for"
-
-
-@pytest.mark.slow
-def test_the_health_check_asks_the_app(first_process, monkeypatch):
-    url, unshare, app = first_process
-    check = re.search(r"HEALTHCHECK .*CMD (.*)", DOCKERFILE)[1].replace("python", sys.executable, 1)
-    monkeypatch.setenv("GRADIO_SERVER_PORT", url.rpartition(":")[2])
-    assert subprocess.run(check, shell=True).returncode == 0
-    app.send_signal(signal.SIGTERM)
-    unshare.wait(PATIENCE)
-    assert subprocess.run(check, shell=True, stderr=subprocess.DEVNULL).returncode != 0
+    assert subprocess.run(check, shell=True, stderr=subprocess.DEVNULL).returncode != 0, "it is not healthy"
 
 
 def test_models_are_kept_in_a_folder_of_the_user_of_the_image():

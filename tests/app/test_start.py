@@ -18,7 +18,6 @@ import pytest
 from i4vgen.errors import InvalidInputError
 from i4vgen.serving.address import bypass_proxies, check_address, check_environment, origin, port
 from tests.conftest import ROOT
-from tests.support.browsing import running_app
 from tests.support.waiting import PATIENCE
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
@@ -156,13 +155,3 @@ def test_a_taken_port_is_one_line(taken):
     status, err = start("--port", str(taken), "--model", "pocket")
     assert status == 1 and err.splitlines()[-1].startswith(f"error: port {taken} is taken")
     assert "Traceback" not in err
-
-
-@pytest.mark.slow
-def test_the_app_starts_behind_a_proxy_that_is_not_there(monkeypatch):
-    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
-    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
-    with running_app("--model", "pocket", "--allow-origin", "https://friend.example") as url:
-        headers = httpx.get(url, trust_env=False, timeout=PATIENCE).headers
-    frames = headers["content-security-policy"]
-    assert frames == "frame-ancestors 'self' https://huggingface.co https://friend.example"

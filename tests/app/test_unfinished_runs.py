@@ -1,19 +1,28 @@
-"""A run that is refused, fails or is stopped hides no earlier videos, and leaves their link in the address."""
+"""A run that is refused, fails or is stopped hides no earlier videos, and leaves their link in the address. A
+run whose page was closed ends.
+"""
 
 from __future__ import annotations
 
 import json
 import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from gradio_client.utils import apply_diff
 
-from i4vgen.serving.jobs.job import QueueFullError
+from i4vgen.serving.jobs.job import PAGE_LEASE, QueueFullError
 from i4vgen.serving.jobs.queue import JobQueue
+from i4vgen.serving.middleware import OpenStreams
 from i4vgen.storage.run_store import RunStore
-from i4vgen.studio import animating, files
-from i4vgen.studio.app import build_app
+from i4vgen.studio import animating, app, drawing, files
+from i4vgen.studio.app import build_app, launch_options
+from i4vgen.studio.components.live import live_value
 from tests.support.gradio_protocol import API, Tab, json_body, read_stream
+from tests.support.waiting import wait_until
 
 SETTINGS = {"prompt": "a red rocket", "Candidates": 2, "Denoising steps": 2}
 SAVES = ("save-side", "save-gif", "save-all")
@@ -53,9 +62,17 @@ class Page(Tab):
 
     def click(self, button: str) -> bool:
         """Clicks a button. Returns whether all went well."""
-        target = [self.names[button], "click"]
-        done = [self.fire(each) for each in self.events.values() if target in each["targets"]]
+        done = [self.fire(each) for each in self.events_of(button)]
         return all(done)
+
+    def events_of(self, button: str) -> list[dict]:
+        """The events that a click fires itself."""
+        target = [self.names[button], "click"]
+        return [each for each in self.events.values() if target in each["targets"]]
+
+    def followers_of(self, event: dict) -> list[dict]:
+        """The events that follow an event."""
+        return [each for each in self.events.values() if each["trigger_after"] == event["id"]]
 
     def reload(self) -> None:
         self.fire(self.events["on_load"])
@@ -64,7 +81,7 @@ class Page(Tab):
         """Fires an event and those that follow it. Returns whether all went well."""
         is_done = self.ask(event, **more) if event["backend_fn"] else self.run_script(event)
         follows = "trigger_only_on_success" if is_done else "trigger_only_on_failure"
-        followers = [each for each in self.events.values() if each["trigger_after"] == event["id"]]
+        followers = self.followers_of(event)
         followers.sort(key=lambda each: each["backend_fn"])  # scripts do not wait for the server
         return all([is_done, *[self.fire(each) for each in followers if each[follows]]])
 
@@ -78,11 +95,15 @@ class Page(Tab):
             self.link = values[2]
         return True
 
-    def ask(self, event: dict, **more: object) -> bool:
-        """Sends an event to the server and shows its answers. Returns whether it was answered without error."""
+    def begin(self, event: dict, **more: object) -> None:
+        """Sends an event to the server."""
         data = [self.shown[each]["value"] for each in event["inputs"]]
         body = {"fn_index": event["id"], "data": data, "session_hash": self.session}
         self.http.post(f"{self.url}{API}/queue/join", **json_body(body | more)).raise_for_status()
+
+    def ask(self, event: dict, **more: object) -> bool:
+        """Sends an event to the server and shows its answers. Returns whether it was answered without error."""
+        self.begin(event, **more)
         latest: list = []
         with self.http.stream("GET", f"{self.url}{API}/queue/data?session_hash={self.session}") as stream:
             for _, message in read_stream(stream.iter_lines()):
@@ -99,14 +120,21 @@ class Page(Tab):
         return message["success"]
 
 
-@pytest.fixture(scope="module")
-def url(runtime, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("studio")
+@contextmanager
+def running_studio(runtime, folder: Path, streams: OpenStreams | None = None) -> Iterator[str]:
     (folder / "examples.json").write_text(json.dumps([{"prompt": "a red rocket", "seed": 7}]))
-    demo = build_app(runtime, folder / "examples.json", RunStore(folder / "runs"))
-    demo.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False)
-    yield demo.local_url
-    demo.close()
+    demo = build_app(runtime, folder / "examples.json", RunStore(folder / "runs"), streams=streams)
+    demo.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, **launch_options(streams=streams))
+    try:
+        yield demo.local_url.rstrip("/")
+    finally:
+        demo.close()
+
+
+@pytest.fixture(scope="module")
+def url(runtime, tmp_path_factory) -> Iterator[str]:
+    with running_studio(runtime, tmp_path_factory.mktemp("studio")) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -222,3 +250,37 @@ def test_an_animation_that_fails_between_its_videos_shows_and_keeps_the_finished
     assert saves == (True, True, True)
     page.reload()
     assert page.results == shown
+
+
+def test_a_run_ends_two_minutes_after_its_page_was_closed(runtime, tmp_path, monkeypatch):
+    clock, queues, streams = [0.0], [], OpenStreams()
+
+    def make_queue(*given):
+        queues.append(JobQueue(*given, now=lambda: clock[0]))
+        return queues[-1]
+
+    def draw_on(_runtime, candidate_set, token, *_more):
+        while not token.stopped:
+            time.sleep(0.01)
+            yield candidate_set, live_value("Drawing")
+
+    monkeypatch.setattr(app, "JobQueue", make_queue)
+    monkeypatch.setattr(drawing, "draw", draw_on)
+    with running_studio(runtime, tmp_path, streams) as url:
+        (jobs,) = queues
+        page = Page(url)
+        (checked,) = page.events_of("generate")
+        assert page.ask(checked)
+        (followed,) = [each for each in page.followers_of(checked) if each["backend_fn"]]
+        page.begin(followed)
+        with page.http.stream("GET", f"{url}{API}/queue/data?session_hash={page.session}") as stream:
+            messages = (message for _, message in read_stream(stream.iter_lines()))
+            updates = (each for each in messages if each["msg"] == "process_generating")
+            for _ in range(3):
+                clock[0] += PAGE_LEASE - 1
+                next(updates), next(updates)  # the first may have been on its way
+            assert len(jobs) == 1, "an open page keeps its run"
+        wait_until(lambda: not streams.has_listener(page.session))
+        assert len(jobs) == 1, "it may come back"
+        clock[0] += PAGE_LEASE + 1
+        wait_until(lambda: not len(jobs))

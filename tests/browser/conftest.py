@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -20,10 +21,11 @@ def browser() -> Iterator[Browser]:
         yield chromium
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def url() -> Iterator[str]:
-    """The address of the real app in a process of its own."""
-    with running_app() as address:
+    """The address of the real app in a process of its own, on a port that no other app of this worker tries."""
+    port = int(os.environ["GRADIO_SERVER_PORT"]) + 90
+    with running_app("--port", str(port)) as address:
         yield address
 
 

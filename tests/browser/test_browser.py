@@ -82,7 +82,8 @@ def marked(page: Page, mark: str) -> list[int]:
 
 
 def test_generate_override_animate_and_compare(page):
-    fill_form(page, candidates=4, steps=4)
+    fill_form(page, candidates=4, steps=3)
+    set_number(page, "Frames", 4)
     draw(page, 4)
     found = captions(page)
     scores = [float(re.search(r"[+−]\d+\.\d\d", text)[0].replace("−", "-")) for text in found]
@@ -123,6 +124,7 @@ def test_generate_override_animate_and_compare(page):
     expect(page.locator("#anchor-words")).to_contain_text("highest reward")
 
 
+@pytest.mark.slow
 def test_a_picture_of_my_own(page, tmp_path):
     picture = tmp_path / "mine.png"
     pixels = np.zeros((90, 160, 4), np.uint8)
@@ -130,6 +132,7 @@ def test_a_picture_of_my_own(page, tmp_path):
     pixels[:, 80:, 3] = 255
     Image.fromarray(pixels).save(picture)
     fill_form(page, candidates=2, steps=3)
+    set_number(page, "Frames", 4)
     draw(page, 2)
     page.get_by_role("button", name="Use an image of my own").click()
     page.locator("#own-picture input[type=file]").set_input_files(picture)
@@ -198,6 +201,7 @@ def test_wrong_input_is_said_and_nothing_is_lost(page):
     expect(page.get_by_role("button", name="Draw candidates")).to_be_enabled()
 
 
+@pytest.mark.slow
 def test_the_second_person_waits_in_a_queue_and_can_leave_it(browser, url, page):
     fill_form(page, **LONG)
     with quiet_page(browser, url) as second:

@@ -209,6 +209,7 @@ def expect_scrolled(page: Page, place: float) -> None:
         page.wait_for_timeout(1000)
 
 
+@pytest.mark.slow
 def test_a_page_comes_back_where_it_was_scrolled_to(browser, line):
     with tab(browser, line.url) as page:
         fill_form(page, candidates=2, steps=2)

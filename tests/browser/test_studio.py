@@ -35,6 +35,14 @@ ROOT = Path(__file__).resolve().parents[2]
 FIRST, SECOND, *_, LAST = json.loads((ROOT / "examples.json").read_text(encoding="utf-8"))
 POCKET = json.loads((ROOT / "assets" / "pocket" / "i4vgen.json").read_text())
 SHOWN = "#player video:visible"
+TOO_WIDE = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+
+
+def expect_to_fit_a_phone(page: Page) -> None:
+    before = page.viewport_size
+    page.set_viewport_size(PHONE["viewport"])
+    wait_until(lambda: page.evaluate(TOO_WIDE) <= 0)
+    page.set_viewport_size(before)
 
 
 def animate(page: Page) -> None:
@@ -126,9 +134,9 @@ def test_sort_star_drop_and_bring_back(page):
     wait_until(lambda: marked(page, "★") == [1])
 
 
-@DESK_AND_PHONE
-def test_several_anchors_are_animated_and_compared(browser, url, options):
-    with quiet_page(browser, url, **options) as page:
+@pytest.mark.slow
+def test_several_anchors_are_animated_and_compared(browser, url):
+    with quiet_page(browser, url) as page:
         wait_for_first_run(page)
         fill_form(page, candidates=3, steps=2)
         set_number(page, "Frames", 4)
@@ -137,11 +145,8 @@ def test_several_anchors_are_animated_and_compared(browser, url, options):
         (best,) = wait_until(lambda: marked(page, "✓"))
         other, third = sorted({0, 1, 2} - {best})
         expect(ticks.nth(best)).to_be_checked()
-        if options:
-            ticks.nth(other).tap()
-        else:
-            page.locator(CARDS).nth(other).focus()
-            page.keyboard.press("x")
+        page.locator(CARDS).nth(other).focus()
+        page.keyboard.press("x")
         expect(page.locator("#animate")).to_have_text("Animate 2 anchors")
         expect(page.locator("#anchor-words")).to_contain_text(f"together with candidate {best + 1}")
         wait_until(lambda: marked(page, "✓") == sorted([best, other]))
@@ -167,8 +172,7 @@ def test_several_anchors_are_animated_and_compared(browser, url, options):
         expect(kept).to_be_checked()
         expect(page.locator("#history button.thumbnail-lg")).to_have_count(2)
         page.wait_for_url(re.compile("run="))
-        wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-        assert page.evaluate(wide) <= 0
+        expect_to_fit_a_phone(page)
 
         link = page.url
         (loser,) = set(keys) - {winner}
@@ -176,7 +180,7 @@ def test_several_anchors_are_animated_and_compared(browser, url, options):
         page.locator("#keep").get_by_label(f"Candidate {number}", exact=True).check()
         page.wait_for_url(lambda address: "run=" in address and address != link)
         link = page.url
-    with quiet_page(browser, link, **options) as page:  # in another browser a link shows one of them
+    with quiet_page(browser, link) as page:  # in another browser a link shows one of them
         expect(page.locator("#anchor-words")).to_contain_text(f"Candidate {number} of 3")
         expect(page.locator("#animate")).to_have_text("Animate this anchor")
         expect(page.locator("#keep")).to_be_hidden()
@@ -184,10 +188,10 @@ def test_several_anchors_are_animated_and_compared(browser, url, options):
         expect(page.get_by_role("rowheader")).to_have_text(["Vanilla", "NI-VSDS", "I4VGen"])
 
 
-@DESK_AND_PHONE
-def test_queued_prompts_outlive_their_tab_and_can_be_taken_out(browser, url, options):
+@pytest.mark.slow
+def test_queued_prompts_outlive_their_tab_and_can_be_taken_out(browser, url):
     cards, rows = "#history button.thumbnail-lg", "#queue li"
-    with quiet_page(browser, url, **options) as page:
+    with quiet_page(browser, url) as page:
         wait_for_first_run(page)
         fill_form(page, candidates=2, steps=2)
         set_number(page, "Frames", 4)
@@ -202,8 +206,7 @@ def test_queued_prompts_outlive_their_tab_and_can_be_taken_out(browser, url, opt
             expect(page.get_by_role("button", name="Draw candidates")).to_be_enabled()
             page.get_by_role("button", name="Leave the queue: a duck").click()
             expect(page.locator(rows).filter(has_text="a duck")).to_have_count(0)
-        wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-        assert page.evaluate(wide) <= 0
+            expect_to_fit_a_phone(page)
 
         other = page.context.new_page()  # the browser stays, the tab is closed
         page.close()
@@ -411,7 +414,7 @@ def test_what_a_full_storage_does_not_take_stays_on_the_page(browser, url):
 
 
 @pytest.mark.slow
-def test_any_number_of_tabs_load_and_a_closed_one_frees_the_device(browser, url):
+def test_any_number_of_tabs_load_beside_a_run(browser, url):
     with quiet_page(browser, url) as first:
         wait_for_first_run(first)
         fill_form(first, **LONG)
@@ -422,7 +425,7 @@ def test_any_number_of_tabs_load_and_a_closed_one_frees_the_device(browser, url)
             tab.goto(url)
         for tab in tabs:
             expect(tab.locator(CARDS)).to_have_count(16)
-        first.close()
+        first.locator("#stop-candidates").click()
         fill_form(tabs[-1], candidates=2, steps=2)
         draw(tabs[-1], 2)
 
@@ -577,8 +580,9 @@ def test_a_phone(browser, url):
         expect(page.locator(SHOWN)).to_have_count(2)
         page.locator(CARDS).nth(2).tap()
         expect(page.locator("#anchor-words")).to_contain_text("Candidate 3 of 16")
-        wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-        assert page.evaluate(wide) <= 0
+        page.get_by_role("checkbox", name=re.compile("^Animate candidate")).nth(4).tap()
+        expect(page.locator("#animate")).to_have_text("Animate 2 anchors")
+        assert page.evaluate(TOO_WIDE) <= 0
 
 
 @pytest.mark.parametrize("size", [(1440, 900), (390, 844)])

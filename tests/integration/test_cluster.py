@@ -348,6 +348,7 @@ def test_twelve_runs_outlive_the_death_of_a_node(command, cluster, tmp_path, mon
     assert [row["status"] for row in table(study)] == ["done"] * 12
 
 
+@pytest.mark.slow
 def test_one_machine_of_its_own_fails_and_stops_like_a_batch(command, environment, tmp_path, monkeypatch):
     over = []
 

@@ -56,7 +56,7 @@ def run(session: Session, folder: Path, environment: dict[str, str], tiny: Path)
         done = subprocess.run(
             f"{command} {options.format(tiny=tiny)}",
             shell=True,
-            cwd=ROOT if session.at_root else folder,
+            cwd=folder,
             env=environment,
             capture_output=True,
             text=True,
@@ -77,15 +77,16 @@ def test_slow_commands(name, folder, environment, tiny_model_dir):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("command", "path"), SERVERS.items())
-def test_servers(command, path, folder, environment):
+@pytest.mark.parametrize("command", SERVERS)
+def test_servers(command, folder, environment):
+    options, paths = SERVERS[command]
     assert shutil.which("sh")
     (folder / "app.py").symlink_to(ROOT / "app.py")
     (Path(environment["HOME"]) / "ComfyUI/models/loras").mkdir(parents=True)
     log = folder / "log.txt"
     with log.open("w") as file:
         server = subprocess.Popen(
-            f"exec env {command} --model pocket",
+            f"exec env {command} --model pocket {options}",
             shell=True,
             cwd=folder,
             env=environment | {"PYTHONUNBUFFERED": "1", "TMPDIR": str(folder)},
@@ -93,8 +94,10 @@ def test_servers(command, path, folder, environment):
             stderr=subprocess.STDOUT,
         )
     try:
-        with urllib.request.urlopen(f"{wait_for_url(log, server)}{path}", timeout=PATIENCE) as answer:
-            assert answer.status == 200
+        url = wait_for_url(log, server)
+        for path in paths:
+            with urllib.request.urlopen(f"{url}{path}", timeout=PATIENCE) as answer:
+                assert answer.status == 200
     finally:
         server.terminate()  # Ctrl-C may be ignored, as in the background
         server.wait(timeout=PATIENCE)

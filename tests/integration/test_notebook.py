@@ -30,6 +30,7 @@ def test_its_committed_outputs_are_small(notebook):
     assert len(nbformat.v4.writes(nbformat.v4.new_notebook()) + str(outputs)) <= LARGEST_OUTPUT
 
 
+@pytest.mark.slow
 def test_it_runs_with_the_pocket_model(notebook, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))  # in place of the installation
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))

@@ -27,17 +27,31 @@ class Session:
         commands: As a page has them, each with the options that make it small. {tiny} stands for the folder
             of a tiny model.
         files: Written to the folder first: contents by name.
-        at_root: Whether the folder is the repository, because the commands read its files.
     """
 
     commands: Mapping[str, str]
     files: Mapping[str, str] = field(default_factory=dict)
-    at_root: bool = False
 
 
 SMALL = "--model pocket --candidates 2 --steps 2 --frames 4"
 
 SESSIONS = {
+    "parts of a training run": Session(
+        {
+            "tar c runs/flow/flow.checkpoint.pt runs/flow/figures.json runs/flow/pocket-flow"
+            " | split -b 15m - flow.tar.": "",
+            "cat flow.tar.* | tar x": "",
+        },
+        files={
+            "runs/flow/flow.checkpoint.pt": "weights",
+            "runs/flow/figures.json": "{}",
+            "runs/flow/pocket-flow/model_index.json": "{}",
+        },
+    ),
+}
+"""Sessions that take seconds."""
+
+SLOW_SESSIONS = {
     "a run": Session(
         {
             'python -m i4vgen "a rocket rising in a starry night" --seed 7 --compare vanilla --out rocket': (
@@ -55,30 +69,6 @@ SESSIONS = {
         },
         files={"prompts.txt": "a rocket rising\n"},
     ),
-    "parts of a training run": Session(
-        {
-            "tar c runs/flow/flow.checkpoint.pt runs/flow/figures.json runs/flow/pocket-flow"
-            " | split -b 15m - flow.tar.": "",
-            "cat flow.tar.* | tar x": "",
-        },
-        files={
-            "runs/flow/flow.checkpoint.pt": "weights",
-            "runs/flow/figures.json": "{}",
-            "runs/flow/pocket-flow/model_index.json": "{}",
-        },
-    ),
-}
-"""Sessions that take seconds."""
-
-SLOW_SESSIONS = {
-    "agreement": Session(
-        {
-            "python -m tests.parity tests/data/*.safetensors": "",
-            "python -m tests.parity image_reward tests/data/image_reward_tiny": "",
-            "python -m tests.parity hpsv2 tests/data/hpsv2_tiny/recording.safetensors": "",
-        },
-        at_root=True,
-    ),
     "speed": Session(
         {
             "python -m benchmarks.speed --preset faithful": (
@@ -90,28 +80,25 @@ SLOW_SESSIONS = {
     "evidence": Session(
         {
             "python -m benchmarks.evidence --help": "",
-            "python -m benchmarks.evidence --seeds 4 --methods vanilla,i4vgen --candidates 16": (
-                "--model {tiny} --prompts 2 --seeds 1 --candidates 4"
-            ),
-            "python -m benchmarks.evidence.sweep --step-sizes 0.3,0.5,0.8 --p-re 0.85,1": (
-                "--model {tiny} --prompts 1 --step-sizes 0.3 --p-re 0.5"
-            ),
-            "python -m benchmarks.evidence.noise_map": "--out noise_map.svg",
+            "python -m benchmarks.evidence.noise_map": "--out noise_map.svg --clips 70",
             "python -m benchmarks.contact_sheet": "--model {tiny} --out contact_sheet.webp --pairs pairs",
         }
     ),
-    "the moving picture": Session({"python -m benchmarks.moving_picture": "--model {tiny} --out ."}),
-    "a killed server": Session({"python -m benchmarks.kills": "--moments 1"}),
+    "the moving picture": Session(
+        {"python -m benchmarks.moving_picture": "--model {tiny} --out . --themes light"}
+    ),
+    "a killed server": Session({"python -m benchmarks.kills": "--moments 1 --seconds 1"}),
 }
 """Sessions that take up to minutes."""
 
 SERVERS = {
-    "I4VGEN_AUTH=USER:PASSWORD python app.py --host 0.0.0.0": "/",
-    "python app.py --host 0.0.0.0 --no-public": "/",
-    "python app.py --models-dir ~/ComfyUI/models": "/config",
-    "python app.py --mcp": "/gradio_api/mcp/schema",
+    "I4VGEN_AUTH=USER:PASSWORD python app.py --host 0.0.0.0": ("", ["/"]),
+    "python app.py --host 0.0.0.0 --no-public": (
+        "--models-dir ~/ComfyUI/models --mcp",
+        ["/", "/config", "/gradio_api/mcp/schema"],
+    ),
 }
-"""Commands that run until they are stopped: a test starts each and asks for this path."""
+"""Commands that run until they are stopped: a test starts each with these options and asks for these paths."""
 
 RUN_ELSEWHERE = {
     "make demo": "tests/fresh",
@@ -123,6 +110,21 @@ RUN_ELSEWHERE = {
     "pip install .": "test_the_wheel_runs_from_any_folder",
     "i4vgen batch prompts.txt --out study --ray local": (
         "test_one_machine_of_its_own_fails_and_stops_like_a_batch"
+    ),
+    "python app.py --models-dir ~/ComfyUI/models": "test_servers",
+    "python app.py --mcp": "test_servers",
+    "python -m tests.parity tests/data/*.safetensors": "test_every_stage_agrees_with_the_authors",
+    "python -m tests.parity image_reward tests/data/image_reward_tiny": (
+        "test_image_reward_agrees_with_the_package"
+    ),
+    "python -m tests.parity hpsv2 tests/data/hpsv2_tiny/recording.safetensors": (
+        "test_hpsv2_agrees_with_open_clip_and_the_package"
+    ),
+    "python -m benchmarks.evidence --seeds 4 --methods vanilla,i4vgen --candidates 16": (
+        "test_the_command_goes_on_where_it_was_and_reports_every_method"
+    ),
+    "python -m benchmarks.evidence.sweep --step-sizes 0.3,0.5,0.8 --p-re 0.85,1": (
+        "test_a_sweep_tries_every_setting_and_goes_on_where_it_was"
     ),
     "python -m benchmarks.evidence --prompts 10 --seeds 1": (
         "test_the_command_goes_on_where_it_was_and_reports_every_method"

@@ -21,8 +21,9 @@ from i4vgen.rewards.base import FeatureReward
 from i4vgen.rewards.clip import ClipScore
 from i4vgen.rewards.image_reward import ImageReward
 from i4vgen.rewards.pocket import PocketReward
+from tests import parity
 from tests.conftest import ROOT
-from tests.support import parity_hpsv2, parity_image_reward
+from tests.support import parity_hpsv2
 from tests.support.layouts_rewards import (
     SHA,
     write_bert_tokenizer,
@@ -92,10 +93,15 @@ def refusal(load, *args) -> str:
     return str(caught.value)
 
 
-def test_image_reward_agrees_with_the_package():
-    errors = parity_image_reward.compare(PACKAGE_RUN)
-    assert len(errors) == 8
-    assert max(errors.values()) < 1e-5, errors
+def errors_in(printed: str) -> dict[str, float]:
+    """The error of each step that `tests.parity` has printed."""
+    return {name: float(error) for name, error in re.findall(r"^  (\S.*?) +(\S+)  ok$", printed, re.M)}
+
+
+def test_image_reward_agrees_with_the_package(capsys):
+    assert parity.main(["image_reward", str(PACKAGE_RUN)]) == 0
+    printed = errors_in(capsys.readouterr().out)
+    assert len(printed) == 8 and max(printed.values()) < 1e-5, printed
 
 
 def test_tokens_are_those_of_the_package():
@@ -343,10 +349,11 @@ def test_clips_that_do_not_fit(models, tmp_path):
     assert "24 x 24" in load(lambda folder: CLIPImageProcessorPil(**sizes).save_pretrained(folder))
 
 
-def test_hpsv2_agrees_with_open_clip_and_the_package():
-    errors = parity_hpsv2.compare(HPSV2_RUN)
-    assert list(errors) == ["tokens", "pixels", "image features", "text features", "scores"]
-    assert max(errors.values()) < 1e-5, errors
+def test_hpsv2_agrees_with_open_clip_and_the_package(capsys):
+    assert parity.main(["hpsv2", str(HPSV2_RUN)]) == 0
+    printed = errors_in(capsys.readouterr().out)
+    assert list(printed) == ["tokens", "pixels", "image features", "text features", "scores"]
+    assert max(printed.values()) < 1e-5, printed
 
 
 @pytest.fixture

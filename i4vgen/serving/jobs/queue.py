@@ -185,10 +185,8 @@ class JobQueue:
                     handle = order[0]
                     self._waiting.remove(handle)
                     self._running.append(handle)
-                    self._attended_was_last, self._rounds[handle.job.attended] = (
-                        handle.job.attended,
-                        handle.round,
-                    )
+                    self._attended_was_last = handle.job.attended
+                    self._rounds[handle.job.attended] = handle.round
                     return handle
                 if not self._changed.wait(IDLE):
                     self._busy_workers -= 1  # under the lock, so that the next submitted job starts a worker
