@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 
 from benchmarks.evidence import __main__ as evidence
 from benchmarks.evidence import judging, sweep, vbench_judge
+from benchmarks.evidence.control import beside, table_of_control
 from benchmarks.evidence.drawing import Drawer, Job
 from benchmarks.evidence.identity import identity, resemblance
 from benchmarks.evidence.imagenet import ImageNetJudge, Probe
@@ -249,6 +250,22 @@ def test_rows_come_back_as_they_were_kept_and_others_join_them(tmp_path):
     assert provenance_of(back) == {"device": "2 CPU cores", "date": "2026-12-01 to 2026-12-02"}
     summary = summarise(["vanilla", "fast"], back)
     assert summary["fast"]["videos"]["mean"] == 2 and summary["fast"]["mean_flow"]["gain"]["mean"] == -1.25
+
+
+def test_a_control_is_held_against_the_same_prompts_and_seeds():
+    def video(worst, changes=0):
+        return Row({"worst_frame": worst, "identity_changes": changes})
+
+    stored = {(0, 0): {"vanilla": video(0.5), "i4vgen": video(0.9, 1)}, (1, 0): {"vanilla": video(0.5)}}
+    control = {(0, 0): {"vanilla": video(0.7, 3)}, (1, 0): {"vanilla": video(0.0)}, (0, 1): stored[0, 0]}
+    measured = beside(stored, control)
+    assert list(measured) == [(0, 0)], "others have no pair"
+    heading, _, worst, _, changes, *_ = table_of_control(measured, kinds={0}).splitlines()
+    assert "I4VGen ahead of the control (1 pairs)" in heading
+    assert [part.strip().split()[0] for part in worst.split("|")[2:-1]] == [
+        "0.500", "0.700", "0.900", "+0.200", "+0.200",
+    ]  # fmt: skip
+    assert "+2.000" in changes, "fewer are better"
 
 
 def test_a_models_card_does_not_part_its_rows(tmp_path, tiny_model_dir):
