@@ -1,15 +1,16 @@
-"""Holds a control against the stored rows: a vanilla model that was trained otherwise than the shipped one.
+"""Holds controls against the stored rows: vanilla models that were trained otherwise than the shipped one.
 
     python -m benchmarks.evidence --model CONTROL --methods vanilla --candidates 0 --seeds 1 --out runs/control
-    python -m benchmarks.evidence.control runs/control/40-prompts-1-seeds/rows.csv
+    python -m benchmarks.evidence.control "more training=runs/control/40-prompts-1-seeds/rows.csv"
 
-Prints a table of the prompts and seeds that both have: the means of vanilla, of the control's vanilla and of
-I4VGen, and by how much I4VGen is ahead of the control.
+Prints, for the prompts and seeds that all have, the means of vanilla, of every control's vanilla and of I4VGen,
+and by how much I4VGen is ahead of every control; and the same for the prompts that name a kind.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,8 +22,6 @@ from benchmarks.evidence.statistics import mean_of
 from pocket.presets import PRESETS
 from training.markdown import table
 
-CONTROL = "control"
-METHODS = {"vanilla": "vanilla", CONTROL: "the control", "i4vgen": "I4VGen"}
 FIGURES = (
     "worst_frame",
     "main_member",
@@ -37,29 +36,33 @@ FIGURES = (
 )
 
 
-def beside(stored: Measured, control: Measured) -> Measured:
-    """The stored rows of what the control has too, with its vanilla videos as a method of their own."""
+def beside(stored: Measured, controls: Mapping[str, Measured]) -> Measured:
+    """The stored rows of what all controls have too, with the vanilla videos of each as a method of its name."""
     return {
-        key: {**stored[key], CONTROL: rows["vanilla"]}
-        for key, rows in control.items()
-        if "vanilla" in rows and {"vanilla", "i4vgen"} <= stored.get(key, {}).keys()
+        key: rows | {name: control[key]["vanilla"] for name, control in controls.items()}
+        for key, rows in stored.items()
+        if {"vanilla", "i4vgen"} <= rows.keys()
+        and all("vanilla" in control.get(key, {}) for control in controls.values())
     }
 
 
-def table_of_control(measured: Measured, kinds: set[int]) -> str:
-    """kinds: the numbers of the prompts that name a kind."""
-    parts = {"I4VGen ahead of the control": measured, KINDS: only(measured, kinds)}
+def table_of_controls(measured: Measured, names: list[str]) -> str:
     rows = []
-    for name in FIGURES:
-        title = title_of(name) + (" (lower is better)" if name in LOWER_IS_BETTER else "")
-        means = [cell(asdict(mean_of(table_of(measured, method, name)))) for method in METHODS]
-        leads = [
-            sign_of(name) * (table_of(part, "i4vgen", name) - table_of(part, CONTROL, name))
-            for part in parts.values()
-        ]
+    for figure in FIGURES:
+        values = {name: table_of(measured, name, figure) for name in ("vanilla", *names, "i4vgen")}
+        means = [cell(asdict(mean_of(each))) for each in values.values()]
+        leads = [sign_of(figure) * (values["i4vgen"] - values[name]) for name in names]
+        title = title_of(figure) + (" (lower is better)" if figure in LOWER_IS_BETTER else "")
         rows.append([title, *means, *(gain_cell({"gain": asdict(mean_of(lead))}) for lead in leads)])
-    titles = [f"{title} ({len(part)} pairs)" for title, part in parts.items()]
-    return table(["", *METHODS.values(), *titles], rows)
+    return table(["", "vanilla", *names, "I4VGen", *(f"I4VGen ahead of: {name}" for name in names)], rows)
+
+
+def named_rows(text: str) -> tuple[str, Measured]:
+    """Parses NAME=ROWS.CSV for argparse."""
+    name, _, path = text.partition("=")
+    if not Path(path).is_file():
+        raise argparse.ArgumentTypeError(f"give NAME=ROWS.CSV, not {text}: there is no file {path}")
+    return name, read_rows(Path(path))
 
 
 def main() -> None:
@@ -68,14 +71,17 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("rows", type=Path, help="rows.csv of the control's report")
+    parser.add_argument("controls", nargs="+", type=named_rows, metavar="NAME=ROWS.CSV")
     parser.add_argument("--preset", choices=PRESETS, default="cpu", help="the world of the models")
     args = parser.parse_args()
-    measured = beside(read_rows(), read_rows(args.rows))
+    controls = dict(args.controls)
+    measured = beside(read_rows(), controls)
     if not measured:
-        parser.error(f"{args.rows} has no vanilla video of a stored prompt and seed")
+        parser.error("there is no vanilla video of a stored prompt and seed in all of them")
     prompts = make_prompts(PRESETS[args.preset], 1 + max(number for number, _ in measured))
-    print(table_of_control(measured, Splits.of(prompts).sorts.get(KINDS, set())))
+    kinds = only(measured, Splits.of(prompts).sorts.get(KINDS, set()))
+    for title, part in (("all prompts", measured), (KINDS, kinds)):
+        print(f"{title} ({len(part)} pairs)\n\n{table_of_controls(part, list(controls))}\n")
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ from diffusers import DDIMScheduler
 from safetensors.torch import save_file
 
 from benchmarks.evidence import __main__ as evidence
-from benchmarks.evidence import judging, sweep, vbench_judge
-from benchmarks.evidence.control import beside, table_of_control
+from benchmarks.evidence import control, judging, sweep, vbench_judge
+from benchmarks.evidence.control import beside, table_of_controls
 from benchmarks.evidence.drawing import Drawer, Job
 from benchmarks.evidence.identity import identity, resemblance
 from benchmarks.evidence.imagenet import ImageNetJudge, Probe
@@ -252,20 +252,29 @@ def test_rows_come_back_as_they_were_kept_and_others_join_them(tmp_path):
     assert summary["fast"]["videos"]["mean"] == 2 and summary["fast"]["mean_flow"]["gain"]["mean"] == -1.25
 
 
-def test_a_control_is_held_against_the_same_prompts_and_seeds():
+def test_controls_are_held_against_the_same_prompts_and_seeds(tmp_path, monkeypatch, capsys):
     def video(worst, changes=0):
         return Row({"worst_frame": worst, "identity_changes": changes})
 
     stored = {(0, 0): {"vanilla": video(0.5), "i4vgen": video(0.9, 1)}, (1, 0): {"vanilla": video(0.5)}}
-    control = {(0, 0): {"vanilla": video(0.7, 3)}, (1, 0): {"vanilla": video(0.0)}, (0, 1): stored[0, 0]}
-    measured = beside(stored, control)
+    more = {(0, 0): {"vanilla": video(0.7, 3)}, (1, 0): {"vanilla": video(0.0)}, (0, 1): stored[0, 0]}
+    measured = beside(stored, {"more": more, "other": stored})
     assert list(measured) == [(0, 0)], "others have no pair"
-    heading, _, worst, _, changes, *_ = table_of_control(measured, kinds={0}).splitlines()
-    assert "I4VGen ahead of the control (1 pairs)" in heading
-    assert [part.strip().split()[0] for part in worst.split("|")[2:-1]] == [
-        "0.500", "0.700", "0.900", "+0.200", "+0.200",
+    heading, _, worst, _, changes, *_ = table_of_controls(measured, ["more", "other"]).splitlines()
+    assert "| vanilla | more | other | I4VGen | I4VGen ahead of: more |" in heading
+    assert [part.split()[0] for part in worst.split("|")[2:-1]] == [
+        "0.500", "0.700", "0.500", "0.900", "+0.200", "+0.400",
     ]  # fmt: skip
     assert "+2.000" in changes, "fewer are better"
+
+    write_rows({(0, 1000): {"vanilla": video(0.7)}}, tmp_path / "rows.csv")
+    monkeypatch.setattr(sys, "argv", ["control", f"more={tmp_path / 'rows.csv'}"])
+    control.main()
+    assert "all prompts (1 pairs)" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["control", "more=rows"])
+    with pytest.raises(SystemExit):
+        control.main()
+    assert "there is no file rows" in capsys.readouterr().err
 
 
 def test_a_models_card_does_not_part_its_rows(tmp_path, tiny_model_dir):
