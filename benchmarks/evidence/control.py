@@ -37,7 +37,7 @@ FIGURES = (
 
 
 def beside(stored: Measured, controls: Mapping[str, Measured]) -> Measured:
-    """The stored rows of what all controls have too, with the vanilla videos of each as a method of its name."""
+    """The stored rows of what all controls have too, and the vanilla videos of each as a method of its name."""
     return {
         key: rows | {name: control[key]["vanilla"] for name, control in controls.items()}
         for key, rows in stored.items()
