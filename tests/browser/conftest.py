@@ -31,7 +31,18 @@ def url() -> Iterator[str]:
 
 @pytest.fixture
 def page(browser, url) -> Iterator[Page]:
-    """A fresh tab on it with its first run, which fails on any error in its console."""
+    """A fresh tab on it with its first run, which fails on any error in its console.
+
+    Nothing plays by itself: videos would be drawn on the cores that the model needs.
+    """
+    with quiet_page(browser, url, reduced_motion="reduce") as tab:
+        wait_for_first_run(tab)
+        yield tab
+
+
+@pytest.fixture
+def moving_page(browser, url) -> Iterator[Page]:
+    """A fresh tab like `page`, but its videos play."""
     with quiet_page(browser, url) as tab:
         wait_for_first_run(tab)
         yield tab

@@ -81,7 +81,8 @@ def marked(page: Page, mark: str) -> list[int]:
     return [index for index, text in enumerate(captions(page)) if mark in text]
 
 
-def test_generate_override_animate_and_compare(page):
+def test_generate_override_animate_and_compare(moving_page):
+    page = moving_page
     fill_form(page, candidates=4, steps=3)
     set_number(page, "Frames", 4)
     draw(page, 4)

@@ -123,6 +123,9 @@ RUN_ELSEWHERE = {
     "python -m benchmarks.evidence --seeds 4 --methods vanilla,i4vgen --candidates 16": (
         "test_the_command_goes_on_where_it_was_and_reports_every_method"
     ),
+    "python -m benchmarks.evidence.control NAME=ROWS.CSV": (
+        "test_controls_are_held_against_the_same_prompts_and_seeds"
+    ),
     "python -m benchmarks.evidence.sweep --step-sizes 0.3,0.5,0.8 --p-re 0.85,1": (
         "test_a_sweep_tries_every_setting_and_goes_on_where_it_was"
     ),
