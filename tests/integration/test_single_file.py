@@ -10,6 +10,7 @@ import re
 import shutil
 from functools import partial
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pytest
@@ -65,23 +66,29 @@ def reference(files):
     return load
 
 
-def assert_draws_alike(backbone, reference, num_frames: int = 3) -> None:
-    video = torch.randn(1, 4, num_frames, 8, 8, generator=torch.Generator().manual_seed(0))
+DRAWN: WeakKeyDictionary[AnimateDiffBackbone, tuple] = WeakKeyDictionary()
+"""What backbones have drawn: references are drawn with once."""
+
+
+def draw(backbone: AnimateDiffBackbone) -> tuple:
+    """Uses every network of a backbone on the same inputs."""
+    video = torch.randn(1, 4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
-    outputs = []
-    for one in (backbone, reference):
-        prompt = one.encode_prompt("a photo of a cat, naïve and 1girl", "blurry")
-        outputs.append(
-            (
-                prompt.prompt,
-                prompt.negative,
-                predict_noise(one, video[:, :, :1], 400, prompt, 7.5),
-                predict_noise(one, video, 400, prompt, 7.5),
-                one.encode(image),
-                torch.from_numpy(one.decode(0.1 * video)).float(),
-            )
-        )
-    for mine, theirs in zip(*outputs, strict=True):
+    prompt = backbone.encode_prompt("a photo of a cat, naïve and 1girl", "blurry")
+    return (
+        prompt.prompt,
+        prompt.negative,
+        predict_noise(backbone, video[:, :, :1], 400, prompt, 7.5),
+        predict_noise(backbone, video, 400, prompt, 7.5),
+        backbone.encode(image),
+        torch.from_numpy(backbone.decode(0.1 * video)).float(),
+    )
+
+
+def assert_draws_alike(backbone: AnimateDiffBackbone, reference: AnimateDiffBackbone) -> None:
+    if reference not in DRAWN:
+        DRAWN[reference] = draw(reference)
+    for mine, theirs in zip(draw(backbone), DRAWN[reference], strict=True):
         torch.testing.assert_close(mine, theirs, **TOLERANCE)
         assert theirs.std() > 1e-3
 
