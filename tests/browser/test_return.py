@@ -109,13 +109,13 @@ def pictures(page: Page) -> list[str]:
 @pytest.mark.slow
 def test_a_run_goes_on_while_the_line_is_down_and_the_page_finds_it_again(browser, line):
     with tab(browser, line.url) as page:
-        fill_form(page, candidates=16, steps=100, prompt="a racing car at sunset")  # still under way at the cut
+        fill_form(page, candidates=8, steps=100, prompt="a racing car at sunset")  # still under way at the cut
         set_number(page, "Frames", 4)
         page.get_by_role("button", name="Draw candidates").click()
         expect(page.locator("#stop-candidates")).to_be_visible(timeout=PATIENCE)
         cut(page, line)
-        expect(page.get_by_text("16 candidates in")).to_be_visible(timeout=PATIENCE)
-        expect(page.locator(CARDS)).to_have_count(16)
+        expect(page.get_by_text("8 candidates in")).to_be_visible(timeout=PATIENCE)
+        expect(page.locator(CARDS)).to_have_count(8)
         expect(page.get_by_label("Prompt", exact=True)).to_have_value("a racing car at sunset")
 
         page.locator(CARDS).nth(1).click()
@@ -130,7 +130,7 @@ def test_a_run_goes_on_while_the_line_is_down_and_the_page_finds_it_again(browse
         expect(page.locator("#stop-animate")).to_be_visible(timeout=PATIENCE)
         expect(page.locator("#live")).to_contain_text("step", timeout=PATIENCE)
         cut(page, line)
-        expect(page.locator(CARDS)).to_have_count(16)
+        expect(page.locator(CARDS)).to_have_count(8)
         wait_until(lambda: (captions(page), pictures(page)) == (before, shown))
         expect(page.locator("#live")).to_contain_text("Done in", timeout=PATIENCE)
         expect(page.locator("#report")).to_contain_text("Flicker")
