@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.evidence.measured import Measured, only, table_of, title_of
+from benchmarks.evidence.measured import Measured, only, table_of
 from benchmarks.evidence.prompts import make_prompts
-from benchmarks.evidence.report import KINDS, LOWER_IS_BETTER, Splits, cell, gain_cell, sign_of
+from benchmarks.evidence.report import KINDS, Splits, cell, gain_cell, mean_title, sign_of
 from benchmarks.evidence.rows import read_rows
 from benchmarks.evidence.statistics import mean_of
 from pocket.presets import PRESETS
@@ -52,8 +52,8 @@ def table_of_controls(measured: Measured, names: list[str]) -> str:
         values = {name: table_of(measured, name, figure) for name in ("vanilla", *names, "i4vgen")}
         means = [cell(asdict(mean_of(each))) for each in values.values()]
         leads = [sign_of(figure) * (values["i4vgen"] - values[name]) for name in names]
-        title = title_of(figure) + (" (lower is better)" if figure in LOWER_IS_BETTER else "")
-        rows.append([title, *means, *(gain_cell({"gain": asdict(mean_of(lead))}) for lead in leads)])
+        gains = [gain_cell({"gain": asdict(mean_of(lead))}) for lead in leads]
+        rows.append([mean_title(figure), *means, *gains])
     return table(["", "vanilla", *names, "I4VGen", *(f"I4VGen ahead of: {name}" for name in names)], rows)
 
 

@@ -51,6 +51,10 @@ def sign_of(name: str) -> int:
     return -1 if name in LOWER_IS_BETTER else 1
 
 
+def mean_title(name: str) -> str:
+    return title_of(name) + (" (lower is better)" if name in LOWER_IS_BETTER else "")
+
+
 def gain_title(name: str) -> str:
     return title_of(name) + (", less by" if name in LOWER_IS_BETTER else "")
 
@@ -89,7 +93,7 @@ def markdown(methods: list[str], summary: Mapping[str, Mapping], about: Mapping)
     rows = [["videos", *(str(summary[m]["videos"]["mean"]) for m in methods)]]
     rows += [
         [
-            title_of(name) + (" (lower is better)" if name in LOWER_IS_BETTER else ""),
+            mean_title(name),
             *(cell(summary[m][name]["mean"]) for m in methods),
         ]
         for name in names

@@ -126,7 +126,7 @@ def _animate_one(
     def show(live: dict | None = None, with_clips: bool = False) -> AnimationStep:
         live = live or live_value(
             tracker.words(),
-            fraction=tracker.fraction,
+            fraction=clock.fraction,
             stages=tracker.stages(),
             facts=facts,
             trace=trace,

@@ -41,7 +41,7 @@ def draw(
                 tracker.begin(name, total)
             case Progress(stage, step):
                 if tracker.step(stage, step):
-                    status = live_value(tracker.words(), fraction=tracker.fraction)
+                    status = live_value(tracker.words(), fraction=clock.fraction)
                     yield candidate_set, status
             case Candidate():
                 made = candidate_set.made or runtime.describe()  # the model is loaded by now

@@ -49,11 +49,6 @@ class RunProgress:
         return True
 
     @property
-    def fraction(self) -> float:
-        """The completed share of the run, 0 to 1."""
-        return self._clock.fraction
-
-    @property
     def total(self) -> int:
         """Number of steps of the current stage."""
         return 0 if self.stage is None else self._plans[self._part].get(self.stage, 0)

@@ -28,9 +28,6 @@ from tests.support.gradio_protocol import device_taken
 from tests.support.waiting import wait_until
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
-DESK_AND_PHONE = pytest.mark.parametrize(
-    "options", [{}, pytest.param(PHONE, marks=pytest.mark.slow)], ids=["1440", "390"]
-)
 ROOT = Path(__file__).resolve().parents[2]
 FIRST, SECOND, *_, LAST = json.loads((ROOT / "examples.json").read_text(encoding="utf-8"))
 POCKET = json.loads((ROOT / "assets" / "pocket" / "i4vgen.json").read_text())
@@ -528,7 +525,7 @@ def test_chips_make_a_prompt(page):
         expect(prompt).to_have_value(composed)
 
 
-@DESK_AND_PHONE
+@pytest.mark.parametrize("options", [{}, pytest.param(PHONE, marks=pytest.mark.slow)], ids=["1440", "390"])
 def test_chips_come_in_pages_of_ten_with_the_kinds_first(browser, url, options):
     names = [synonyms[0] for synonyms in POCKET["phrases"]["subject"]]
     last = (len(names) + 9) // 10
@@ -547,8 +544,7 @@ def test_chips_come_in_pages_of_ten_with_the_kinds_first(browser, url, options):
             subjects.get_by_role("button", name=member, exact=True).click()
             expect(prompt).to_have_value(composed)
             expect(subjects.locator(".gallery-item")).to_have_text(shown)  # the page stays
-        wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-        assert page.evaluate(wide) <= 0
+        assert page.evaluate(TOO_WIDE) <= 0
 
 
 def test_my_own_picture_shows_what_is_cut_off(page, tmp_path):
