@@ -153,7 +153,10 @@ class OwnPagesOnly:
 
 
 class BoundedBodies:
-    """Rejects requests with too many bytes or values while they are being read."""
+    """Rejects requests with too many bytes or values while they are being read.
+
+    The rest of a rejected request is read and discarded, up to twice the limit.
+    """
 
     def __init__(self, app: ASGIApp, largest_upload: int) -> None:
         """Wraps an app.
@@ -177,11 +180,15 @@ class BoundedBodies:
 
         async def bounded_receive() -> Message:
             nonlocal read, values
-            message: Message = await receive() if size <= most else {}
+            message: Message = await receive() if size <= 2 * most else {}
             body = message.get("body", b"")
             read += len(body)
             values += 0 if is_upload else sum(map(body.count, (b",", b"[", b"{")))
             if max(size, read) > most or values > MANY_VALUES:
+                # A client that is still sending does not see the response: behind nginx, it would get a 502.
+                while message.get("more_body") and read <= 2 * most:
+                    message = await receive()
+                    read += len(message.get("body", b""))
                 raise HTTPException(
                     413,
                     f"This request is too large: at most {most / 2**20:g} MB and {MANY_VALUES} values. Upload"

@@ -6,10 +6,12 @@ import asyncio
 import re
 import runpy
 import shutil
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
+from urllib.parse import urlsplit
 
 import gradio as gr
 import httpx
@@ -361,6 +363,30 @@ def test_requests_are_bounded_before_they_are_read(url, http, body, told):
         headers={"content-type": "application/json"},
     )
     assert answer.status_code == 413 and "at most 2 MB and 20000 values" in answer.json()["detail"]
+
+
+def test_a_client_that_sends_all_before_it_listens_gets_the_answer(url):
+    """As nginx does: when the app closes the connection before that, nginx's client gets a 502."""
+    address = urlsplit(url)
+    with socket.create_connection((address.hostname, address.port), timeout=60) as client:
+        client.sendall(
+            f"POST /gradio_api/call/generate HTTP/1.1\r\nHost: {address.netloc}\r\nConnection: close\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {64 * 2**16}\r\n\r\n".encode()
+        )
+        for _ in range(64):
+            client.sendall(bytes(2**16))
+            time.sleep(0.01)  # so that an early answer closes the connection before the end
+        assert client.recv(2**16).startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_body_far_too_large_is_not_awaited(url):
+    address = urlsplit(url)
+    with socket.create_connection((address.hostname, address.port), timeout=60) as client:
+        client.sendall(
+            f"POST /gradio_api/upload HTTP/1.1\r\nHost: {address.netloc}\r\n"
+            f"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: {2**40}\r\n\r\n".encode()
+        )
+        assert client.recv(2**16).startswith(b"HTTP/1.1 413 ")
 
 
 def test_uploads_may_be_larger(url, http):
