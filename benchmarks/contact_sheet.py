@@ -42,7 +42,7 @@ def moments(frames: np.ndarray) -> list[np.ndarray]:
 
 
 @dataclass(frozen=True)
-class Row:
+class Pair:
     """anchor: uint8 [H, W, 3]. videos: frames of vanilla and of I4VGen by name, uint8 [F, H, W, 3]."""
 
     anchor: np.ndarray
@@ -54,7 +54,7 @@ class Row:
         return [self.anchor, *moments(self.videos["vanilla"]), *moments(self.videos["i4vgen"])]
 
 
-def draw_row(runtime: Runtime, prompt: str) -> Row:
+def draw_pair(runtime: Runtime, prompt: str) -> Pair:
     config = GenerationConfig.for_model(runtime.defaults, prompt=prompt, seed=FIRST_SEED)
     anchor, videos = None, {}
     for event in runtime.stream(lambda pipeline: pipeline.run(config)):
@@ -62,7 +62,7 @@ def draw_row(runtime: Runtime, prompt: str) -> Row:
             anchor = event.image
         elif isinstance(event, Result):
             videos[event.name] = event.frames
-    return Row(anchor, videos)
+    return Pair(anchor, videos)
 
 
 def columns() -> list[int]:
@@ -71,13 +71,13 @@ def columns() -> list[int]:
     return [GAP + x for x in itertools.accumulate(steps)]
 
 
-def write_pairs(rows: dict[str, Row], folder: Path, fps: int) -> None:
+def write_pairs(pairs: dict[str, Pair], folder: Path, fps: int) -> None:
     """Writes a moving picture of each prompt, its two videos in random order, and the key to the orders."""
     folder.mkdir(parents=True, exist_ok=True)
     rng, key = random.Random(), {}
-    for number, (prompt, row) in enumerate(rows.items(), 1):
+    for number, (prompt, pair) in enumerate(pairs.items(), 1):
         sides = rng.sample(["vanilla", "i4vgen"], 2)
-        left, right = (row.videos[name] for name in sides)
+        left, right = (pair.videos[name] for name in sides)
         gap = np.full((*left.shape[:2], GAP, 3), 255, np.uint8)
         frames = [enlarge(frame) for frame in np.concatenate([left, gap, right], axis=2)]
         path = folder / f"pair-{number}.webp"
@@ -92,10 +92,10 @@ def enlarge(picture: np.ndarray) -> Image.Image:
     return Image.fromarray(picture).resize((round(SIDE * width / height), SIDE), Image.Resampling.LANCZOS)
 
 
-def draw_sheet(rows: dict[str, Row]) -> Image.Image:
+def draw_sheet(pairs: dict[str, Pair]) -> Image.Image:
     lefts = columns()
     row_height = SIDE + CAPTION + GAP
-    sheet = Image.new("RGB", (lefts[-1] + SIDE + GAP, HEAD + row_height * len(rows) + GAP), PAPER)
+    sheet = Image.new("RGB", (lefts[-1] + SIDE + GAP, HEAD + row_height * len(pairs) + GAP), PAPER)
     pen = ImageDraw.Draw(sheet)
     head, text = ImageFont.load_default(15), ImageFont.load_default(13)
     for left, title in zip(
@@ -104,10 +104,10 @@ def draw_sheet(rows: dict[str, Row]) -> Image.Image:
         strict=True,
     ):
         pen.text((left, GAP), title, INK, head)
-    for i, (prompt, row) in enumerate(rows.items()):
+    for i, (prompt, pair) in enumerate(pairs.items()):
         top = HEAD + i * row_height
         pen.text((lefts[0], top), prompt, QUIET, text)
-        for left, picture in zip(lefts, row.pictures, strict=True):
+        for left, picture in zip(lefts, pair.pictures, strict=True):
             sheet.paste(enlarge(picture), (left, top + CAPTION))
     return sheet
 
@@ -121,10 +121,10 @@ def main() -> None:
     runtime = Runtime(args.model)
     shown = make_prompts(PRESETS["cpu"], 2 * ROWS)  # more than half of which name a kind
     prompts = [full_caption(each) for each in shown if not each.member][:ROWS]
-    rows = {prompt: draw_row(runtime, prompt) for prompt in prompts}
+    pairs = {prompt: draw_pair(runtime, prompt) for prompt in prompts}
     if args.pairs:
-        write_pairs(rows, args.pairs, runtime.defaults.fps)
-    draw_sheet(rows).save(args.out, quality=85, method=6)
+        write_pairs(pairs, args.pairs, runtime.defaults.fps)
+    draw_sheet(pairs).save(args.out, quality=85, method=6)
     print(args.out)
 
 

@@ -29,7 +29,7 @@ WAITING = 4
 """Number of prompts in the queue after each start."""
 
 
-class Page:
+class QueuePage:
     """Queues prompts and asks for their state, like the page."""
 
     def __init__(self, server: Server) -> None:
@@ -59,14 +59,14 @@ def kills(moments: int, seconds: float, seed: int) -> dict:
         folder = Path(name)
         for moment in range(moments):
             with running_server(folder=folder, kill=True) as server:
-                page = Page(server)
+                page = QueuePage(server)
                 left = [row for row in page.rows(accepted) if row["state"] != "failed"]
                 prompts = [f"a racing car {moment} {number}" for number in range(WAITING - len(left))]
                 accepted += page.queue(prompts) if prompts else []
                 time.sleep(rng.uniform(0, seconds))
                 running[any(row["state"] == "running" for row in page.rows(accepted))] += 1
         with running_server(folder=folder) as server:
-            page = Page(server)
+            page = QueuePage(server)
             while any(row["state"] in ("waiting", "running") for row in page.rows(accepted)):
                 time.sleep(1)
             failed = [row for row in page.rows(accepted) if row["state"] == "failed"]

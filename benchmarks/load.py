@@ -43,7 +43,7 @@ BETWEEN = 1.0  # seconds, on average, between two actions of a visitor
 
 
 @dataclass
-class Report:
+class Measurements:
     """Measurements of all visitors.
 
     Attributes:
@@ -85,8 +85,8 @@ def percentiles(seconds: list[float]) -> dict[str, float]:
 class Visitor:
     """One simulated visitor. Acts until `stop` is set."""
 
-    def __init__(self, number: int, url: str, config: dict, report: Report, stop: threading.Event):
-        self.seed, self.report, self.stop = number, report, stop
+    def __init__(self, number: int, url: str, config: dict, measured: Measurements, stop: threading.Event):
+        self.seed, self.measured, self.stop = number, measured, stop
         self.rng = random.Random(number)
         self.address = f"10.1.{number // 250}.{number % 250 + 1}"
         self.tab = Tab(url, f"visitor{number}", self.address, config)
@@ -106,7 +106,7 @@ class Visitor:
         try:
             action(*given)
         except Exception as error:
-            self.report.problems[f"{type(error).__name__}: {str(error)[:80]}"] += 1
+            self.measured.problems[f"{type(error).__name__}: {str(error)[:80]}"] += 1
 
     def run(self, client: Client) -> None:
         """Makes a run and checks that its picture is this visitor's."""
@@ -114,14 +114,14 @@ class Visitor:
         try:
             answer = client.predict(**RUN, seed=self.seed, api_name="/generate")
         except AppError as error:  # refused with a message
-            self.report.problems[f"refused: {str(error)[:80]}"] += 1
+            self.measured.problems[f"refused: {str(error)[:80]}"] += 1
             return
         took = time.monotonic() - start
         picture = self.tab.http.get(answer["candidates"][0]["image"]["url"]).content
         found = hashlib.sha256(picture).hexdigest()
-        if self.report.pictures.setdefault(self.seed, found) != found:
-            self.report.problems["another visitor's result"] += 1
-        self.report.runs.append(took)
+        if self.measured.pictures.setdefault(self.seed, found) != found:
+            self.measured.problems["another visitor's result"] += 1
+        self.measured.runs.append(took)
 
     def click(self, name: str) -> None:
         """Sends an event of the page, by the name of its handler."""
@@ -130,30 +130,33 @@ class Visitor:
         self.tab.join(name, SHOWN.get(name), event_data=event_data)
         (answer,) = self.tab.answers()
         if answer.error is not None:
-            self.report.problems[f"{name} failed"] += 1
-        self.report.clicks.append(time.monotonic() - start)
+            self.measured.problems[f"{name} failed"] += 1
+        self.measured.clicks.append(time.monotonic() - start)
 
 
 def load(
-    server: Server, visitors: int, minutes: float, until: Callable[[Report], bool] = lambda _report: False
+    server: Server,
+    visitors: int,
+    minutes: float,
+    until: Callable[[Measurements], bool] = lambda _measured: False,
 ) -> dict:
     """Runs all visitors concurrently for this many minutes, or until a condition holds. Returns the report."""
     config = Tab(server.url).config
-    report, stop = Report(), threading.Event()
-    people = [Visitor(number, server.url, config, report, stop) for number in range(visitors)]
+    measured, stop = Measurements(), threading.Event()
+    people = [Visitor(number, server.url, config, measured, stop) for number in range(visitors)]
     threads = [threading.Thread(target=person.act, daemon=True) for person in people]
     for thread in threads:
         thread.start()
     end = time.monotonic() + 60 * minutes
-    while time.monotonic() < end and not until(report):
-        report.memory[len(report.runs)].append(server.memory())
+    while time.monotonic() < end and not until(measured):
+        measured.memory[len(measured.runs)].append(server.memory())
         time.sleep(0.2)
     stop.set()
     for thread in threads:
         thread.join(120)
-    if len(set(report.pictures.values())) < len(report.pictures):
-        report.problems["two seeds with one picture"] += 1
-    return report.to_dict(server) | {"tracebacks": dict(server.tracebacks())}
+    if len(set(measured.pictures.values())) < len(measured.pictures):
+        measured.problems["two seeds with one picture"] += 1
+    return measured.to_dict(server) | {"tracebacks": dict(server.tracebacks())}
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ Rgb = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class Layer:
+class SceneLayer:
     """pixels: float32 [2 * size, 2 * size, 4], alpha premultiplied. depth: how fast it goes by, 1 for what is
     as near as the subject. wind: how far it moves by itself in a clip, (x, y) in canvas units; what leaves
     below comes back above if `falls`. twinkle: how far its light comes and goes.
@@ -34,7 +34,7 @@ class Layer:
     twinkle: float = 0.0
 
 
-def travel(layers: list[Layer], camera: np.ndarray, size: int) -> np.ndarray:
+def travel(layers: list[SceneLayer], camera: np.ndarray, size: int) -> np.ndarray:
     """float32 [F, size, size, 3]: the layers, far to near, as the camera [F, 2] passes them."""
     frames = np.zeros((len(camera), size, size, 3), np.float32)
     clock = np.linspace(0, 1, len(camera))[:, None]
@@ -93,7 +93,7 @@ class Painter:
         below = TOP + HEIGHT
         self.polygon(np.array([(0, below), *zip(x, line, strict=True), (WIDTH, below)]), rgb)
 
-    def layer(self, depth: float, shade: float = 0.0, **motion) -> Layer:
+    def layer(self, depth: float, shade: float = 0.0, **motion) -> SceneLayer:
         """shade: how much darker it gets from its top down to the bottom of the canvas."""
         small = self.image.convert("RGBa").reduce(FINER)
         pixels = np.asarray(small, dtype=np.float32) / 255
@@ -101,7 +101,7 @@ class Painter:
             y = TOP + (np.arange(len(pixels)) + 0.5) / self.size
             light = np.interp(y, (0.5, 1.1), (1, 1 - shade)).astype(np.float32)
             pixels = np.concatenate([pixels[..., :3] * light[:, None, None], pixels[..., 3:]], axis=-1)
-        return Layer(pixels, depth, **motion)
+        return SceneLayer(pixels, depth, **motion)
 
     @staticmethod
     def _shifts(left: float, right: float) -> list[float]:
@@ -114,14 +114,14 @@ def tint(rng: np.random.Generator, rgb: Rgb, jitter: float = 9) -> Rgb:
     return int(red), int(green), int(blue)
 
 
-def sky(rng: np.random.Generator, size: int, *stops: Rgb) -> Layer:
+def sky(rng: np.random.Generator, size: int, *stops: Rgb) -> SceneLayer:
     """Colours from the top of the canvas to its bottom."""
     y = TOP + (np.arange(round(HEIGHT * size)) + 0.5) / size
     at = np.linspace(0, 1, len(stops))
     colours = np.array([tint(rng, stop) for stop in stops]) / 255
     column = np.stack([np.interp(y, at, colours[:, channel]) for channel in range(3)] + [np.ones_like(y)], -1)
     pixels = np.repeat(column[:, None].astype(np.float32), round(WIDTH * size), axis=1)
-    return Layer(pixels, depth=0.12)
+    return SceneLayer(pixels, depth=0.12)
 
 
 def hills(rng: np.random.Generator, base: float, height: float, cycles: int) -> np.ndarray:
@@ -141,7 +141,7 @@ def spaced(rng: np.random.Generator, count: int) -> np.ndarray:
     return (np.arange(count) + rng.uniform(0.1, 0.9, count)) * WIDTH / count
 
 
-def clouds(rng: np.random.Generator, size: int, rgb: Rgb, count: int) -> Layer:
+def clouds(rng: np.random.Generator, size: int, rgb: Rgb, count: int) -> SceneLayer:
     painter = Painter(size)
     for x in spaced(rng, count):
         y, width = rng.uniform(-0.4, 0.26), rng.uniform(0.06, 0.1)
@@ -159,7 +159,7 @@ def specks(
     rgb: Rgb,
     depth: float,
     **motion,
-) -> Layer:
+) -> SceneLayer:
     """Stars, snowflakes, bubbles: small discs all over the layer."""
     painter = Painter(size)
     for x, y in rng.uniform((0, TOP), (WIDTH, TOP + HEIGHT), (count, 2)):
@@ -168,7 +168,7 @@ def specks(
     return painter.layer(depth, **motion)
 
 
-def disc_with_glow(size: int, x: float, y: float, radius: float, rgb: Rgb, depth: float) -> Layer:
+def disc_with_glow(size: int, x: float, y: float, radius: float, rgb: Rgb, depth: float) -> SceneLayer:
     """A sun or a moon; it hangs at one place of the sky, wherever the camera starts."""
     at_y = TOP + (np.arange(round(HEIGHT * size)) + 0.5) / size
     at_x = (np.arange(round(WIDTH * size)) + 0.5) / size
@@ -178,7 +178,7 @@ def disc_with_glow(size: int, x: float, y: float, radius: float, rgb: Rgb, depth
         np.clip((radius - distance) * size + 0.5, 0, 1), 0.4 * np.exp(-((distance / radius / 1.6) ** 2))
     )
     colour = np.array([*rgb, 255]) / 255
-    return Layer((alpha[..., None] * colour).astype(np.float32), depth)
+    return SceneLayer((alpha[..., None] * colour).astype(np.float32), depth)
 
 
 def pine(painter: Painter, x: float, y: float, height: float, rgb: Rgb) -> None:
@@ -221,7 +221,7 @@ def weed(painter: Painter, x: float, y: float, height: float, rgb: Rgb) -> None:
 # Each returns its layers, far to near. Colours are jittered, objects placed at random.
 
 
-def starry_night(rng: np.random.Generator, size: int) -> list[Layer]:
+def starry_night(rng: np.random.Generator, size: int) -> list[SceneLayer]:
     layers = [sky(rng, size, (8, 10, 44), (26, 28, 88), (70, 50, 124))]
     for twinkle in (0.0, 0.7):
         layers.append(specks(rng, size, 90, (0.004, 0.011), (255, 250, 226), 0.14, twinkle=twinkle))
@@ -230,7 +230,7 @@ def starry_night(rng: np.random.Generator, size: int) -> list[Layer]:
     return [*layers, forest(rng, size, 0.9, tint(rng, (12, 14, 36), 4), tint(rng, (12, 14, 36), 4))]
 
 
-def sunset(rng: np.random.Generator, size: int) -> list[Layer]:
+def sunset(rng: np.random.Generator, size: int) -> list[SceneLayer]:
     return [
         sky(rng, size, (92, 44, 124), (228, 84, 92), (252, 164, 74), (254, 216, 124)),
         disc_with_glow(size, rng.uniform(0, 2), rng.uniform(0.5, 0.62), 0.17, (255, 244, 186), 0.1),
@@ -240,7 +240,7 @@ def sunset(rng: np.random.Generator, size: int) -> list[Layer]:
     ]
 
 
-def sea(rng: np.random.Generator, size: int) -> list[Layer]:
+def sea(rng: np.random.Generator, size: int) -> list[SceneLayer]:
     horizon = rng.uniform(0.56, 0.62)
     far, water = Painter(size), Painter(size)
     for x in spaced(rng, 3):
@@ -263,7 +263,7 @@ def sea(rng: np.random.Generator, size: int) -> list[Layer]:
     return [*layers, far.layer(0.25), water.layer(0.35), *waves]
 
 
-def snowy_hill(rng: np.random.Generator, size: int) -> list[Layer]:
+def snowy_hill(rng: np.random.Generator, size: int) -> list[SceneLayer]:
     return [
         sky(rng, size, (150, 172, 206), (208, 218, 234)),
         mountains(rng, size, 0.62, 0.09, tint(rng, (176, 192, 218))),
@@ -282,7 +282,7 @@ def snowy_hill(rng: np.random.Generator, size: int) -> list[Layer]:
     ]
 
 
-def city_at_dusk(rng: np.random.Generator, size: int) -> list[Layer]:
+def city_at_dusk(rng: np.random.Generator, size: int) -> list[SceneLayer]:
     return [
         sky(rng, size, (70, 60, 134), (172, 96, 154), (240, 152, 140)),
         clouds(rng, size, tint(rng, (212, 128, 170)), 4),
@@ -291,7 +291,7 @@ def city_at_dusk(rng: np.random.Generator, size: int) -> list[Layer]:
     ]
 
 
-def green_hills(rng: np.random.Generator, size: int) -> list[Layer]:
+def green_hills(rng: np.random.Generator, size: int) -> list[SceneLayer]:
     near = Painter(size)
     line = hills(rng, 0.9, 0.03, 2)
     near.ridge(line, tint(rng, (84, 160, 70)))
@@ -314,7 +314,7 @@ def green_hills(rng: np.random.Generator, size: int) -> list[Layer]:
     ]
 
 
-def desert(rng: np.random.Generator, size: int) -> list[Layer]:
+def desert(rng: np.random.Generator, size: int) -> list[SceneLayer]:
     mesas, near = Painter(size), Painter(size)
     for x in spaced(rng, 4):
         half, top = rng.uniform(0.1, 0.18), rng.uniform(0.5, 0.62)
@@ -333,7 +333,7 @@ def desert(rng: np.random.Generator, size: int) -> list[Layer]:
     ]
 
 
-def underwater(rng: np.random.Generator, size: int) -> list[Layer]:
+def underwater(rng: np.random.Generator, size: int) -> list[SceneLayer]:
     rays, near = Painter(size), Painter(size)
     for x in spaced(rng, 5):
         width = rng.uniform(0.06, 0.14)
@@ -353,7 +353,7 @@ def underwater(rng: np.random.Generator, size: int) -> list[Layer]:
         )
     return [
         sky(rng, size, (72, 204, 220), (22, 120, 182), (8, 56, 120)),
-        Layer(light.pixels * np.float32(0.14), light.depth, light.wind),
+        SceneLayer(light.pixels * np.float32(0.14), light.depth, light.wind),
         mountains(rng, size, 0.76, 0.07, tint(rng, (14, 82, 132))),
         near.layer(1.0, shade=0.3),
         specks(
@@ -364,7 +364,7 @@ def underwater(rng: np.random.Generator, size: int) -> list[Layer]:
 
 def ridge_layer(
     rng: np.random.Generator, size: int, base: float, height: float, rgb: Rgb, depth: float
-) -> Layer:
+) -> SceneLayer:
     painter = Painter(size)
     painter.ridge(hills(rng, base, height, 2), rgb)
     return painter.layer(depth, shade=0.2)
@@ -372,7 +372,7 @@ def ridge_layer(
 
 def mountains(
     rng: np.random.Generator, size: int, base: float, height: float, rgb: Rgb, depth: float = 0.3
-) -> Layer:
+) -> SceneLayer:
     return ridge_layer(rng, size, base, height, rgb, depth)
 
 
@@ -384,7 +384,7 @@ def forest(
     trees: Rgb,
     depth: float = 1.0,
     count: int = 9,
-) -> Layer:
+) -> SceneLayer:
     """A hill with pines on it."""
     painter = Painter(size)
     line = hills(rng, base, 0.03, 2)
@@ -396,7 +396,7 @@ def forest(
 
 def houses(
     rng: np.random.Generator, size: int, tops: tuple[float, float], wall: Rgb, window: Rgb | None, depth: float
-) -> Layer:
+) -> SceneLayer:
     painter = Painter(size)
     edges = np.concatenate([[0], np.cumsum(rng.uniform(0.13, 0.22, 20))])
     edges = edges[: np.searchsorted(edges, WIDTH)] * WIDTH / edges[np.searchsorted(edges, WIDTH) - 1]
@@ -412,7 +412,7 @@ def houses(
     return painter.layer(depth)
 
 
-SCENES: dict[str, Callable[[np.random.Generator, int], list[Layer]]] = {
+SCENES: dict[str, Callable[[np.random.Generator, int], list[SceneLayer]]] = {
     "starry night": starry_night,
     "sunset": sunset,
     "sea": sea,

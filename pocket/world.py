@@ -174,7 +174,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Clip:
+class RenderedClip:
     """Frames uint8 [F, H, W, 3] and what they show."""
 
     frames: np.ndarray
@@ -253,12 +253,12 @@ def random_clip(
     motions: tuple[str, ...],
     num_frames: int,
     size: int,
-) -> Clip:
+) -> RenderedClip:
     """A clip of anything in this part of the world. Kinds come up equally often, whatever their size."""
     kind, setting, motion = (str(rng.choice(names)) for names in (kinds, settings, motions))
     member = str(rng.choice(list(KINDS[kind])))
     frames = draw_clip(rng, member, setting, motion, num_frames, size)
-    return Clip(frames, Shown(kind, member, setting, motion))
+    return RenderedClip(frames, Shown(kind, member, setting, motion))
 
 
 # ---------------------------------------------------------------------------------------------------- motion

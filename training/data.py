@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pocket.presets import Preset
-from pocket.world import Clip, Shown, caption, random_clip
+from pocket.world import RenderedClip, Shown, caption, random_clip
 from training.patch_pca import PatchPCA
 
 # Who sees which clips: a model and those that judge it never share any.
@@ -37,7 +37,7 @@ SHARE = 64  # clips that a core draws at a time
 T = TypeVar("T")
 
 
-def render(preset: Preset, split: str, index: int) -> Clip:
+def render(preset: Preset, split: str, index: int) -> RenderedClip:
     """Clip number `index` of a split, the same on every machine."""
     rng = np.random.default_rng([SEEDS[split], index])
     names = preset.kinds, preset.settings, preset.motions
@@ -50,7 +50,7 @@ def render_frame(preset: Preset, split: str, index: int) -> tuple[np.ndarray, Sh
     return clip.frames[index % len(clip.frames)], clip.shown
 
 
-def render_all(preset: Preset, split: str, count: int) -> Iterator[Clip]:
+def render_all(preset: Preset, split: str, count: int) -> Iterator[RenderedClip]:
     return draw_all(partial(render, preset, split), count, f"drawing {split} clips")
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from benchmarks.evidence.drawing import Drawer, Job
+from benchmarks.evidence.drawing import Case, Drawer
 from benchmarks.evidence.imagenet import ImageNetJudge, Probe
 from benchmarks.evidence.judging import RIGHT_ENOUGH, Jury, accuracy_on_real_clips, judge_pocket, judge_vbench
 from benchmarks.evidence.measured import merged
@@ -92,15 +92,15 @@ def main() -> None:
     drawer = Drawer(runtime)
     stored = read_rows(args.add_to, drawer.digest) if args.add_to else {}
     # Seed after seed, so that a run that is stopped has seen all prompts.
-    jobs = [
-        Job(number, seed, *prompt, args.out / f"prompt-{number:03d}-seed-{seed}.npz")
+    cases = [
+        Case(number, seed, *prompt, args.out / f"prompt-{number:03d}-seed-{seed}.npz")
         for seed in range(FIRST_SEED, FIRST_SEED + args.seeds)
         for number, prompt in enumerate(args.prompts)
     ]
-    plan = {job: [m for m in args.methods if m not in stored.get(job.key, {})] for job in jobs}
+    plan = {case: [m for m in args.methods if m not in stored.get(case.key, {})] for case in cases}
     if args.judge == "vbench":
         draw_missing(drawer, plan)
-        measured = judge_vbench(jobs, args.methods, args.out, runtime.device, runtime.defaults.fps)
+        measured = judge_vbench(cases, args.methods, args.out, runtime.device, runtime.defaults.fps)
         about = {"model": args.model, "prompts": [prompt for prompt, _ in args.prompts]}
         write_report(args.out, measured, about)
         return
@@ -110,11 +110,11 @@ def main() -> None:
     accuracy = accuracy_on_real_clips(judge, preset)
     probe = Probe.load_or_fit(args.out / f"probe-{args.preset}.safetensors", preset, imagenet)
     choices = [choice_of(count) for count in COUNTS if count <= args.candidates]
-    pools = [job for job in jobs if not stored.get(job.key, {}).keys() >= set(choices)]
+    pools = [case for case in cases if not stored.get(case.key, {}).keys() >= set(choices)]
     draw_missing(drawer, plan, pools, args.candidates)
     heads = [head for head in Judge.heads if accuracy[head] >= RIGHT_ENOUGH]
     jury = Jury(judge, heads, imagenet, probe)
-    unjudged = {job: methods for job, methods in plan.items() if methods}
+    unjudged = {case: methods for case, methods in plan.items() if methods}
     drawn = merged(judge_pocket(unjudged, jury, preset), select(pools, jury))
     measured = merged(stored, drawn)
     shown = make_prompts(preset, 1 + max(number for number, _ in measured))
@@ -130,24 +130,24 @@ def main() -> None:
 
 
 def draw_missing(
-    drawer: Drawer, plan: Mapping[Job, Sequence[str]], pools: Collection[Job] = (), candidates: int = 0
+    drawer: Drawer, plan: Mapping[Case, Sequence[str]], pools: Collection[Case] = (), candidates: int = 0
 ) -> None:
-    """Draws what the jobs' files do not have yet. Exits if they have what another model has drawn.
+    """Draws what the cases' files do not have yet. Exits if they have what another model has drawn.
 
     Args:
         drawer: With its model.
-        plan: The methods of each job.
+        plan: The methods of each case.
         pools: Jobs of which candidates are drawn too.
         candidates: How many, of each.
     """
-    for job, methods in tqdm(plan.items(), desc="drawing", disable=None):
+    for case, methods in tqdm(plan.items(), desc="drawing", disable=None):
         try:
-            missing = drawer.undrawn(job, methods)
-            pool = candidates if job in pools and drawer.lacks_pool(job, candidates) else 0
+            missing = drawer.undrawn(case, methods)
+            pool = candidates if case in pools and drawer.lacks_pool(case, candidates) else 0
         except InvalidInputError as error:
             raise SystemExit(f"error: {error}") from error
         if missing or pool:
-            drawer.draw(job, missing, pool)
+            drawer.draw(case, missing, pool)
 
 
 if __name__ == "__main__":

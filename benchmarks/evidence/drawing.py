@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from benchmarks.evidence.measured import PROVENANCE, Key
-from benchmarks.evidence.methods import Comparison
+from benchmarks.evidence.methods import Contest
 from i4vgen.config import GenerationConfig
 from i4vgen.errors import InvalidInputError
 from i4vgen.media import whole_file
@@ -26,7 +26,7 @@ from training.loop import device_name
 
 
 @dataclass(frozen=True)
-class Job:
+class Case:
     """One prompt, of this number, with one seed. shown: what the prompt asks for, if it is one of the pocket
     model's. path: where its videos are kept.
     """
@@ -52,7 +52,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class DrawnVideo:
     """A video, uint8 [F, H, W, 3]; the picture that it is compared with, uint8 [H, W, 3]; how long it took; and
     what the last videos of its file were drawn with.
     """
@@ -76,7 +76,7 @@ def weights_of(runtime: Runtime) -> dict[str, str]:
 
 
 class Drawer:
-    """Draws jobs with one model."""
+    """Draws cases with one model."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
@@ -86,47 +86,47 @@ class Drawer:
         self.digest = hashlib.sha256(self.origin(anything).encode()).hexdigest()[:12]
         """Of the model, its weights and its settings: rows with the same one belong together."""
 
-    def undrawn(self, job: Job, methods: Sequence[str]) -> list[str]:
-        """Those methods that the job's file does not have yet.
+    def undrawn(self, case: Case, methods: Sequence[str]) -> list[str]:
+        """Those methods that the case's file does not have yet.
 
         Raises:
             InvalidInputError: What the file has was drawn with other weights or settings.
         """
-        drawn = self._drawn(job.path, self.config(job))
+        drawn = self._drawn(case.path, self.config(case))
         return [method for method in methods if f"{method} frames" not in drawn]
 
-    def lacks_pool(self, job: Job, size: int) -> bool:
+    def lacks_pool(self, case: Case, size: int) -> bool:
         """Whether as many candidates are still to be drawn. Raises `InvalidInputError` as `undrawn` does."""
-        return not self._drawn(job.pool, self.config(job, num_candidates=size))
+        return not self._drawn(case.pool, self.config(case, num_candidates=size))
 
-    def draw(self, job: Job, methods: Sequence[str], pool: int = 0) -> None:
-        """Adds the videos of these methods to the job's file, and fills its pool with as many candidates."""
-        config = self.config(job)
+    def draw(self, case: Case, methods: Sequence[str], pool: int = 0) -> None:
+        """Adds the videos of these methods to the case's file, and fills its pool with as many candidates."""
+        config = self.config(case)
 
         def work(pipeline):
-            comparison = Comparison(pipeline, config)
+            contest = Contest(pipeline, config)
             for method in methods:
-                yield method, comparison.outcome(method)
+                yield method, contest.outcome(method)
             if pool:
-                yield job.pool, comparison.candidates(pool)[0]
+                yield case.pool, contest.candidates(pool)[0]
 
         made = dict(self.runtime.stream(work))
-        if candidates := made.pop(job.pool, None):
+        if candidates := made.pop(case.pool, None):
             images = np.stack([candidate.image for candidate in candidates])
             scores = np.array([candidate.score for candidate in candidates])
-            of_pool = self.config(job, num_candidates=pool)
-            self._write(job.pool, of_pool, {"images": images, "scores": scores})
+            of_pool = self.config(case, num_candidates=pool)
+            self._write(case.pool, of_pool, {"images": images, "scores": scores})
         if not made:  # the file of the videos keeps its date
             return
         arrays: dict[str, np.ndarray] = {}
-        if job.path.exists():
-            with np.load(job.path) as stored:
+        if case.path.exists():
+            with np.load(case.path) as stored:
                 arrays = dict(stored)
         for method, outcome in made.items():
             arrays[f"{method} frames"] = outcome.frames
             arrays[f"{method} seconds"] = np.array(outcome.seconds)
             arrays[f"{method} anchor"] = outcome.anchor
-        self._write(job.path, config, arrays)
+        self._write(case.path, config, arrays)
 
     def _drawn(self, path: Path, config: GenerationConfig) -> list[str]:
         """The names of the arrays in a file; none where there is no file."""
@@ -150,13 +150,13 @@ class Drawer:
         """All that determines what is drawn, as JSON."""
         return json.dumps({"model": self.runtime.spec.model, "weights": self.weights, **config.to_dict()})
 
-    def config(self, job: Job, **settings: int) -> GenerationConfig:
-        return GenerationConfig.for_model(self.runtime.defaults, prompt=job.prompt, seed=job.seed, **settings)
+    def config(self, case: Case, **settings: int) -> GenerationConfig:
+        return GenerationConfig.for_model(self.runtime.defaults, prompt=case.prompt, seed=case.seed, **settings)
 
 
-def read_drawn(job: Job, method: str) -> Drawn:
-    with np.load(job.path) as stored:
-        return Drawn(
+def read_video(case: Case, method: str) -> DrawnVideo:
+    with np.load(case.path) as stored:
+        return DrawnVideo(
             stored[f"{method} frames"],
             stored[f"{method} anchor"],
             float(stored[f"{method} seconds"]),
@@ -164,9 +164,9 @@ def read_drawn(job: Job, method: str) -> Drawn:
         )
 
 
-def read_pool(job: Job) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
-    """A job's candidates, uint8 [P, H, W, 3], their scores [P], and what they were drawn with."""
-    with np.load(job.pool) as stored:
+def read_pool(case: Case) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
+    """A case's candidates, uint8 [P, H, W, 3], their scores [P], and what they were drawn with."""
+    with np.load(case.pool) as stored:
         return stored["images"], stored["scores"], provenance_in(stored)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.evidence import vbench_judge
-from benchmarks.evidence.drawing import Job, read_drawn
+from benchmarks.evidence.drawing import Case, read_video
 from benchmarks.evidence.identity import certainty, identity, resemblance
 from benchmarks.evidence.imagenet import ImageNetJudge, Probe
 from benchmarks.evidence.measured import Measured, Row
@@ -91,24 +91,24 @@ def head_of(shown: Shown) -> str:
     return "member" if shown.member else "kind"
 
 
-def judge_pocket(plan: Mapping[Job, Sequence[str]], jury: Jury, preset: Preset) -> Measured:
-    """All figures of all videos, and of a real clip of every job. plan: the methods of each job."""
+def judge_pocket(plan: Mapping[Case, Sequence[str]], jury: Jury, preset: Preset) -> Measured:
+    """All figures of all videos, and of a real clip of every case. plan: the methods of each case."""
     measured: Measured = {}
-    for job, methods in tqdm(plan.items(), desc="judging", disable=None):
-        found = measured[job.key] = {}
+    for case, methods in tqdm(plan.items(), desc="judging", disable=None):
+        found = measured[case.key] = {}
         for method in methods:
-            drawn = read_drawn(job, method)
-            figures = jury.measure(drawn.frames, job.shown, drawn.anchor)
+            drawn = read_video(case, method)
+            figures = jury.measure(drawn.frames, case.shown, drawn.anchor)
             found[method] = Row(figures, drawn.seconds, drawn.provenance)
-        found[REAL] = Row(jury.measure(real_clip(job, preset), job.shown, None))
+        found[REAL] = Row(jury.measure(real_clip(case, preset), case.shown, None))
     return measured
 
 
-def real_clip(job: Job, preset: Preset) -> np.ndarray:
+def real_clip(case: Case, preset: Preset) -> np.ndarray:
     """Renders a new clip of the prompt, which no network was trained on: uint8 [F, H, W, 3]."""
-    rng = np.random.default_rng([SEEDS["judge-test"], job.seed, job.number])
-    member = job.shown.member or str(rng.choice(list(KINDS[job.shown.kind])))
-    return draw_clip(rng, member, job.shown.setting, job.shown.motion, preset.num_frames, preset.size)
+    rng = np.random.default_rng([SEEDS["judge-test"], case.seed, case.number])
+    member = case.shown.member or str(rng.choice(list(KINDS[case.shown.kind])))
+    return draw_clip(rng, member, case.shown.setting, case.shown.motion, preset.num_frames, preset.size)
 
 
 def accuracy_on_real_clips(judge: Judge, preset: Preset) -> dict[str, float]:
@@ -124,10 +124,10 @@ def accuracy_on_real_clips(judge: Judge, preset: Preset) -> dict[str, float]:
     return {head: float(np.mean(right[head])) for head in Judge.heads}
 
 
-def judge_vbench(jobs: Sequence[Job], methods: Sequence[str], out: Path, device: str, fps: int) -> Measured:
+def judge_vbench(cases: Sequence[Case], methods: Sequence[str], out: Path, device: str, fps: int) -> Measured:
     """VBench's figures of all videos. Exits with what to do where `vbench` cannot be imported."""
     if not all(vbench_judge.results_file(out, method).exists() for method in methods):
-        write_videos(jobs, methods, out, fps)
+        write_videos(cases, methods, out, fps)
         try:
             vbench_judge.evaluate(out, list(vbench_judge.DIMENSIONS), device)
         except ImportError:
@@ -135,20 +135,20 @@ def judge_vbench(jobs: Sequence[Job], methods: Sequence[str], out: Path, device:
     measured: Measured = {}
     for method in methods:
         results = vbench_judge.read_results(out, method)
-        for job in jobs:
-            drawn = read_drawn(job, method)
-            row = Row(results[f"{job.name}.mp4"], drawn.seconds, drawn.provenance)
-            measured.setdefault(job.key, {})[method] = row
+        for case in cases:
+            drawn = read_video(case, method)
+            row = Row(results[f"{case.name}.mp4"], drawn.seconds, drawn.provenance)
+            measured.setdefault(case.key, {})[method] = row
     return measured
 
 
-def write_videos(jobs: Sequence[Job], methods: Sequence[str], out: Path, fps: int) -> None:
+def write_videos(cases: Sequence[Case], methods: Sequence[str], out: Path, fps: int) -> None:
     """The videos as VBench reads them: a folder for each method, and which prompt each file belongs to."""
     folder = out / "videos"
     shutil.rmtree(folder, ignore_errors=True)
     for method in methods:
         (folder / method).mkdir(parents=True)
-        for job in tqdm(jobs, desc=f"writing {method}", disable=None):
-            write_video(folder / method / f"{job.name}.mp4", read_drawn(job, method).frames, fps)
-    prompts = {f"{job.name}.mp4": job.prompt for job in jobs}
+        for case in tqdm(cases, desc=f"writing {method}", disable=None):
+            write_video(folder / method / f"{case.name}.mp4", read_video(case, method).frames, fps)
+    prompts = {f"{case.name}.mp4": case.prompt for case in cases}
     (folder / "prompts.json").write_text(json.dumps(prompts, indent=1) + "\n")

@@ -45,7 +45,7 @@ class Outcome:
     anchor: np.ndarray
 
 
-class Comparison:
+class Contest:
     """All methods on one prompt and seed. What several of them need is made once, and counted for each."""
 
     def __init__(self, pipeline: I4VGenPipeline, config: GenerationConfig):
@@ -117,7 +117,7 @@ class Comparison:
         return Outcome(frames, seconds + regenerating, candidate.image)
 
     def _in_preset(self, preset: str) -> Outcome:
-        return Comparison(self.pipeline, replace(self.config, preset=preset)).outcome("i4vgen")
+        return Contest(self.pipeline, replace(self.config, preset=preset)).outcome("i4vgen")
 
     def _no_regeneration(self) -> Outcome:
         (candidates, drawing), (frames, _, moving) = self._drawn, self._moved

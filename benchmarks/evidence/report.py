@@ -157,8 +157,8 @@ def detailed_tables(measured: Measured, splits: Splits) -> str:
 def first_pairs(measured: Measured) -> str:
     """In how many of the contact sheet's pairs, those of the first prompts and the first seed, I4VGen leads."""
     seed = min(seed for _, seed in measured)
-    jobs = sorted(job for job in measured if job[1] == seed)[:FIRST_PAIRS]
-    first = {job: measured[job] for job in jobs}
+    cases = sorted(case for case in measured if case[1] == seed)[:FIRST_PAIRS]
+    first = {case: measured[case] for case in cases}
     leads = []
     for name in (name for name in STEADINESS if name in figures_of(first, BASELINE)):
         i4vgen, vanilla = (sign_of(name) * table_of(first, method, name) for method in ("i4vgen", BASELINE))

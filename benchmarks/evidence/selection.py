@@ -13,7 +13,7 @@ from dataclasses import asdict
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.evidence.drawing import Job, read_pool
+from benchmarks.evidence.drawing import Case, read_pool
 from benchmarks.evidence.judging import Jury
 from benchmarks.evidence.measured import Measured, Row, figures_of, table_of
 from benchmarks.evidence.report import cell, gain_cell
@@ -36,13 +36,13 @@ def choice_of(count: int) -> str:
     return f"choice of {count}"
 
 
-def select(jobs: Sequence[Job], jury: Jury) -> Measured:
-    """The choices from every job's pool. A figure whose heads may not judge is left out."""
+def select(cases: Sequence[Case], jury: Jury) -> Measured:
+    """The choices from every case's pool. A figure whose heads may not judge is left out."""
     measured: Measured = {}
-    for job in tqdm(jobs, desc="judging candidates", disable=None):
-        images, scores, provenance = read_pool(job)
-        found = jury.right(images, job.shown)
-        measured[job.key] = {
+    for case in tqdm(cases, desc="judging candidates", disable=None):
+        images, scores, provenance = read_pool(case)
+        found = jury.right(images, case.shown)
+        measured[case.key] = {
             choice_of(count): Row(
                 {name: chosen(scores, right, count) for name, right in found.items()}, provenance=provenance
             )

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from benchmarks.evidence.drawing import weights_of
 from benchmarks.evidence.identity import identity
 from benchmarks.evidence.measured import title_of
-from benchmarks.evidence.methods import Comparison, finish
+from benchmarks.evidence.methods import Contest, finish
 from benchmarks.evidence.metrics import mean_flow
 from benchmarks.evidence.prompts import make_prompts
 from i4vgen.config import GenerationConfig
@@ -57,7 +57,7 @@ def videos(
     for setting in VANILLA:
         name = "vanilla, " + ", ".join(f"{key} {value:g}" for key, value in setting.items())
         yield name, finish(pipeline.comparison("vanilla", replace(config, **setting)))[0]
-    anchor = Comparison(pipeline, config).anchor
+    anchor = Contest(pipeline, config).anchor
     own, inputs = pipeline.backbone.step_sizes, pipeline.prepare(config)
     for size in step_sizes:
         pipeline.backbone.step_sizes = (size,)

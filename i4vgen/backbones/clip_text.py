@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from i4vgen.weights.prompt_syntax import Part, has_weights, weighted_parts, without_weights
+from i4vgen.weights.prompt_syntax import Span, has_weights, weighted_parts, without_weights
 from i4vgen.weights.vocabulary import cut_off
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def encode_weighted(
     provider = _provider_class()(tokenizer, text_encoder, truncate=not to_the_end, device=str(device))
     encoded = []
     for text in texts:
-        parts = weighted_parts(text) or [Part("")]
+        parts = weighted_parts(text) or [Span("")]
         encoded.append(
             provider.get_embeddings_for_weighted_prompt_fragments(
                 [[part.text for part in parts]], [[part.weight for part in parts]], device=str(device)

@@ -20,55 +20,55 @@ _LITERAL = re.compile(
 
 
 @dataclass(frozen=True)
-class Part:
-    """A part of a prompt with its weight, which is 1 outside parentheses."""
+class Span:
+    """A span of a prompt with its weight, which is 1 outside parentheses."""
 
     text: str
     weight: float = 1.0
 
 
-def weighted_parts(prompt: str) -> list[Part]:
+def weighted_parts(prompt: str) -> list[Span]:
     """Splits a prompt by weights such as (a red rocket:1.3). Nested weights multiply.
 
     Other parentheses remain text. An empty prompt has no parts.
     """
-    parts, opened = [Part("")], []
+    parts, opened = [Span("")], []
 
     def add(text: str) -> None:
-        parts[-1] = Part(parts[-1].text + text, parts[-1].weight)
+        parts[-1] = Span(parts[-1].text + text, parts[-1].weight)
 
     for piece in re.split(r"([()])", prompt):
         if piece == "(":
             opened.append(len(parts))
-            parts.append(Part(""))
+            parts.append(Span(""))
         elif piece == ")" and opened:
             start = opened.pop()
             match = _WEIGHT.fullmatch(parts[-1].text)
             words = "".join(part.text for part in parts[start:-1]) + (match[1] if match else "")
             if match and float(match[2]) <= MAX_WEIGHT and re.search(r"[^\W\d_]", words):  # not (16:9)
-                parts[-1] = Part(match[1], parts[-1].weight)
-                parts[start:] = [Part(part.text, part.weight * float(match[2])) for part in parts[start:]]
-                parts.append(Part(""))
+                parts[-1] = Span(match[1], parts[-1].weight)
+                parts[start:] = [Span(part.text, part.weight * float(match[2])) for part in parts[start:]]
+                parts.append(Span(""))
             else:
-                parts[start] = Part("(" + parts[start].text, parts[start].weight)
+                parts[start] = Span("(" + parts[start].text, parts[start].weight)
                 add(")")
         else:
             add(piece)
     for start in opened:  # parentheses that were never closed
-        parts[start] = Part("(" + parts[start].text, parts[start].weight)
+        parts[start] = Span("(" + parts[start].text, parts[start].weight)
     return _joined(parts)
 
 
-def _joined(parts: list[Part]) -> list[Part]:
+def _joined(parts: list[Span]) -> list[Span]:
     """Joins parts of equal weight, adds blank parts to the part before, and drops leading blank parts."""
-    joined: list[Part] = []
+    joined: list[Span] = []
     for part in parts:
         if joined and joined[-1].weight == part.weight:
-            joined[-1] = Part(joined[-1].text + part.text, part.weight)
+            joined[-1] = Span(joined[-1].text + part.text, part.weight)
         elif part.text.strip():
             joined.append(part)
         elif joined:
-            joined[-1] = Part(joined[-1].text + part.text, joined[-1].weight)
+            joined[-1] = Span(joined[-1].text + part.text, joined[-1].weight)
     return joined
 
 

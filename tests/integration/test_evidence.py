@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from benchmarks.evidence import __main__ as evidence
 from benchmarks.evidence import control, judging, sweep, vbench_judge
 from benchmarks.evidence.control import beside, table_of_controls
-from benchmarks.evidence.drawing import Drawer, Job
+from benchmarks.evidence.drawing import Case, Drawer
 from benchmarks.evidence.identity import identity, resemblance
 from benchmarks.evidence.imagenet import ImageNetJudge, Probe
 from benchmarks.evidence.measured import Row, merged
@@ -103,8 +103,8 @@ def test_the_shipped_judge_is_right_about_clips_that_it_has_not_seen(clip):
 def test_the_real_clip_of_a_prompt_shows_what_it_asks_for(tmp_path):
     judge = Judge.load()
     for number, shown in enumerate(make_prompts(CPU, 3)):
-        job = Job(number, 1000, "a prompt", shown, tmp_path / "none.npz")
-        said = judge.look(judging.real_clip(job, CPU))
+        case = Case(number, 1000, "a prompt", shown, tmp_path / "none.npz")
+        said = judge.look(judging.real_clip(case, CPU))
         assert said["member"] == shown.member or (shown.member is None and said["member"] in KINDS[shown.kind])
         assert {head: said[head] for head in said if head != "member"} == {
             head: getattr(shown, head) for head in said if head != "member"
@@ -205,14 +205,14 @@ def test_a_choice_is_right_where_all_that_the_prompt_asks_for_is_there(tmp_path,
     asked, rng = Shown("bird", None, "sea", "rising"), np.random.default_rng(3)
     shown = [("apple", "sea"), ("owl", "desert"), ("apple", "desert"), ("owl", "sea")] * 4
     images = np.stack([draw_clip(rng, *names, "rising", 2, 96)[0] for names in shown])
-    job = Job(0, 1000, "a bird", asked, tmp_path / "one.npz")
-    np.savez(job.pool, images=images, scores=np.tile([0, 1, 2, 3], 4), **PROVENANCE)
-    found = select([job], jury)
-    right = {choice: row.figures["right"] for choice, row in found[job.key].items()}
+    case = Case(0, 1000, "a bird", asked, tmp_path / "one.npz")
+    np.savez(case.pool, images=images, scores=np.tile([0, 1, 2, 3], 4), **PROVENANCE)
+    found = select([case], jury)
+    right = {choice: row.figures["right"] for choice, row in found[case.key].items()}
     assert list(right) == ["choice of 1", "choice of 4", "choice of 16"]
     assert right["choice of 1"] == pytest.approx(0.25, abs=0.07) and right["choice of 4"] >= 0.75
     assert "our judge" in selection_table(found) and selection_table({}) == ""
-    table = selection_table(select([job], replace(jury, heads=["kind"])))
+    table = selection_table(select([case], replace(jury, heads=["kind"])))
     assert "ImageNet" in table and "our judge" not in table and "| best of 16 |" in table
 
 
@@ -432,15 +432,15 @@ def test_clips_that_keep_a_trace_lie_apart_from_noise():
 def test_a_head_that_is_often_wrong_judges_nothing(tmp_path, clip, imagenet):
     torch.manual_seed(0)
     judge = make_judge(CPU).eval()
-    job = Job(0, 0, "a prompt", next(iter(make_prompts(CPU, 1))), tmp_path / "one.npz")
+    case = Case(0, 0, "a prompt", next(iter(make_prompts(CPU, 1))), tmp_path / "one.npz")
     arrays = dict(PROVENANCE)
     for method in ("vanilla", "i4vgen"):
         arrays |= {f"{method} frames": clip, f"{method} seconds": 1.0, f"{method} anchor": clip[0]}
-    np.savez(job.path, **arrays)
+    np.savez(case.path, **arrays)
 
     def figures_by(*heads):
         jury = judging.Jury(judge, heads, imagenet, Probe(CPU, blank_probe()))
-        (by_method,) = judging.judge_pocket({job: ["vanilla", "i4vgen"]}, jury, CPU).values()
+        (by_method,) = judging.judge_pocket({case: ["vanilla", "i4vgen"]}, jury, CPU).values()
         return [by_method[method].figures for method in ("vanilla", "i4vgen")]
 
     vanilla, i4vgen = figures_by("kind", "member", "setting")

@@ -2,7 +2,13 @@
 
 import pytest
 
-from i4vgen.weights.prompt_syntax import Part, literal_syntax, named_loras, weighted_parts, without_weights
+from i4vgen.weights.prompt_syntax import (
+    Span,
+    literal_syntax,
+    named_loras,
+    weighted_parts,
+    without_weights,
+)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +43,7 @@ def test_weights(prompt, parts):
 def test_a_prompt_without_weights_is_left_as_it_is():
     for prompt in ("a c++ (old) [book]", "((masterpiece)), best", "a) b ( c", "()"):
         assert without_weights(prompt) == prompt
-        assert weighted_parts(prompt) == [Part(prompt)]
+        assert weighted_parts(prompt) == [Span(prompt)]
     assert without_weights("a (red:1.3) rocket") == "a red rocket"
 
 

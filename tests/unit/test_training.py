@@ -18,7 +18,7 @@ from i4vgen.serving.runtime import Runtime
 from pocket import atlas
 from pocket.judge import STILL, Judge
 from pocket.presets import PRESETS
-from pocket.scenes import SCENES, Layer, travel
+from pocket.scenes import SCENES, SceneLayer, travel
 from pocket.world import (
     KIND_OF,
     KINDS,
@@ -151,7 +151,9 @@ def test_the_camera_follows_the_subject_and_near_things_pass_faster_than_far_one
     camera = draw_camera(np.random.default_rng(0), "moving right", 12)
     stripes = np.zeros((192, 192, 4), np.float32)
     stripes[:, 40:44] = 1
-    near, far = (travel([Layer(stripes, depth)], camera - camera[0], 96)[:, 48, :, 0] for depth in (1.0, 0.25))
+    near, far = (
+        travel([SceneLayer(stripes, depth)], camera - camera[0], 96)[:, 48, :, 0] for depth in (1.0, 0.25)
+    )
     passed = [np.argmax(row[0]) - np.argmax(row[3]) for row in (near, far)]
     assert passed[0] == pytest.approx(96 * (camera[3, 0] - camera[0, 0]), abs=2)
     assert passed[0] > 2 * passed[1] > 0
