@@ -191,6 +191,18 @@ def test_a_failure_does_not_keep_what_the_job_worked_with(desk):
     assert kept[0]() is None
 
 
+def test_a_finished_job_does_not_keep_what_it_began_with(desk):
+    work, request = Work([]), ContextVar[Work | None]("request")
+    request.set(work)
+    kept, job = weakref.ref(work), desk.submit("a", work)
+    request.set(None)
+    del work
+    desk.release()
+    assert job.wait(PATIENCE) and job.result == "done"
+    gc.collect()
+    assert kept() is None
+
+
 def test_every_step_runs_in_the_context_of_its_request(desk):
     request: ContextVar[str] = ContextVar("request", default="no request")
     seen = []

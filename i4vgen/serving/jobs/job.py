@@ -7,7 +7,7 @@ import contextlib
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import Context, copy_context
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from i4vgen.errors import I4VGenError, InvalidInputError
 from i4vgen.events import Event
@@ -192,6 +192,7 @@ class Handle:
 
     def finish(self, result: object = None, error: Exception | None = None) -> None:
         self.result, self.error = result, error
+        self.job = replace(self.job, start=lambda _: iter(()), context=Context())  # they keep what it began with
         self._over.set()
         self._notify()
 
