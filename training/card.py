@@ -12,7 +12,7 @@ from pocket.atlas import LICENSE
 from pocket.judge import Judge
 from pocket.presets import Preset
 from pocket.world import KIND_SHARE, KINDS
-from training.evaluate import SEEDS, make_prompts
+from training.evaluate import SEEDS, evaluation_prompts
 from training.export import P_RE, STEP_SIZES
 from training.loop import parse_arguments, read_figures
 from training.markdown import table
@@ -93,7 +93,7 @@ def write_card(preset: Preset, figures: dict[str, dict], device: str, date: str)
     ]
     accuracy = ", ".join(f"{head} {percent(figures['judge'][head])}" for head in Judge.heads)
     kinds = "\n".join(f"  - {kind}: {', '.join(KINDS[kind])}" for kind in preset.kinds)
-    prompts = [shown for _, shown in make_prompts(preset)]
+    prompts = [shown for _, shown in evaluation_prompts(preset)]
     members = sum(shown.member is not None for shown in prompts)
     seeds = ", ".join(map(str, SEEDS))
     heads = [f"{head} right" for head in Judge.heads]

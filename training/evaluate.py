@@ -32,7 +32,7 @@ PROMPTS = 24
 SEEDS = (0,)
 
 
-def make_prompts(preset: Preset) -> list[tuple[str, Shown]]:
+def evaluation_prompts(preset: Preset) -> list[tuple[str, Shown]]:
     """Prompts and what they ask for: kinds, settings and motions in turn. The last third names members."""
     prompts = []
     for i in range(PROMPTS):
@@ -72,7 +72,9 @@ def main() -> None:
     found: dict[str, list[float]] = defaultdict(list)
     by_kind: dict[str, list[float]] = defaultdict(list)
     by_motion: dict[str, list[float]] = defaultdict(list)
-    runs = [(way, seed, *prompt) for way in PRESETS for seed in SEEDS for prompt in make_prompts(run.preset)]
+    runs = [
+        (way, seed, *prompt) for way in PRESETS for seed in SEEDS for prompt in evaluation_prompts(run.preset)
+    ]
     for way, seed, prompt, wanted in tqdm(runs, desc="evaluating", disable=None):
         config = GenerationConfig.for_model(backbone.defaults, prompt=prompt, seed=seed, preset=way)
 

@@ -24,7 +24,7 @@ from i4vgen.pipeline import I4VGenPipeline
 from i4vgen.rewards.pocket import PocketReward
 from pocket.judge import FOLDER as JUDGE
 from pocket.presets import POCKET, Preset
-from training.evaluate import make_prompts
+from training.evaluate import evaluation_prompts
 from training.loop import Run, parse_arguments, write_json
 
 NETWORKS = {
@@ -95,7 +95,7 @@ def calibrate(folder: Path, preset: Preset, device: str) -> dict[str, float]:
     backbone = AnimateDiffBackbone.from_pretrained(str(folder), device=device)
     pipeline = I4VGenPipeline(backbone)
     scores = []
-    for i, (prompt, _) in enumerate(make_prompts(preset)):
+    for i, (prompt, _) in enumerate(evaluation_prompts(preset)):
         request = GenerationConfig.for_model(
             backbone.defaults, prompt=prompt, seed=CALIBRATION_SEED + i, num_candidates=8
         )

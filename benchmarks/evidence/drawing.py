@@ -154,7 +154,7 @@ class Drawer:
         return GenerationConfig.for_model(self.runtime.defaults, prompt=case.prompt, seed=case.seed, **settings)
 
 
-def read_video(case: Case, method: str) -> DrawnVideo:
+def read_drawn(case: Case, method: str) -> DrawnVideo:
     with np.load(case.path) as stored:
         return DrawnVideo(
             stored[f"{method} frames"],

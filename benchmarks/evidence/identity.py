@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from pocket.judge import likeness
 
 
-def identity(members: Sequence[str], of_anchor: str | None) -> dict[str, float]:
+def identity_figures(members: Sequence[str], of_anchor: str | None) -> dict[str, float]:
     """members: what each frame shows. of_anchor: what the anchor shows, where there is one.
 
     `main_member`: the share of the frames that show the most frequent one.

@@ -14,8 +14,8 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.evidence import vbench_judge
-from benchmarks.evidence.drawing import Case, read_video
-from benchmarks.evidence.identity import certainty, identity, resemblance
+from benchmarks.evidence.drawing import Case, read_drawn
+from benchmarks.evidence.identity import certainty, identity_figures, resemblance
 from benchmarks.evidence.imagenet import ImageNetJudge, Probe
 from benchmarks.evidence.measured import Measured, Row
 from benchmarks.evidence.methods import REAL
@@ -57,7 +57,7 @@ class Jury:
         if "member" in self.heads:
             figures.setdefault("member_right", np.nan)
             seen = None if anchor is None else self.judge.look_at_each(anchor[None])["member"][0]
-            figures |= identity(self.judge.look_at_each(frames)["member"], seen)
+            figures |= identity_figures(self.judge.look_at_each(frames)["member"], seen)
         by_imagenet = self._by_imagenet(frames, shown, anchor)
         figures |= {f"imagenet_{name}": value for name, value in by_imagenet.items()}
         return figures | {name: metric(frames) for name, metric in METRICS.items()}
@@ -81,7 +81,8 @@ class Jury:
         features, head = self.imagenet.features(frames), head_of(shown)
         of_anchor = None if anchor is None else self.imagenet.features(anchor[None])
         seen = None if of_anchor is None else self.probe.names_of(of_anchor, "member")[0]
-        figures = resemblance(features, of_anchor) | identity(self.probe.names_of(features, "member"), seen)
+        members = self.probe.names_of(features, "member")
+        figures = resemblance(features, of_anchor) | identity_figures(members, seen)
         asked = self.probe.names[head].index(shown.subject)
         return figures | certainty(self.probe(features)[head], asked)
 
@@ -97,7 +98,7 @@ def judge_pocket(plan: Mapping[Case, Sequence[str]], jury: Jury, preset: Preset)
     for case, methods in tqdm(plan.items(), desc="judging", disable=None):
         found = measured[case.key] = {}
         for method in methods:
-            drawn = read_video(case, method)
+            drawn = read_drawn(case, method)
             figures = jury.measure(drawn.frames, case.shown, drawn.anchor)
             found[method] = Row(figures, drawn.seconds, drawn.provenance)
         found[REAL] = Row(jury.measure(real_clip(case, preset), case.shown, None))
@@ -136,7 +137,7 @@ def judge_vbench(cases: Sequence[Case], methods: Sequence[str], out: Path, devic
     for method in methods:
         results = vbench_judge.read_results(out, method)
         for case in cases:
-            drawn = read_video(case, method)
+            drawn = read_drawn(case, method)
             row = Row(results[f"{case.name}.mp4"], drawn.seconds, drawn.provenance)
             measured.setdefault(case.key, {})[method] = row
     return measured
@@ -149,6 +150,6 @@ def write_videos(cases: Sequence[Case], methods: Sequence[str], out: Path, fps: 
     for method in methods:
         (folder / method).mkdir(parents=True)
         for case in tqdm(cases, desc=f"writing {method}", disable=None):
-            write_video(folder / method / f"{case.name}.mp4", read_video(case, method).frames, fps)
+            write_video(folder / method / f"{case.name}.mp4", read_drawn(case, method).frames, fps)
     prompts = {f"{case.name}.mp4": case.prompt for case in cases}
     (folder / "prompts.json").write_text(json.dumps(prompts, indent=1) + "\n")

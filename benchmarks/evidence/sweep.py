@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.evidence.drawing import weights_of
-from benchmarks.evidence.identity import identity
+from benchmarks.evidence.identity import identity_figures
 from benchmarks.evidence.measured import title_of
 from benchmarks.evidence.methods import Contest, finish
 from benchmarks.evidence.metrics import mean_flow
@@ -75,7 +75,7 @@ def measure(judge: Judge, frames: np.ndarray, shown: Shown) -> dict[str, float]:
     figures = judge.measure(frames, shown.asks(judge.heads))
     figures.setdefault("member_right", float("nan"))
     members = judge.look_at_each(frames)["member"]
-    return figures | identity(members, of_anchor=None) | {"mean_flow": mean_flow(frames)}
+    return figures | identity_figures(members, of_anchor=None) | {"mean_flow": mean_flow(frames)}
 
 
 def numbers(text: str) -> list[float]:

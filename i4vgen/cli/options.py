@@ -35,7 +35,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
             add(option, dest=name, type=about.kind, metavar=about.metavar, help=about.help)
     add(
         "--compare",
-        type=names,
+        type=split_names,
         metavar="NAMES",
         help=f"Other videos from the same seed: {', '.join(COMPARISONS)}, several with commas, or none.",
     )
@@ -57,7 +57,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--reward",
-        type=names,
+        type=split_names,
         dest="rewards",
         metavar="NAMES",
         help=f"Models that score the candidates: {', '.join(REWARDS)} or none; the first selects the anchor.",
@@ -83,7 +83,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     add("--json", action="store_true", help="Print events as JSON lines.")
 
 
-def names(text: str) -> list[str]:
+def split_names(text: str) -> list[str]:
     """Splits a comma-separated list, dropping empty items and "none"."""
     items = [item.strip() for item in text.split(",")]
     return [item for item in items if item and item != "none"]

@@ -26,7 +26,7 @@ from benchmarks import cluster as cluster_benchmark
 from i4vgen.cli.batch import cluster as ray_cluster
 from i4vgen.cli.batch import progress
 from i4vgen.cli.batch.cluster import Share
-from i4vgen.cli.batch.executor import make
+from i4vgen.cli.batch.executor import make_run
 from i4vgen.cli.batch.folder import find_folder
 from i4vgen.cli.batch.prompts import PromptLine
 from i4vgen.cli.batch.summary import SummaryRow
@@ -219,8 +219,8 @@ def test_who_finishes_second_leaves_the_first_alone(site, task, runtime, tmp_pat
             first.append(folder.stat())
 
     ready = tmp_path / "ready"
-    make(task, None, runtime, find_folder(str(ready)), lambda *_: None)
-    make(task, None, runtime, site.folder, listen)
+    make_run(task, None, runtime, find_folder(str(ready)), lambda *_: None)
+    make_run(task, None, runtime, site.folder, listen)
     assert folder.stat() == first[0] and site.folder.find(task) and not list(temporary.iterdir())
 
 

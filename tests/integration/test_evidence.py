@@ -19,7 +19,7 @@ from benchmarks.evidence import __main__ as evidence
 from benchmarks.evidence import control, judging, sweep, vbench_judge
 from benchmarks.evidence.control import beside, table_of_controls
 from benchmarks.evidence.drawing import Case, Drawer
-from benchmarks.evidence.identity import identity, resemblance
+from benchmarks.evidence.identity import identity_figures, resemblance
 from benchmarks.evidence.imagenet import ImageNetJudge, Probe
 from benchmarks.evidence.measured import Row, merged
 from benchmarks.evidence.methods import TITLES
@@ -127,10 +127,10 @@ def test_prompts_are_all_different_and_the_same_every_time():
 
 
 def test_identity_is_what_most_frames_show_and_how_often_it_changes():
-    figures = identity(["owl", "owl", "swan", "owl", "duck"], "swan")
+    figures = identity_figures(["owl", "owl", "swan", "owl", "duck"], "swan")
     assert figures == {"main_member": 0.6, "anchor_member": 0.2, "identity_changes": 3}
-    assert identity(["owl"] * 3, "owl") == {"main_member": 1, "anchor_member": 1, "identity_changes": 0}
-    assert np.isnan(identity(["owl"], None)["anchor_member"])
+    assert identity_figures(["owl"] * 3, "owl") == {"main_member": 1, "anchor_member": 1, "identity_changes": 0}
+    assert np.isnan(identity_figures(["owl"], None)["anchor_member"])
 
 
 @pytest.fixture(scope="module")

@@ -67,7 +67,7 @@ class LocalExecutor:
         def listen(event: Event, file: str | None) -> None:
             self.listener.show(task, event, file and self.folder.locate(file))
 
-        make(task, task.choice(), self.runtime, self.folder, listen, self.metadata)
+        make_run(task, task.choice(), self.runtime, self.folder, listen, self.metadata)
 
 
 def attempt(task: Task, work: Callable[[], object]) -> TaskOutcome:
@@ -82,7 +82,7 @@ def attempt(task: Task, work: Callable[[], object]) -> TaskOutcome:
     return TaskOutcome(task)
 
 
-def make(
+def make_run(
     task: Task,
     anchor: Anchor | int | None,
     runtime: Runtime,

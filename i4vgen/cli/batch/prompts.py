@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from i4vgen.bounds import shown
-from i4vgen.cli.options import names
+from i4vgen.cli.options import split_names
 from i4vgen.cli.output import warn
 from i4vgen.config import parameters
 from i4vgen.errors import InvalidInputError, reason_of
@@ -301,7 +301,7 @@ def _fields(header: list[str]) -> list[str]:
 def _convert(field: str, text: str) -> Any:
     """Converts a cell to a number or a list, if its field takes one. Returns other text unchanged."""
     if field == "compare":
-        return names(text)
+        return split_names(text)
     kind = int if field == "anchor" else parameters()[field].kind if field in parameters() else str
     if kind is not str:
         for number in (int, float):

@@ -15,7 +15,7 @@ from typing import Any
 
 from i4vgen.bounds import check_text
 from i4vgen.cli.batch.prompts import CHOICES, PromptLine
-from i4vgen.cli.options import names
+from i4vgen.cli.options import split_names
 from i4vgen.config import GenerationConfig
 from i4vgen.errors import InvalidInputError
 from i4vgen.events import HIGHEST_REWARD, PICKED, UPLOADED, VIDEOS
@@ -158,7 +158,7 @@ def _task(line: int, values: Mapping[str, Any], runtime: Runtime) -> Task:
     if "prompt" not in settings:
         raise InvalidInputError("prompt is missing")
     config = GenerationConfig.for_model(runtime.defaults, **settings)
-    comparisons = find_comparisons(names(compare) if isinstance(compare, str) else compare or ())
+    comparisons = find_comparisons(split_names(compare) if isinstance(compare, str) else compare or ())
     digest = None
     check_search(config, is_given=anchor is not None or picture is not None)
     if picture is None:

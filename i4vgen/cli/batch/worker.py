@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from i4vgen.cli.batch.executor import make
+from i4vgen.cli.batch.executor import make_run
 from i4vgen.cli.batch.folder import BatchFolder
 from i4vgen.cli.batch.tasks import Task
 from i4vgen.errors import InvalidInputError
@@ -118,7 +118,7 @@ class Worker:
             messages.add((task.name, without_arrays(event), file))
 
         try:
-            make(task, anchor, self.runtime, folder, listen, self.site.metadata)
+            make_run(task, anchor, self.runtime, folder, listen, self.site.metadata)
         finally:
             messages.send()
 

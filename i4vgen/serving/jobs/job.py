@@ -192,7 +192,8 @@ class Handle:
 
     def finish(self, result: object = None, error: Exception | None = None) -> None:
         self.result, self.error = result, error
-        self.job = replace(self.job, start=lambda _: iter(()), context=Context())  # they keep what it began with
+        # Both keep what the job began with, such as the candidates that the tab showed then.
+        self.job = replace(self.job, start=lambda _: iter(()), context=Context())
         self._over.set()
         self._notify()
 
