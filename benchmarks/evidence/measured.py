@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -47,6 +47,11 @@ def axes(measured: Measured) -> tuple[list[int], list[int]]:
 def only(measured: Measured, numbers: set[int]) -> Measured:
     """What was measured of these prompts."""
     return {key: by_method for key, by_method in measured.items() if key[0] in numbers}
+
+
+def having(measured: Measured, methods: Collection[str]) -> Measured:
+    """What was measured of the prompts and seeds that have all of these methods."""
+    return {key: by_method for key, by_method in measured.items() if by_method.keys() >= set(methods)}
 
 
 def figures_of(measured: Measured, method: str) -> list[str]:

@@ -11,49 +11,20 @@ import argparse
 import json
 import re
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 
-from benchmarks.evidence.measured import title_of
-from benchmarks.evidence.methods import REAL, TITLES
-from benchmarks.evidence.report import LOWER_IS_BETTER, cell, seconds_cell
+from benchmarks.evidence.methods import REAL
+from benchmarks.evidence.report import short_table
 from benchmarks.evidence.rows import STORED
-from training.markdown import table
 
 ROOT = Path(__file__).parent.parent.parent
 SHORT_METHODS = ("vanilla", "freeinit", "i4vgen", "fast", REAL)
-SHORT_FIGURES = (
-    "imagenet_subject_consistency",
-    "imagenet_likeness_to_anchor",
-    "anchor_member",
-    "identity_changes",
-    "worst_frame",
-    "motion_right",
-    "mean_flow",
-)
+"""The methods that the README shows."""
+
 CHARTS = {
     "gains.svg": "Lead over the vanilla model with 95 % intervals, by method and figure",
     "compute.svg": "What a second buys: steadiness by ImageNet's judge, by the seconds that a video takes",
 }
-
-
-def short_table(summary: Mapping[str, Mapping]) -> str:
-    """The figures that the README shows, with 95 % intervals."""
-    methods = [method for method in SHORT_METHODS if method in summary]
-    # ImageNet's judge takes the place of a head of ours that is not right often enough.
-    measured = summary[methods[0]]
-    known = [name if name in measured else f"imagenet_{name}" for name in SHORT_FIGURES]
-    names = [name for name in known if name in measured]
-    titles = [title_of(name) + (" (less is better)" if name in LOWER_IS_BETTER else "") for name in names]
-    rows = [
-        [
-            TITLES[method],
-            *(cell(summary[method][name]["mean"], digits=2) for name in names),
-            seconds_cell(summary[method]),
-        ]
-        for method in methods
-    ]
-    return table(["", *titles, "seconds (fastest)"], rows)
 
 
 def fill(text: str, name: str, content: str) -> str:
@@ -74,7 +45,9 @@ def publish(evidence: Path, root: Path = ROOT) -> None:
     charts = "\n".join(f"![{title}]({name})" for name, title in CHARTS.items())
     table = (evidence / "table.md").read_text().strip()
     fill_file(root / "docs" / "evidence.md", "table", f"{table}\n\n{charts}")
-    fill_file(root / "README.md", "evidence", short_table(results["summary"]))
+    fill_file(root / "docs" / "evidence.md", "ablations", (evidence / "ablations.md").read_text())
+    methods = [method for method in SHORT_METHODS if method in results["summary"]]
+    fill_file(root / "README.md", "evidence", short_table(methods, results["summary"]))
     shutil.copy(evidence / "rows.csv", root / STORED.relative_to(ROOT))
     for chart in CHARTS:
         shutil.copy(evidence / chart, root / "docs" / chart)

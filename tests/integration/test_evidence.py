@@ -22,7 +22,7 @@ from benchmarks.evidence.drawing import Case, Drawer
 from benchmarks.evidence.identity import identity_figures, resemblance
 from benchmarks.evidence.imagenet import ImageNetJudge, Probe
 from benchmarks.evidence.measured import Row, merged
-from benchmarks.evidence.methods import TITLES
+from benchmarks.evidence.methods import REAL, TITLES
 from benchmarks.evidence.metrics import dynamic_degree, motion_smoothness, temporal_flickering
 from benchmarks.evidence.noise_map import embed, noised
 from benchmarks.evidence.prompts import OF_THE_REAL_WORLD as LIST
@@ -329,12 +329,14 @@ def test_the_command_goes_on_where_it_was_and_reports_every_method(tmp_path, mon
     assert all(title in table for title in TITLES.values()) and "| best of 4 |" in table
     (tmp_path / "docs").mkdir()
     (tmp_path / "benchmarks" / "evidence").mkdir(parents=True)
-    for document, name in (("docs/evidence.md", "table"), ("README.md", "evidence")):
-        (tmp_path / document).write_text(f"Before\n<!-- {name} -->\nold\n<!-- end of {name} -->\nAfter\n")
+    for document, names in (("docs/evidence.md", ("table", "ablations")), ("README.md", ("evidence",))):
+        marked = [f"<!-- {name} -->\nold\n<!-- end of {name} -->" for name in names]
+        (tmp_path / document).write_text("\n".join(["Before", *marked, "After\n"]))
     publish(report, tmp_path)
     kept = tmp_path / "benchmarks" / "evidence" / "rows.csv"
     assert kept.read_bytes() == (report / "rows.csv").read_bytes()
-    assert table.strip() in (tmp_path / "docs" / "evidence.md").read_text()
+    document = (tmp_path / "docs" / "evidence.md").read_text()
+    assert table.strip() in document and (report / "ablations.md").read_text().strip() in document
     readme = (tmp_path / "README.md").read_text()
     assert readme.startswith("Before") and readme.endswith("After\n") and "old" not in readme
     assert all(TITLES[method] in readme for method in ("vanilla", "freeinit", "i4vgen", "fast", "real"))
@@ -351,7 +353,11 @@ def test_the_command_goes_on_where_it_was_and_reports_every_method(tmp_path, mon
     monkeypatch.setattr(sys, "argv", [*command, "--methods", "vanilla", "--add-to", str(kept)])
     evidence.main()
     assert len(drawn) == 5 + 2
-    added = read_rows(tmp_path / "other" / "2-prompts-2-seeds" / "rows.csv")
+    longer = tmp_path / "other" / "2-prompts-2-seeds"
+    added = read_rows(longer / "rows.csv")
+    main, others = ((longer / f"{name}.md").read_text() for name in ("table", "ablations"))
+    assert f"|  | {TITLES['vanilla']} | {TITLES[REAL]} |" in main and "| videos | 4 | 4 |" in main
+    assert "2 prompts x 1 seeds" in others and all(f"| {title} |" in others for title in TITLES.values())
     assert len(added) == 4 and {k: f for k, f in figures_in(added).items() if k in again} == figures_in(again)
 
 
