@@ -136,7 +136,7 @@ def ablations(methods: Sequence[str], measured: Measured) -> str:
     if not measured:
         return ""
     numbers, seeds = axes(measured)
-    drawn = provenance_of(measured)
+    drawn = provenance_of(measured, methods)
     words = f"{len(numbers)} prompts x {len(seeds)} seeds, {drawn['device']}, {drawn['date']}."
     return f"{words}\n\n{short_table(methods, summarise(methods, measured))}\n"
 
@@ -208,17 +208,17 @@ def columns(parts: Mapping[str, tuple[Measured, bool]]) -> str:
     """A table of I4VGen's leads over vanilla. parts: by title what was measured; and whether pairs of unequal
     flow are left out.
     """
-    gains: dict[str, list[str]] = {}
+    figures = dict.fromkeys(name for part, _ in parts.values() for name in figures_of(part, BASELINE))
+    gains: dict[str, list[str]] = {name: [] for name in figures}
     titles = []
     for title, (part, equal) in parts.items():
         flow = {method: table_of(part, method, FLOW) for method in ("i4vgen", BASELINE)}
         unequal = np.abs(flow["i4vgen"] / flow[BASELINE] - 1) > EQUAL_FLOW
         left_out = unequal if equal else np.zeros_like(unequal)
         titles.append(f"{title} ({(~left_out).sum()} pairs)")
-        for name in figures_of(part, BASELINE):
+        for name, cells in gains.items():
             gain = sign_of(name) * (table_of(part, "i4vgen", name) - table_of(part, BASELINE, name))
-            row = {"gain": asdict(mean_of(np.where(left_out, np.nan, gain)))}
-            gains.setdefault(name, []).append(gain_cell(row))
+            cells.append(gain_cell({"gain": asdict(mean_of(np.where(left_out, np.nan, gain)))}))
     return table(["", *titles], [[gain_title(name), *cells] for name, cells in gains.items()])
 
 
@@ -326,7 +326,7 @@ def write_report(
     found = [method for method in TITLES if counts[method]]
     methods = [method for method in found if counts[method] == max(counts[each] for each in found)]
     summary = summarise(methods, measured)
-    about = {**about, "seeds": seeds, **provenance_of(measured)}
+    about = {**about, "seeds": seeds, **provenance_of(measured, methods)}
     results = without_nan({**about, "summary": summary})
     (out / "results.json").write_text(json.dumps(results, indent=1, allow_nan=False) + "\n")
     write_rows(measured, out / "rows.csv")
@@ -344,9 +344,10 @@ def write_report(
     print((out / "ablations.md").read_text())
 
 
-def provenance_of(measured: Measured) -> dict[str, str]:
-    """Where and when the videos were drawn."""
-    known = [row.provenance for by in measured.values() for row in by.values() if row.provenance]
+def provenance_of(measured: Measured, methods: Sequence[str]) -> dict[str, str]:
+    """Where and when the videos of these methods were drawn."""
+    rows = (row for by in measured.values() for method, row in by.items() if method in methods)
+    known = [row.provenance for row in rows if row.provenance]
     devices, dates = (sorted({each[name] for each in known}) for name in ("device", "date"))
     return {"device": " and ".join(devices), "date": " to ".join(dict.fromkeys((dates[0], dates[-1])))}
 

@@ -181,6 +181,9 @@ def test_pairs_of_equal_flow_and_kinds_get_tables_of_their_own():
         (1, 0): {"vanilla": video(0.7, 1.0), "i4vgen": video(0.8, 1.0)},
         (1, 1): {"vanilla": video(0.7, 1.0), "i4vgen": video(0.8, 1.0)},
     }
+    for number in ((1, 0), (1, 1)):  # only these prompts name a member
+        for right, row in enumerate(measured[number].values()):
+            row.figures["member_right"] = right
     tables = detailed_tables(measured, splits)
     assert "prompts that name a kind, equal flow (1 pairs)" in tables
     assert "prompts that name a member, equal flow (2 pairs)" in tables and "| rising (2 pairs) |" in tables
@@ -190,6 +193,7 @@ def test_pairs_of_equal_flow_and_kinds_get_tables_of_their_own():
         line.split(" | ") for line in tables.splitlines() if line.startswith("| identity changes, less")
     )
     assert [cell[:6] for cell in row[1:]] == ["+5.000", "+1.000", "+5.000", "+1.000"]
+    assert "| member right |  | +1.000 (+1.000 to +1.000) |  | +1.000 (+1.000 to +1.000) |" in tables
     assert "of the first 1 prompts that name a kind: main member 1 (behind in 0)" in tables
 
 
