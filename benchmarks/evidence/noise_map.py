@@ -73,6 +73,7 @@ def draw(path: Path, backbone: AnimateDiffBackbone, preset: Preset, count: int) 
         axis.set_yticks([])
         axis.spines[:].set_color("#cccccc")
     axes[0].legend(frameon=False, fontsize=8)
+    figure.tight_layout()
     save(figure, path)
 
 

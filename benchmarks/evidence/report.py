@@ -38,6 +38,8 @@ CHARTED = (
     "motion_certainty",
 )
 BOUGHT = ("imagenet_subject_consistency", "imagenet_anchor_member")  # with seconds
+MARKERS = "osD^vPX"
+"""Of the methods of `COMPUTE`."""
 STEADINESS = (
     "imagenet_subject_consistency",
     "imagenet_main_member",
@@ -258,7 +260,7 @@ def draw_gains(methods: list[str], summary: Mapping[str, Mapping], path: Path) -
     names = [name for name in CHARTED if name in rows]
     names = names or [name for name, row in rows.items() if "wins" in row and name not in MERELY_DIFFERENT]
     size = (2.1 * len(names) + 1.5, 0.45 * len(others) + 1.4)
-    figure, axes = plt.subplots(1, len(names), figsize=size, sharey=True, squeeze=False)
+    figure, axes = plt.subplots(1, len(names), figsize=size, sharey=True, squeeze=False, layout="constrained")
     for axis, name in zip(axes[0], names, strict=True):
         for row, method in enumerate(others):
             gain = Interval(**summary[method][name]["gain"])
@@ -276,26 +278,25 @@ def draw_gains(methods: list[str], summary: Mapping[str, Mapping], path: Path) -
 def draw_compute(methods: list[str], summary: Mapping[str, Mapping], path: Path) -> None:
     """A chart of what every second buys."""
     shown = [method for method in COMPUTE if method in methods]
-    figure, axes = plt.subplots(1, 2, figsize=(10, 3.8))
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4.6), layout="constrained")
     for axis, name in zip(axes, BOUGHT, strict=True):
-        for method in shown:
+        for method, marker in zip(shown, MARKERS, strict=False):
             seconds, value = summary[method]["seconds"]["mean"], summary[method][name]["mean"]
-            axis.plot([seconds, seconds], [value["low"], value["high"]], color="#b9c6e8", zorder=1)
-            axis.scatter([seconds], [value["mean"]], color="#3b6fd4", s=28, zorder=2)
-            axis.annotate(
-                TITLES[method], (seconds, value["mean"]), (5, 5), textcoords="offset points", fontsize=8
-            )
+            (line,) = axis.plot([seconds, seconds], [value["low"], value["high"]], alpha=0.5, zorder=1)
+            style = {"color": line.get_color(), "marker": marker, "s": 40, "zorder": 2}
+            axis.scatter([seconds], [value["mean"]], label=TITLES[method].replace("`", ""), **style)
         axis.set_xlabel("seconds per video", fontsize=9)
         axis.set_title(title_of(name), fontsize=10)
         axis.tick_params(labelsize=8)
-        axis.margins(x=0.25)
+        axis.set_xlim(left=0)
         axis.spines[["top", "right"]].set_visible(False)
+    places = {"loc": "outside lower center", "ncols": 2, "frameon": False, "fontsize": 8}
+    figure.legend(*axes[0].get_legend_handles_labels(), **places)
     save(figure, path)
 
 
 def save(figure: Figure, path: Path) -> None:
     """Writes a chart, the same bytes on any day."""
-    figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
 
