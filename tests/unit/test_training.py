@@ -71,7 +71,7 @@ def test_a_clip_is_the_same_every_time_and_differs_between_splits():
 def test_clips_and_prompts_are_of_their_own_world():
     small = replace(PRESETS["small-world"], size=24, num_frames=2)
     drawn = [render(small, "generator", i).shown for i in range(40)]
-    asked = [names for _, names in evaluate.make_prompts(small)]
+    asked = [names for _, names in evaluate.evaluation_prompts(small)]
     for part in ("kind", "setting", "motion"):
         names = set(getattr(small, f"{part}s"))
         assert {getattr(each, part) for each in drawn} == {getattr(each, part) for each in asked} == names
@@ -292,7 +292,7 @@ def test_the_autoencoder_encodes_as_the_patch_pca_does():
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
 def test_evaluation_prompts_use_every_kind_setting_and_motion(preset):
-    prompts = evaluate.make_prompts(preset)
+    prompts = evaluate.evaluation_prompts(preset)
     assert len({text for text, _ in prompts}) == 24
     for part in ("kind", "setting", "motion"):
         names = getattr(preset, f"{part}s")
