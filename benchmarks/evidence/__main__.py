@@ -137,7 +137,7 @@ def draw_missing(
     Args:
         drawer: With its model.
         plan: The methods of each case.
-        pools: Jobs of which candidates are drawn too.
+        pools: Cases of which candidates are drawn too.
         candidates: How many, of each.
     """
     for case, methods in tqdm(plan.items(), desc="drawing", disable=None):

@@ -38,8 +38,7 @@ CHARTED = (
     "motion_certainty",
 )
 BOUGHT = ("imagenet_subject_consistency", "imagenet_anchor_member")  # with seconds
-MARKERS = "osD^vPX"
-"""Of the methods of `COMPUTE`."""
+MARKERS = dict(zip(COMPUTE, "osD^vPX", strict=True))
 STEADINESS = (
     "imagenet_subject_consistency",
     "imagenet_main_member",
@@ -98,8 +97,8 @@ def summarise(methods: Sequence[str], measured: Measured) -> dict[str, dict]:
 def markdown(methods: list[str], summary: Mapping[str, Mapping], about: Mapping) -> str:
     names = [name for name in summary[methods[0]] if name not in ("videos", "seconds")]
     words = (
-        f"{len(about['prompts'])} prompts x {len(about['seeds'])} seeds, {about['device']}, {about['date']}."
-        " In brackets: 95 % bootstrap intervals over prompts."
+        extent(len(about["prompts"]), len(about["seeds"]), about)
+        + " In brackets: 95 % bootstrap intervals over prompts."
         + accuracy("The judge", about.get("accuracy", {}))
         + accuracy("The probe on ImageNet's features", about.get("probe_accuracy", {}))
     )
@@ -133,14 +132,18 @@ def short_table(methods: Sequence[str], summary: Mapping[str, Mapping]) -> str:
     return table(["", *map(mean_title, names), "seconds (fastest)"], rows)
 
 
-def ablations(methods: Sequence[str], measured: Measured) -> str:
+def extent(prompts: int, seeds: int, drawn: Mapping[str, str]) -> str:
+    """How much was drawn, and where and when (`provenance_of`)."""
+    return f"{prompts} prompts x {seeds} seeds, {drawn['device']}, {drawn['date']}."
+
+
+def ablations(methods: Sequence[str], measured: Measured, summary: Mapping[str, Mapping]) -> str:
     """Words and a table: all methods on the prompts and seeds that have all of them; empty if none has."""
     if not measured:
         return ""
     numbers, seeds = axes(measured)
-    drawn = provenance_of(measured, methods)
-    words = f"{len(numbers)} prompts x {len(seeds)} seeds, {drawn['device']}, {drawn['date']}."
-    return f"{words}\n\n{short_table(methods, summarise(methods, measured))}\n"
+    words = extent(len(numbers), len(seeds), provenance_of(measured, methods))
+    return f"{words}\n\n{short_table(methods, summary)}\n"
 
 
 def leads(methods: list[str], summary: Mapping[str, Mapping], names: list[str]) -> list[str]:
@@ -280,10 +283,10 @@ def draw_compute(methods: list[str], summary: Mapping[str, Mapping], path: Path)
     shown = [method for method in COMPUTE if method in methods]
     figure, axes = plt.subplots(1, 2, figsize=(10, 4.6), layout="constrained")
     for axis, name in zip(axes, BOUGHT, strict=True):
-        for method, marker in zip(shown, MARKERS, strict=False):
+        for method in shown:
             seconds, value = summary[method]["seconds"]["mean"], summary[method][name]["mean"]
             (line,) = axis.plot([seconds, seconds], [value["low"], value["high"]], alpha=0.5, zorder=1)
-            style = {"color": line.get_color(), "marker": marker, "s": 40, "zorder": 2}
+            style = {"color": line.get_color(), "marker": MARKERS[method], "s": 40, "zorder": 2}
             axis.scatter([seconds], [value["mean"]], label=TITLES[method].replace("`", ""), **style)
         axis.set_xlabel("seconds per video", fontsize=9)
         axis.set_title(title_of(name), fontsize=10)
@@ -325,7 +328,8 @@ def write_report(
     out.mkdir(parents=True, exist_ok=True)
     counts = Counter(method for by_method in measured.values() for method in by_method)
     found = [method for method in TITLES if counts[method]]
-    methods = [method for method in found if counts[method] == max(counts[each] for each in found)]
+    most = max(counts[method] for method in found)
+    methods = [method for method in found if counts[method] == most]
     summary = summarise(methods, measured)
     about = {**about, "seeds": seeds, **provenance_of(measured, methods)}
     results = without_nan({**about, "summary": summary})
@@ -336,11 +340,12 @@ def write_report(
         tables.append(detailed_tables(measured, splits))
     (out / "table.md").write_text("\n".join([*tables, *further]))
     of_all = having(measured, found)
-    (out / "ablations.md").write_text(ablations(found, of_all))
+    compared = summarise(found, of_all or measured)
+    (out / "ablations.md").write_text(ablations(found, of_all, compared))
     if BASELINE in methods and len(methods) > 1:
         draw_gains(methods, summary, out / "gains.svg")
         if set(BOUGHT) <= summary[BASELINE].keys():
-            draw_compute(found, summarise(found, of_all or measured), out / "compute.svg")
+            draw_compute(found, compared, out / "compute.svg")
     print((out / "table.md").read_text())
     print((out / "ablations.md").read_text())
 

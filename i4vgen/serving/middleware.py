@@ -174,19 +174,20 @@ class BoundedBodies:
             return
         is_upload = scope["path"].removeprefix(PREFIX).rstrip("/") == "/upload"
         most = self.largest_upload if is_upload else LARGEST_REQUEST
+        most_discarded = 2 * most
         declared = Headers(scope=scope).get("content-length", "")
         size = int(declared) if declared.isdecimal() else 0
         read = values = 0
 
         async def bounded_receive() -> Message:
             nonlocal read, values
-            message: Message = await receive() if size <= 2 * most else {}
+            message: Message = await receive() if size <= most_discarded else {}
             body = message.get("body", b"")
             read += len(body)
             values += 0 if is_upload else sum(map(body.count, (b",", b"[", b"{")))
             if max(size, read) > most or values > MANY_VALUES:
                 # A client that is still sending does not see the response: behind nginx, it would get a 502.
-                while message.get("more_body") and read <= 2 * most:
+                while message.get("more_body") and read <= most_discarded:
                     message = await receive()
                     read += len(message.get("body", b""))
                 raise HTTPException(

@@ -9,6 +9,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 from urllib.parse import urlsplit
@@ -365,14 +366,20 @@ def test_requests_are_bounded_before_they_are_read(url, http, body, told):
     assert answer.status_code == 413 and "at most 2 MB and 20000 values" in answer.json()["detail"]
 
 
-def test_a_client_that_sends_all_before_it_listens_gets_the_answer(url):
-    """As nginx does: when the app closes the connection before that, nginx's client gets a 502."""
+@contextmanager
+def begun_request(url: str, route: str, *headers: str) -> Iterator[socket.socket]:
+    """A connection that has sent the head of a POST request, and nothing of its body."""
     address = urlsplit(url)
     with socket.create_connection((address.hostname, address.port), timeout=60) as client:
-        client.sendall(
-            f"POST /gradio_api/call/generate HTTP/1.1\r\nHost: {address.netloc}\r\nConnection: close\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {64 * 2**16}\r\n\r\n".encode()
-        )
+        head = [f"POST /gradio_api/{route} HTTP/1.1", f"Host: {address.netloc}", *headers, "", ""]
+        client.sendall("\r\n".join(head).encode())
+        yield client
+
+
+def test_a_client_that_sends_all_before_it_listens_gets_the_answer(url):
+    """As nginx does: when the app closes the connection before that, nginx's client gets a 502."""
+    headers = ("Connection: close", "Content-Type: application/json", f"Content-Length: {64 * 2**16}")
+    with begun_request(url, "call/generate", *headers) as client:
         for _ in range(64):
             client.sendall(bytes(2**16))
             time.sleep(0.01)  # so that an early answer closes the connection before the end
@@ -380,12 +387,8 @@ def test_a_client_that_sends_all_before_it_listens_gets_the_answer(url):
 
 
 def test_a_body_far_too_large_is_not_awaited(url):
-    address = urlsplit(url)
-    with socket.create_connection((address.hostname, address.port), timeout=60) as client:
-        client.sendall(
-            f"POST /gradio_api/upload HTTP/1.1\r\nHost: {address.netloc}\r\n"
-            f"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: {2**40}\r\n\r\n".encode()
-        )
+    headers = ("Content-Type: multipart/form-data; boundary=x", f"Content-Length: {2**40}")
+    with begun_request(url, "upload", *headers) as client:
         assert client.recv(2**16).startswith(b"HTTP/1.1 413 ")
 
 

@@ -2,13 +2,7 @@
 
 import pytest
 
-from i4vgen.weights.prompt_syntax import (
-    Span,
-    literal_syntax,
-    named_loras,
-    weighted_parts,
-    without_weights,
-)
+from i4vgen.weights.prompt_syntax import Span, literal_syntax, named_loras, weighted_parts, without_weights
 
 
 @pytest.mark.parametrize(
