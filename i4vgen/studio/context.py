@@ -32,7 +32,7 @@ from i4vgen.studio.handlers import Handlers
 from i4vgen.studio.queueing import AT_ONCE, IN_BROWSER, QUICK
 from i4vgen.studio.recipes import Recipes
 from i4vgen.studio.scripts import call
-from i4vgen.studio.session import IDLE, Session, Sessions
+from i4vgen.studio.session import IDLE, Session, Sessions, SubmittedRun
 from i4vgen.studio.state import AnchorSelection, Baselines, CandidateSet, fixed_settings, make_anchors
 
 WAITING = "Waiting for the device\u2026"
@@ -194,8 +194,8 @@ class AppContext:
 
     def on_stop(self, request: gr.Request) -> None:
         """Stops this tab's run."""
-        if (handle := self.handlers.session_of(request).run) is not None:
-            handle.stop()
+        if (run := self.handlers.session_of(request).run) is not None:
+            run.handle.stop()
 
     def check_candidates(self, candidate_set: CandidateSet) -> None:
         """Checks that the form could have asked for these candidates. Those of opened runs may be of any size.
@@ -313,6 +313,10 @@ class Page:
         changes[self.animating.go] |= self.context.offer_animation(session.candidate_set, session.selection)
         return changes | self.candidates_view.show(session.candidate_set, session.selection)
 
+    def show_end(self, session: Session, run: PageRun) -> dict:
+        """Returns the updates at the end of a run, whether it is done, fails or is refused."""
+        return self.to_idle(session) | run.end(session)
+
     def connect_run(
         self,
         run: PageRun,
@@ -350,8 +354,7 @@ class Page:
                 async with session.lock:
                     await run_sync(self.submit, session, run, values)
             except gr.Error as refused:
-                ended = self.to_idle(session) | await run_sync(run.end, session)
-                yield ended | {run.status: live_value(refused.message)}
+                yield await run_sync(self.show_end, session, run) | {run.status: live_value(refused.message)}
                 raise
             async for changes in self.follow(session, run, request):
                 yield changes
@@ -390,10 +393,10 @@ class Page:
                     shown = shown | changes  # a new dict: listeners may read the previous one
                     yield shown
 
-            session.run = self.context.jobs.submit(Job(session.visitor, start, clock))
+            handle = self.context.jobs.submit(Job(session.visitor, start, clock))
         except (InvalidInputError, ModelError) as error:
             raise refusal(words_of(error)) from error
-        session.panel = run.buttons.name
+        session.run = SubmittedRun(handle, run.buttons.name)
 
     def connect_return(self, loaded: Dependency) -> Dependency:
         """Connects the event that follows a run again on a reloaded page, after the event `loaded`."""
@@ -401,12 +404,16 @@ class Page:
         return loaded.success(self.follow_again, None, outputs, show_progress="hidden", **AT_ONCE, **IN_BROWSER)
 
     async def follow_again(self, request: gr.Request) -> AsyncIterator[dict]:
-        """Follows the tab's run again if it is not over."""
+        """Follows the tab's run again. If it is over, it may have ended since the page was loaded."""
         session = self.context.handlers.session_of(request)
-        if session.run is None or session.run.is_over:
+        if session.run is None:
             yield gr.skip()
             return
-        async for changes in self.follow(session, self.runs[session.panel], request):
+        run = self.runs[session.run.panel]
+        if session.run.handle.is_over:
+            yield await run_sync(self.show_end, session, run) | self.last_words(session)
+            return
+        async for changes in self.follow(session, run, request):
             yield changes
 
     async def follow(self, session: Session, run: PageRun, request: gr.Request) -> AsyncIterator[dict]:
@@ -418,30 +425,31 @@ class Page:
         Raises:
             gr.Error: The run fails.
         """
-        handle = session.run
-        if handle is None:
+        if session.run is None:
             return
+        handle = session.run.handle
         shown = self.candidates_view.show(session.candidate_set, session.selection) | run.begin(session)
         try:
             async for place in handle.updates(lambda: self.context.streams.has_listener(request.session_hash)):
                 shown |= self.show_run(handle, place, run)
                 if place.position is None:
-                    shown |= self.to_idle(session) | await run_sync(run.end, session)
+                    shown |= await run_sync(self.show_end, session, run)
                 else:
                     shown[run.status] = shown[run.status] | {"beat": time.monotonic()}
                 yield {component: copy(value) for component, value in shown.items()}  # Gradio edits updates
         except Exception as error:
-            shown |= self.to_idle(session) | await run_sync(run.end, session)
+            shown |= await run_sync(self.show_end, session, run)
             yield shown | {run.status: live_value(failure_words(error))}
             raise failure(error) from error
 
     def last_words(self, session: Session) -> dict:
         """Returns the update with the final status of the tab's last run; empty if there is none."""
-        run, handle = self.runs.get(session.panel), session.run
-        snapshot = handle.snapshot if handle is not None and handle.is_over else None
-        if run is None or not isinstance(snapshot, dict) or run.status not in snapshot:
+        if session.run is None or not session.run.handle.is_over:
             return {}
-        return {run.status: snapshot[run.status]}
+        handle, run = session.run.handle, self.runs[session.run.panel]
+        if handle.error is not None:
+            return {run.status: live_value(failure_words(handle.error))}
+        return {run.status: self.show_run(handle, handle.place, run)[run.status]}
 
     def show_run(self, handle: Handle, place: Place, run: PageRun) -> dict:
         """Returns the updates for a run that is queued, in progress or over."""

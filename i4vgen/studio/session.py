@@ -37,6 +37,19 @@ def visitor_of(request: gr.Request | None) -> str:
     return hashlib.sha256((client.host if client else "").encode()).hexdigest()[:12]
 
 
+@dataclass(frozen=True)
+class SubmittedRun:
+    """A run that a tab has submitted.
+
+    Attributes:
+        handle: The handle of its job.
+        panel: The name of its buttons.
+    """
+
+    handle: Handle
+    panel: str
+
+
 @dataclass
 class Session:
     """The state of a tab.
@@ -48,8 +61,7 @@ class Session:
         animations: The animations that the tab shows.
         baselines: The comparisons that the next run may reuse.
         made_here: Whether a run of this tab made the animations; False if they are those of an opened run.
-        run: The latest run that the tab started.
-        panel: The name of that run's buttons.
+        run: The latest run of the tab.
         lock: Held while a click is handled. A run changes only fields that clicks leave alone meanwhile.
     """
 
@@ -59,14 +71,13 @@ class Session:
     animations: AnimationSet = field(default_factory=AnimationSet)
     baselines: Baselines = field(default_factory=Baselines)
     made_here: bool = False
-    run: Handle | None = None
-    panel: str = IDLE
+    run: SubmittedRun | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def phase(self) -> str:
         """The panel of the run that is queued or in progress; `IDLE` without one."""
-        return IDLE if self.run is None or self.run.is_over else self.panel
+        return IDLE if self.run is None or self.run.handle.is_over else self.run.panel
 
     @property
     def is_empty(self) -> bool:

@@ -25,7 +25,7 @@ from i4vgen.studio.api.calls import follow_call
 from i4vgen.studio.app import build_app
 from i4vgen.studio.handlers import Handlers, guarded
 from i4vgen.studio.queueing import MAX_EVENTS, QUICK
-from i4vgen.studio.session import SESSIONS, Session, Sessions, visitor_of
+from i4vgen.studio.session import SESSIONS, Session, Sessions, SubmittedRun, visitor_of
 from i4vgen.studio.state import Baselines, CandidateSet, Clip
 from tests.support.gradio_protocol import API, Calls, Tab
 from tests.support.waiting import PATIENCE, wait_until
@@ -249,7 +249,7 @@ def test_a_run_that_was_started_before_the_page_had_loaded_stays_with_its_tab():
 def test_a_tab_with_a_run_stays_however_many_pages_are_loaded():
     sessions, tab = Sessions(), "f" * 32
     busy = sessions.attach("busy", tab)
-    busy.run, busy.panel = Running(), "choose"
+    busy.run = SubmittedRun(Running(), "choose")
     seen, token = sessions.attach("seen", "e" * 32), "{:032x}"
     for number in range(3 * SESSIONS):
         sessions.attach(str(number), token.format(number))
@@ -267,7 +267,7 @@ def test_the_oldest_tabs_are_forgotten_but_not_one_with_a_run(monkeypatch):
     now = [0.0]
     sessions = Sessions(now=lambda: now[0])
     busy, idle = sessions.of("busy"), sessions.of("idle")
-    busy.run, busy.panel = Running(), "choose"
+    busy.run = SubmittedRun(Running(), "choose")
     assert sessions.of("idle") is idle
     for number in range(SESSIONS):
         sessions.of(str(number))

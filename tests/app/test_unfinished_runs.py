@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,6 +65,13 @@ class Page(Tab):
         """Clicks a button. Returns whether all went well."""
         done = [self.fire(each) for each in self.events_of(button)]
         return all(done)
+
+    def begin_run(self, button: str) -> None:
+        """Clicks a button that starts a run, and does not wait for the run's end."""
+        (checked,) = self.events_of(button)
+        assert self.ask(checked)
+        (followed,) = [each for each in self.followers_of(checked) if each["backend_fn"]]
+        self.begin(followed)
 
     def events_of(self, button: str) -> list[dict]:
         """The events that a click fires itself."""
@@ -159,6 +167,18 @@ def finish(page: Page) -> Page:
     return page
 
 
+def watch_queues(monkeypatch, **options) -> list[JobQueue]:
+    """The job queues of the studios that the test starts from now on."""
+    queues = []
+
+    def make_queue(*given):
+        queues.append(JobQueue(*given, **options))
+        return queues[-1]
+
+    monkeypatch.setattr(app, "JobQueue", make_queue)
+    return queues
+
+
 def full_queue(*_given):
     raise QueueFullError(attended=True, per_visitor=3)
 
@@ -203,12 +223,18 @@ def test_a_full_queue_keeps_the_link_of_an_opened_run(page, url, monkeypatch):
     assert other.results == before and other.link == other.shown[other.token]["value"] == link
 
 
-@pytest.mark.parametrize(("button", "failing"), [("generate", "save_picture"), ("animate", "save_anchor")])
-def test_a_run_that_fails_before_its_first_result_hides_nothing(page, button, failing, monkeypatch):
+@pytest.mark.parametrize(
+    ("button", "failing", "status"),
+    [("generate", "save_picture", "candidates-status"), ("animate", "save_anchor", "live")],
+)
+def test_a_run_that_fails_before_its_first_result_hides_nothing(page, button, failing, status, monkeypatch):
     before, link = page.results, page.link
     monkeypatch.setattr(files, failing, full_disk)
     assert not page.click(button)
+    words = page[status]["value"]["words"]
+    assert "No space left" in words
     expect_unchanged(page, before, link)
+    assert page[status]["value"]["words"] == words
 
 
 @pytest.mark.parametrize("early", [True, False], ids=["before the model is loaded", "before the first video"])
@@ -252,27 +278,45 @@ def test_an_animation_that_fails_between_its_videos_shows_and_keeps_the_finished
     assert page.results == shown
 
 
-def test_a_run_ends_two_minutes_after_its_page_was_closed(runtime, tmp_path, monkeypatch):
-    clock, queues, streams = [0.0], [], OpenStreams()
+def test_a_run_that_ends_while_its_page_is_loaded_again_is_shown_as_over(runtime, tmp_path, monkeypatch):
+    queues, draw, go_on = watch_queues(monkeypatch), drawing.draw, threading.Event()
 
-    def make_queue(*given):
-        queues.append(JobQueue(*given, now=lambda: clock[0]))
-        return queues[-1]
+    def draw_on(*given):
+        for step in draw(*given):
+            yield step
+            go_on.wait()
+
+    monkeypatch.setattr(drawing, "draw", draw_on)
+    with running_studio(runtime, tmp_path) as url:
+        (jobs,) = queues
+        page = Page(url)
+        page.begin_run("generate")
+        wait_until(lambda: len(jobs))
+        assert page.ask(page.events["on_load"])
+        assert page["stop-candidates"]["visible"] and not page["generate"]["visible"]
+        go_on.set()
+        wait_until(lambda: not len(jobs))
+        assert page.ask(page.events["follow_again"])
+        assert page["generate"]["visible"] and page["generate"]["interactive"]
+        assert not page["stop-candidates"]["visible"]
+        assert page["candidates-status"]["value"]["words"].startswith("2 candidates in")
+        assert len(page["gallery"]["value"]["cards"]) == 2
+
+
+def test_a_run_ends_two_minutes_after_its_page_was_closed(runtime, tmp_path, monkeypatch):
+    clock, streams = [0.0], OpenStreams()
+    queues = watch_queues(monkeypatch, now=lambda: clock[0])
 
     def draw_on(_runtime, candidate_set, token, *_more):
         while not token.stopped:
             time.sleep(0.01)
             yield candidate_set, live_value("Drawing")
 
-    monkeypatch.setattr(app, "JobQueue", make_queue)
     monkeypatch.setattr(drawing, "draw", draw_on)
     with running_studio(runtime, tmp_path, streams) as url:
         (jobs,) = queues
         page = Page(url)
-        (checked,) = page.events_of("generate")
-        assert page.ask(checked)
-        (followed,) = [each for each in page.followers_of(checked) if each["backend_fn"]]
-        page.begin(followed)
+        page.begin_run("generate")
         with page.http.stream("GET", f"{url}{API}/queue/data?session_hash={page.session}") as stream:
             messages = (message for _, message in read_stream(stream.iter_lines()))
             updates = (each for each in messages if each["msg"] == "process_generating")

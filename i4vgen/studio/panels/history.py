@@ -240,9 +240,8 @@ class HistoryPanel:
         animations = session.animations
         changes |= page.candidates_view.show(session.candidate_set, session.selection)
         changes |= page.video_view.show(animations) | page.to_idle(session)
-        if session.phase != IDLE:
-            buttons = page.drawing if session.panel == page.drawing.name else page.animating
-            changes |= page.set_phases(buttons, "running")
+        if (phase := session.phase) != IDLE:
+            changes |= page.set_phases(page.runs[phase].buttons, "running")
         words = strings.RESTORED if session.candidate_set.candidates else strings.GALLERY_EMPTY
         token = animations.kept.token if animations.kept else ""
         changes |= {page.candidates_status: live_value(words), context.run_token: token}
