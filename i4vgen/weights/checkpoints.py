@@ -74,6 +74,22 @@ def building(file: Path, config: str) -> Iterator[None]:
         raise ModelError(f"{file} and {config} do not fit together ({reason}): download both again") from error
 
 
+def describe_misfit(network: nn.Module, weights: Mapping[str, Tensor]) -> str:
+    """Returns how the names and shapes of weights differ from those of a network; empty if they are equal."""
+    wanted, given = (
+        {key: tuple(weight.shape) for key, weight in each.items()} for each in (network.state_dict(), weights)
+    )
+    wrong = sorted(key for key in wanted | given if wanted.get(key) != given.get(key))
+    if not wrong:
+        return ""
+    key = wrong[0]
+    if key in wanted and key in given:
+        what = f"{given[key]} instead of {wanted[key]}"
+    else:
+        what = "not there" if key in wanted else "unknown"
+    return f"{len(wrong)} weights differ, such as {key}: {what}"
+
+
 def load_into(network: nn.Module, weights: Mapping[str, Tensor], file: Path, config: str) -> None:
     """Loads weights into a network without copying them, freezes it and puts it in evaluation mode.
 
@@ -86,15 +102,8 @@ def load_into(network: nn.Module, weights: Mapping[str, Tensor], file: Path, con
     Raises:
         ModelError: Weights are missing, unknown or of the wrong shape.
     """
-    wanted = {key: tuple(weight.shape) for key, weight in network.state_dict().items()}
-    given = {key: tuple(weight.shape) for key, weight in weights.items()}
-    if wrong := sorted(key for key in wanted | given if wanted.get(key) != given.get(key)):
-        key = wrong[0]
-        what = "not there" if key not in given else "unknown" if key not in wanted else f"of shape {given[key]}"
-        raise ModelError(
-            f"{file} does not fit {config} ({len(wrong)} weights differ, such as {key}: {what}): download both"
-            " again"
-        )
+    if misfit := describe_misfit(network, weights):
+        raise ModelError(f"{file} does not fit {config} ({misfit}): download both again")
     network.load_state_dict(weights, assign=True)
     device = next(iter(weights.values())).device
     for module in network.modules():

@@ -389,7 +389,7 @@ def test_hpsv2_takes_pictures_of_any_mode_and_shape(models, images):
     ("change", "reason"),
     [
         (lambda w: w.pop("visual.transformer.resblocks.1.attn.in_proj_bias"), "k_proj.bias: not there"),
-        (lambda w: w.update({"visual.proj": torch.ones(3)}), r"visual_projection.weight: of shape \(3,\)"),
+        (lambda w: w.update({"visual.proj": torch.ones(3)}), r"visual_projection.weight: \(3,\) instead of"),
         (lambda w: w.update({"transformer.resblocks.0.attn.in_proj_bias": torch.ones(8)}), "4 weights differ"),
         (
             lambda w: w.update({"transformer.resblocks.0.attn.in_proj_bias": torch.tensor(0)}),

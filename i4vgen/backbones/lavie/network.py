@@ -22,6 +22,8 @@ from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 
+from i4vgen.weights.checkpoints import describe_misfit
+
 # Buckets for the distance between two frames, as in T5 (arXiv 1910.10683). In each direction, distances below
 # EXACT have a bucket each, longer ones up to FURTHEST share logarithmically wider buckets, and all others
 # share the last bucket.
@@ -129,10 +131,8 @@ class LaVieUNet(ModelMixin, ConfigMixin):
             raise ValueError(f"it has no {error.args[0]}") from error
         except (ValueError, TypeError, IndexError, ZeroDivisionError) as error:
             raise ValueError(f"its sizes do not go together: {error}") from error
-        wanted, given = ({key: tuple(w.shape) for key, w in d.items()} for d in (unet.state_dict(), weights))
-        if wrong := [key for key in wanted | given if wanted.get(key) != given.get(key)]:
-            here, there = given.get(wrong[0]), wanted.get(wrong[0])
-            raise ValueError(f"{len(wrong)} weights differ, such as {wrong[0]}: {here} instead of {there}")
+        if misfit := describe_misfit(unet, weights):
+            raise ValueError(misfit)
         unet.load_state_dict(weights, assign=True)
         return unet.requires_grad_(False).eval()
 
