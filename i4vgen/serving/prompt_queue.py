@@ -17,10 +17,10 @@ from functools import partial
 from i4vgen.config import GenerationConfig
 from i4vgen.errors import I4VGenError, StorageError
 from i4vgen.models.catalog import ModelSpec
+from i4vgen.serving.budget import Budget, RunPlan
 from i4vgen.serving.jobs.job import Handle, Job, Place, WaitedTooLongError
 from i4vgen.serving.jobs.queue import JobQueue
 from i4vgen.serving.jobs.store import JobStore, StoredJob
-from i4vgen.serving.limits import Budget, RunPlan
 from i4vgen.serving.offered_models import OfferedModels
 from i4vgen.serving.run_to_folder import stream_run
 from i4vgen.serving.runtime import StopToken

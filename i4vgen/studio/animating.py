@@ -11,7 +11,7 @@ from i4vgen.events import Loading, Preview, Progress, Result, Selected, Stage
 from i4vgen.method.comparisons import COMPARISONS
 from i4vgen.method.tracking import PREVIEWS
 from i4vgen.pipeline import Anchor
-from i4vgen.serving.limits import RunPlan
+from i4vgen.serving.budget import RunPlan
 from i4vgen.serving.pace import RunClock
 from i4vgen.serving.runtime import StopToken
 from i4vgen.studio import files, pictures, strings

@@ -10,8 +10,9 @@ from starlette.middleware import Middleware
 
 from i4vgen.bounds import MAX_JSON
 from i4vgen.bundled import EXAMPLES
+from i4vgen.serving.budget import Budget
 from i4vgen.serving.jobs.queue import JobQueue
-from i4vgen.serving.limits import PRIVATE, Budget, Limits
+from i4vgen.serving.limits import PRIVATE, Limits
 from i4vgen.serving.middleware import (
     AlwaysAnswered,
     BoundedBodies,

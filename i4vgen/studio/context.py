@@ -14,9 +14,9 @@ from gradio.components import Component
 from gradio.events import Dependency
 
 from i4vgen.errors import InvalidInputError, ModelError
+from i4vgen.serving.budget import Budget, RunPlan
 from i4vgen.serving.jobs.job import Handle, Job, Place
 from i4vgen.serving.jobs.queue import JobQueue
-from i4vgen.serving.limits import Budget, RunPlan
 from i4vgen.serving.middleware import OpenStreams
 from i4vgen.serving.offered_models import OfferedModels
 from i4vgen.serving.pace import RunClock

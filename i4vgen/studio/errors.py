@@ -9,8 +9,8 @@ import math
 import gradio as gr
 
 from i4vgen.errors import I4VGenError, StorageError, reason_of
+from i4vgen.serving.budget import TooLongError, TooMuchWorkError, VideoTooLargeError
 from i4vgen.serving.jobs.job import QueueFullError, WaitedTooLongError
-from i4vgen.serving.limits import TooLongError, TooMuchWorkError, VideoTooLargeError
 from i4vgen.serving.prompt_queue import ServerEndedError
 from i4vgen.serving.slots import TooManyClicksError
 from i4vgen.storage.run_store import StoreFullError

@@ -21,7 +21,7 @@ from i4vgen.config import (
 from i4vgen.errors import InvalidInputError, ModelError
 from i4vgen.method.comparisons import COMPARISONS
 from i4vgen.models.catalog import REPLACEMENTS, REWARDS, ModelSpec
-from i4vgen.serving.limits import check_size
+from i4vgen.serving.budget import check_size
 from i4vgen.serving.offered_models import OfferedModels
 from i4vgen.studio import strings
 from i4vgen.studio.lora_text import join_loras, split_loras

@@ -27,8 +27,8 @@ from i4vgen.media import read_video
 from i4vgen.method.comparisons import COMPARISONS
 from i4vgen.method.search import video_score
 from i4vgen.models.catalog import MODELS, REWARDS
+from i4vgen.serving.budget import Budget
 from i4vgen.serving.jobs.queue import JobQueue
-from i4vgen.serving.limits import Budget
 from i4vgen.serving.offered_models import OfferedModels
 from i4vgen.storage.run_store import RunStore
 from i4vgen.studio.api import calls, sent_pictures

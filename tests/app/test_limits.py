@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import runpy
 import shutil
 import socket
 import time
@@ -21,11 +20,13 @@ from gradio_client.exceptions import AppError
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
+from i4vgen.cli import studio
 from i4vgen.config import GenerationConfig
 from i4vgen.events import Progress
 from i4vgen.method.comparisons import stage_work
+from i4vgen.serving.budget import Budget, RunPlan, TooLongError, TooMuchWorkError
 from i4vgen.serving.jobs.queue import JobQueue
-from i4vgen.serving.limits import PUBLIC, Budget, Limits, RunPlan, TooLongError, TooMuchWorkError
+from i4vgen.serving.limits import PUBLIC, Limits
 from i4vgen.serving.middleware import OpenStreams, OwnPagesOnly, StreamWatch
 from i4vgen.serving.offered_models import OfferedModels
 from i4vgen.serving.runtime import Runtime
@@ -38,7 +39,6 @@ from i4vgen.studio.api.signatures import SETTINGS_OF
 from i4vgen.studio.app import build_app, launch_options
 from i4vgen.studio.queueing import QUICK
 from i4vgen.studio.recipes import Recipes
-from tests.conftest import ROOT
 from tests.support.gradio_protocol import TIMEOUT, Calls, open_client
 from tests.support.waiting import wait_until
 
@@ -399,12 +399,10 @@ def test_uploads_may_be_larger(url, http):
     assert http.post(f"{url}/gradio_api/upload", files=files).status_code == 413
 
 
-def test_the_owner_sets_the_limits(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    app = runpy.run_path(str(ROOT / "app.py"))
+def test_the_owner_sets_the_limits(capsys):
     given = ["--longest-run", "90", "--waiting-per-visitor", "2", "--largest-upload", "0.5"]
     ours = replace(PUBLIC, longest_run=90.0, waiting_per_visitor=2, largest_upload=2**19)
-    assert app["read_limits"](app["parse_arguments"](given), public=True) == ours
+    assert studio.read_limits(studio.parse(given), public=True) == ours
     with pytest.raises(SystemExit, match="2"):
-        app["parse_arguments"](["--largest-run", "-1"])
+        studio.parse(["--largest-run", "-1"])
     assert "--largest-run: invalid positive value" in capsys.readouterr().err

@@ -155,3 +155,10 @@ def test_a_taken_port_is_one_line(taken):
     status, err = start("--port", str(taken), "--model", "pocket")
     assert status == 1 and err.splitlines()[-1].startswith(f"error: port {taken} is taken")
     assert "Traceback" not in err
+
+
+def test_help_is_quick():
+    call = [sys.executable, "-X", "importtime", "app.py", "--help"]
+    done = subprocess.run(call, capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE)
+    assert done.returncode == 0 and "--allow-origin" in done.stdout
+    assert "torch" not in done.stderr and "gradio" not in done.stderr, "--help must not wait for them"

@@ -16,10 +16,11 @@ from i4vgen.errors import StorageError
 from i4vgen.events import Loading, Progress, Stage
 from i4vgen.method.comparisons import stage_work
 from i4vgen.serving import prompt_queue
+from i4vgen.serving.budget import Budget, RunPlan
 from i4vgen.serving.jobs.job import Job, QueueFullError
 from i4vgen.serving.jobs.queue import JobQueue
 from i4vgen.serving.jobs.store import JobStore
-from i4vgen.serving.limits import Budget, Limits, RunPlan
+from i4vgen.serving.limits import Limits
 from i4vgen.serving.offered_models import OfferedModels
 from i4vgen.serving.pace import Pace, RunClock
 from i4vgen.serving.prompt_queue import PromptQueue

@@ -22,7 +22,7 @@ from i4vgen.config import GenerationConfig
 from i4vgen.errors import InvalidInputError, StorageError
 from i4vgen.events import Candidate, Selected
 from i4vgen.models.catalog import ModelSpec
-from i4vgen.serving.limits import Budget
+from i4vgen.serving.budget import Budget
 from i4vgen.serving.offered_models import OfferedModels
 from i4vgen.storage.run_store import SAFE_FOR, RunStore, StoreFullError
 from i4vgen.storage.runs import RunFolder, open_run

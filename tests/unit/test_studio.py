@@ -24,7 +24,7 @@ from i4vgen.media import read_comment
 from i4vgen.method.search import video_score
 from i4vgen.models.catalog import ModelSpec
 from i4vgen.pipeline import Anchor
-from i4vgen.serving.limits import Budget, RunPlan
+from i4vgen.serving.budget import Budget, RunPlan
 from i4vgen.serving.offered_models import OfferedModels
 from i4vgen.serving.pace import Pace, RunClock
 from i4vgen.serving.run_to_folder import run_to_folder

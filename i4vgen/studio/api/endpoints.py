@@ -18,8 +18,8 @@ from i4vgen.media import reduced, upright
 from i4vgen.method.comparisons import find_comparisons
 from i4vgen.method.search import check_search, video_score
 from i4vgen.pipeline import Anchor, I4VGenPipeline
+from i4vgen.serving.budget import Budget, RunPlan, default_run
 from i4vgen.serving.jobs.queue import JobQueue
-from i4vgen.serving.limits import Budget, RunPlan, default_run
 from i4vgen.serving.middleware import OpenStreams
 from i4vgen.serving.offered_models import OfferedModels
 from i4vgen.serving.pace import RunClock

@@ -12,7 +12,7 @@ from gradio.components import Component
 from i4vgen.config import MAX_ANCHORS, MAX_CANDIDATES
 from i4vgen.errors import InvalidInputError
 from i4vgen.media import PictureError, fit_picture, open_picture, upright
-from i4vgen.serving.limits import RunPlan
+from i4vgen.serving.budget import RunPlan
 from i4vgen.studio import drawing, files, layout, pictures, run_io, strings
 from i4vgen.studio.captions import anchor_caption
 from i4vgen.studio.components.cards import CandidateCards, cards_value
