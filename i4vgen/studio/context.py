@@ -144,6 +144,7 @@ class AppContext:
         saved: The hidden component that holds the file to download.
         tab: The hidden component with the tab's token and form values, which the browser keeps.
         run_token: The hidden component with the token of the run on the page, or an empty string.
+        in_progress: The hidden component with whether a run was in progress when the page was loaded.
     """
 
     def __init__(
@@ -168,6 +169,7 @@ class AppContext:
         self.saved = gr.File(visible="hidden")
         self.tab = gr.JSON(visible="hidden")
         self.run_token = gr.Textbox(visible="hidden")  # rendered: the browser writes it into the link
+        self.in_progress = gr.Checkbox(visible="hidden")
 
     def offer_animation(
         self, candidate_set: CandidateSet, selection: AnchorSelection, idle: bool = True
@@ -401,19 +403,16 @@ class Page:
     def connect_return(self, loaded: Dependency) -> Dependency:
         """Connects the event that follows a run again on a reloaded page, after the event `loaded`."""
         outputs = [*self.run_outputs]
-        return loaded.success(self.follow_again, None, outputs, show_progress="hidden", **AT_ONCE, **IN_BROWSER)
+        hidden: dict[str, Any] = {"show_progress": "hidden", **AT_ONCE, **IN_BROWSER}
+        return loaded.success(self.follow_again, self.context.in_progress, outputs, **hidden)
 
-    async def follow_again(self, request: gr.Request) -> AsyncIterator[dict]:
-        """Follows the tab's run again. If it is over, it may have ended since the page was loaded."""
+    async def follow_again(self, in_progress: bool, request: gr.Request) -> AsyncIterator[dict]:
+        """Follows the tab's run again if the page shows it as in progress. It may have ended since."""
         session = self.context.handlers.session_of(request)
-        if session.run is None:
+        if session.run is None or not in_progress:
             yield gr.skip()
             return
-        run = self.runs[session.run.panel]
-        if session.run.handle.is_over:
-            yield await run_sync(self.show_end, session, run) | self.last_words(session)
-            return
-        async for changes in self.follow(session, run, request):
+        async for changes in self.follow(session, self.runs[session.run.panel], request):
             yield changes
 
     async def follow(self, session: Session, run: PageRun, request: gr.Request) -> AsyncIterator[dict]:

@@ -301,6 +301,10 @@ def test_a_run_that_ends_while_its_page_is_loaded_again_is_shown_as_over(runtime
         assert not page["stop-candidates"]["visible"]
         assert page["candidates-status"]["value"]["words"].startswith("2 candidates in")
         assert len(page["gallery"]["value"]["cards"]) == 2
+        (in_progress,) = page.events["follow_again"]["inputs"]
+        assert page.shown[in_progress]["value"]
+        page.reload()
+        assert not page.shown[in_progress]["value"], "nothing to follow: what is over is not shown twice"
 
 
 def test_a_run_ends_two_minutes_after_its_page_was_closed(runtime, tmp_path, monkeypatch):

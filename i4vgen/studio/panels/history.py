@@ -134,7 +134,7 @@ class HistoryPanel:
         loaded = attach.success(
             plain(self.on_load),
             {self.memory, context.tab, *form},
-            list(dict.fromkeys([*self.restored, *self.outputs, *page.every_button])),
+            list(dict.fromkeys([*self.restored, *self.outputs, *page.every_button, context.in_progress])),
             **QUICK,
         )
         loaded.success(None, None, None, js=call("restorePlace"), **IN_BROWSER)
@@ -245,7 +245,7 @@ class HistoryPanel:
         words = strings.RESTORED if session.candidate_set.candidates else strings.GALLERY_EMPTY
         token = animations.kept.token if animations.kept else ""
         changes |= {page.candidates_status: live_value(words), context.run_token: token}
-        return changes | page.last_words(session)
+        return changes | {context.in_progress: phase != IDLE} | page.last_words(session)
 
     def on_example(self, session: Session, values: dict) -> dict:
         """Fills the form with an example and shows its finished run, if it has one."""
