@@ -18,6 +18,7 @@ import pytest
 from i4vgen.errors import InvalidInputError
 from i4vgen.serving.address import bypass_proxies, check_address, check_environment, origin, port
 from tests.conftest import ROOT
+from tests.support.imports import run_and_list_imports
 from tests.support.waiting import PATIENCE
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
@@ -158,7 +159,6 @@ def test_a_taken_port_is_one_line(taken):
 
 
 def test_help_is_quick():
-    call = [sys.executable, "-X", "importtime", "app.py", "--help"]
-    done = subprocess.run(call, capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE)
-    assert done.returncode == 0 and "--allow-origin" in done.stdout
-    assert "torch" not in done.stderr and "gradio" not in done.stderr, "--help must not wait for them"
+    text, imports = run_and_list_imports("app.py", "--help")
+    assert "--allow-origin" in text
+    assert "torch" not in imports and "gradio" not in imports, "--help must not wait for them"

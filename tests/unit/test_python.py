@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -16,8 +14,7 @@ from i4vgen import I4VGenPipeline
 from i4vgen.errors import I4VGenError, InvalidInputError, ModelError
 from i4vgen.events import Candidate, Preview, Progress, Result, Stage
 from i4vgen.serving.imports import gc_paused
-from tests.conftest import ROOT
-from tests.support.waiting import PATIENCE
+from tests.support.imports import run_and_list_imports
 
 PROMPT = "a red rocket rising"
 
@@ -33,10 +30,9 @@ def out(pipe):
 
 
 def test_importing_it_is_cheap():
-    call = [sys.executable, "-X", "importtime", "-c", "import i4vgen; print(dir(i4vgen), i4vgen.__version__)"]
-    done = subprocess.run(call, capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE)
-    assert "I4VGenPipeline" in done.stdout
-    assert not any(name in done.stderr for name in ("torch", "numpy", "PIL"))
+    text, imports = run_and_list_imports("-c", "import i4vgen; print(dir(i4vgen), i4vgen.__version__)")
+    assert "I4VGenPipeline" in text
+    assert not any(name in imports for name in ("torch", "numpy", "PIL"))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = i4vgen.nothing
 
