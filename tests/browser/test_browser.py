@@ -49,9 +49,10 @@ def set_number(page: Page, label: str, value: float) -> None:
 def fill_form(
     page: Page, candidates: int, steps: int, prompt: str = "a rocket rising in a starry night"
 ) -> None:
+    # First, because Gradio gives a slider its value a moment after it is shown, over what has been typed.
+    page.get_by_role("button", name="Advanced settings").click()
     page.get_by_label("Prompt", exact=True).fill(prompt)
     set_number(page, "Candidates", candidates)
-    page.get_by_role("button", name="Advanced settings").click()
     set_number(page, "Denoising steps", steps)
 
 
